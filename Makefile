@@ -1,0 +1,30 @@
+# make train | make test | make lint      (PYTHON=python3.12 VENV=.venv312 to choose an interpreter)
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+
+.PHONY: train test test-slow lint setup clean
+train: setup
+	$(BIN)/python tools/train.py configs/tsn_tiny.py
+
+test: setup
+	$(BIN)/python -m pytest
+
+test-slow: setup
+	$(BIN)/python -m pytest -m slow
+
+lint: setup
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+setup: $(VENV)/.installed
+
+# The stamp is written last: an installation that was cut off starts again.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -c "import sys; v = sys.version_info; sys.exit(None if (3, 11) <= v < (3, 14) \
+	    else f'mmact_tiny needs Python 3.11 to 3.13, this is {v[0]}.{v[1]}: make PYTHON=python3.12')"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -e '.[test]' -c constraints.txt
+	touch $@
+
+clean:
+	rm -rf $(VENV)

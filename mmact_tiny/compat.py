@@ -1,0 +1,109 @@
+"""Repairs of upstream releases: one small function each, citing the thread that it waits for.
+
+`repair()` is called once by whatever imports MMEngine or MMAction2 here. Each function does
+nothing where upstream is whole, so a fixed release needs no change in this file.
+"""
+
+import importlib.metadata
+import importlib.util
+import logging
+import sys
+import types
+import warnings
+from functools import cache
+from pathlib import Path
+
+
+@cache
+def repair() -> None:
+    """Applies every repair; the second call does nothing."""
+    quiet_imports()
+    restore_package_lookup()
+    provide_drn()
+
+
+def quiet_imports() -> None:
+    """Hides import-time warnings that a user of recognizers can do nothing about."""
+    for message in (
+        "Fail to import ``MultiScaleDeformableAttention``",  # mmcv-lite, by design
+        "pkg_resources is deprecated",
+        ".*invalid escape sequence.*",
+    ):
+        warnings.filterwarnings("ignore", message=message)
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)
+
+
+def restore_package_lookup() -> None:
+    """Looks packages up without `pkg_resources`, which setuptools 82 removed.
+
+    `mmengine.utils.is_installed` and `get_installed_path` import it in mmengine 0.10.7;
+    every `mmaction::...` in a `_base_` goes through them. Can go with the first release that has
+    mmengine pull request 1676.
+    """
+    import mmengine.config.config
+    import mmengine.hub.hub
+    import mmengine.utils.package_utils
+
+    for module in (
+        mmengine.utils.package_utils,
+        mmengine.utils,
+        mmengine.config.config,
+        mmengine.hub.hub,
+    ):
+        for function in (is_installed, get_installed_path):
+            if hasattr(module, function.__name__):
+                setattr(module, function.__name__, function)
+
+
+def is_installed(package: str) -> bool:
+    """Returns whether a distribution or an importable module of that name is there."""
+    try:
+        importlib.metadata.distribution(package)
+        return True
+    except importlib.metadata.PackageNotFoundError:
+        spec = importlib.util.find_spec(package)
+        return spec is not None and spec.origin is not None
+
+
+def get_installed_path(package: str) -> str:
+    """Returns the folder of an installed package, given its distribution or module name.
+
+    Raises:
+        importlib.metadata.PackageNotFoundError: no such package.
+    """
+    modules = [package]
+    try:
+        top_level = importlib.metadata.distribution(package).read_text("top_level.txt")
+        modules += (top_level or "").split()
+    except importlib.metadata.PackageNotFoundError:
+        pass
+    for module in modules:
+        spec = importlib.util.find_spec(module)
+        if spec is not None and spec.origin is not None:
+            return str(Path(spec.origin).parent)
+    raise importlib.metadata.PackageNotFoundError(package)
+
+
+def provide_drn() -> None:
+    """Stands in for `mmaction.models.localizers.drn`, left out of the mmaction2 1.2.0 wheel.
+
+    `import mmaction.models` fails without it (mmaction2 issue 2714). The stand-in satisfies the
+    import; to build the DRN localizer is an error, as it is without the files. Can go with the
+    first release that packages the folder.
+    """
+    name = "mmaction.models.localizers.drn"
+    mmaction = importlib.util.find_spec("mmaction")
+    if mmaction is None or mmaction.origin is None:
+        return
+    folder = Path(mmaction.origin).parent / "models" / "localizers" / "drn"
+    if folder.exists() or name in sys.modules:
+        return
+
+    class DRN:
+        def __init__(self, *args: object, **kwargs: object) -> None:
+            raise ImportError("DRN is not in the mmaction2 1.2.0 wheel (mmaction2 issue 2714)")
+
+    package, module = types.ModuleType(name), types.ModuleType(f"{name}.drn")
+    package.__path__ = []
+    module.DRN = DRN  # type: ignore[attr-defined]
+    sys.modules[name], sys.modules[f"{name}.drn"] = package, module
