@@ -1,14 +1,18 @@
-"""What every tool shares: exit statuses, and errors without a traceback.
+"""What the tools share: common flags, logging, exit statuses, errors without a traceback.
 
 Imports only the standard library, so that `--help` answers at once.
 """
 
 import argparse
+import ast
 import functools
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
+from . import hardware
 from .errors import UserError
 
 EXIT_OK = 0
@@ -23,6 +27,61 @@ def make_parser(doc: str | None) -> argparse.ArgumentParser:
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Adds `--device`."""
+    parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda|cuda:N")
+
+
+def add_cfg_options(parser: argparse.ArgumentParser) -> None:
+    """Adds `--cfg-options k=v ...`, read by `parse_cfg_options`."""
+    parser.add_argument(
+        "--cfg-options",
+        nargs="+",
+        default=[],
+        metavar="K=V",
+        help="values by dotted key, set last; a key that is not there is an error, +K=V adds it",
+    )
+
+
+def parse_cfg_options(args: argparse.Namespace) -> dict[str, Any]:
+    """Returns `{key: value}`; a value is a Python literal, else text.
+
+    Raises:
+        UserError: an item without `=`.
+    """
+    options: dict[str, Any] = {}
+    for item in args.cfg_options:
+        key, equals, text = item.partition("=")
+        if not equals or not key:
+            raise UserError(f"--cfg-options {item!r}: expected key=value")
+        try:
+            options[key] = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            options[key] = {"true": True, "false": False, "none": None}.get(text.lower(), text)
+    return options
+
+
+def int_or_auto(text: str) -> int | str:
+    """Returns a whole number, or `auto`, for argparse."""
+    return text if text == "auto" else int(text)
+
+
+def start(args: argparse.Namespace) -> None:
+    """Selects the device and lets rank 0 alone speak; called before torch is imported."""
+    hardware.select_device(getattr(args, "device", "auto"))
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger = logging.getLogger("mmact_tiny")
+    logger.handlers = [handler]
+    logger.propagate = False
+    logger.setLevel(logging.INFO if hardware.rank() == 0 else logging.ERROR)
+
+
+def without_none(values: dict[str, Any]) -> dict[str, Any]:
+    """Returns the flags that were given."""
+    return {key: value for key, value in values.items() if value is not None}
 
 
 def tool(main: Callable[[Sequence[str] | None], int | None]) -> Callable[..., int]:

@@ -1,0 +1,118 @@
+"""What this machine offers, and what is chosen from it, each choice with its reason."""
+
+import os
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+from .errors import UserError
+
+LAUNCHERS = ("none", "pytorch", "slurm", "mpi")
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+MAX_WORKERS = 8  # stock's num_workers; more did not help one GPU
+
+
+def select_device(device: str) -> None:
+    """Makes `auto`, `cpu`, `cuda` or `cuda:N` the device that MMEngine finds.
+
+    MMEngine takes the first accelerator that it sees when it is imported, so this is called
+    before: it narrows CUDA_VISIBLE_DEVICES.
+
+    Raises:
+        UserError: an unknown name, or a CUDA device that is not there.
+    """
+    if device == "auto":
+        return
+    if device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        return
+    name, _, index = device.partition(":")
+    if name != "cuda" or (index and not index.isdigit()):
+        raise UserError(f"--device {device}: expected auto, cpu, cuda or cuda:N")
+    import torch
+
+    available = torch.cuda.device_count()
+    if int(index or 0) >= available:
+        raise UserError(f"--device {device}: this machine has {available} CUDA device(s)")
+    if index:
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        chosen = visible.split(",")[int(index)] if visible else index
+        os.environ["CUDA_VISIBLE_DEVICES"] = chosen
+
+
+def rank(environ: Mapping[str, str] = os.environ) -> int:
+    """Returns this process's rank as torchrun, Slurm or Open MPI give it, before torch is there."""
+    for name in ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK"):
+        if environ.get(name, "").isdigit():
+            return int(environ[name])
+    return 0
+
+
+def local_world_size(environ: Mapping[str, str] = os.environ) -> int:
+    """Returns how many processes of this job share the machine."""
+    for name in ("LOCAL_WORLD_SIZE", "SLURM_NTASKS_PER_NODE", "OMPI_COMM_WORLD_LOCAL_SIZE"):
+        if environ.get(name, "").isdigit():
+            return max(1, int(environ[name]))
+    return 1
+
+
+def has_cuda() -> bool:
+    """Returns whether MMEngine will train on a CUDA device."""
+    import torch
+
+    return torch.cuda.is_available()
+
+
+@cache
+def cpu_flags() -> frozenset[str]:
+    """Returns the CPU's feature flags as Linux names them, empty elsewhere."""
+    try:
+        with Path("/proc/cpuinfo").open() as file:
+            for line in file:
+                if line.startswith("flags"):
+                    return frozenset(line.split(":", 1)[1].split())
+    except OSError:
+        pass
+    return frozenset()
+
+
+def describe_device() -> str:
+    """Returns the device in words: the GPUs by name, or the CPU and its threads."""
+    import torch
+
+    if has_cuda():
+        return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
+    return f"CPU, {torch.get_num_threads()} threads"
+
+
+def choose_precision(precision: str = "auto") -> tuple[str, str]:
+    """Returns `(precision, reason)` for training, precision one of fp32, bf16, fp16.
+
+    Raises:
+        UserError: an unknown precision, or fp16 on a CPU.
+    """
+    if precision not in PRECISIONS:
+        raise UserError(f"precision {precision!r}: expected one of {', '.join(PRECISIONS)}")
+    if precision == "fp16" and not has_cuda():
+        raise UserError("precision fp16 needs a CUDA device; a CPU takes bf16 or fp32")
+    if precision != "auto":
+        return precision, "as asked"
+    if has_cuda():
+        import torch
+
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return "bf16", "the GPU has bf16 units"
+        return "fp16", "the GPU has no bf16 units"
+    flags = cpu_flags() & {"avx512_bf16", "amx_bf16"}
+    if flags:
+        return "bf16", f"the CPU has {', '.join(sorted(flags))}"
+    return "fp32", "the CPU has no bf16 instructions"
+
+
+def choose_num_workers() -> tuple[int, str]:
+    """Returns `(num_workers, reason)` for one process's data loader."""
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    share = max(1, (cpus or 1) // local_world_size())
+    if has_cuda():
+        return min(MAX_WORKERS, share), f"{share} CPU core(s) for this GPU"
+    return min(2, share), f"{share} CPU core(s), which the model needs too"

@@ -1,0 +1,93 @@
+"""Training: check what the config names, then the stock Runner."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from . import compat, datasets, hardware
+from .errors import UserError
+from .overrides import split_datasets
+from .runs import best_checkpoint
+
+compat.repair()
+
+from mmengine.config import Config  # noqa: E402
+
+logger = logging.getLogger("mmact_tiny")
+
+
+def train(cfg: Config) -> Any:
+    """Runs a resolved config from the first epoch to the last and returns MMEngine's Runner.
+
+    Reads of the config what `Runner.from_cfg` reads; `mmact_tiny` adds nothing of its own.
+
+    Raises:
+        UserError: problems in the dataset, all of them, or missing weights.
+    """
+    check_inputs(cfg)
+    log_choices(cfg)
+    from mmengine.runner import Runner
+
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    checkpoint = best_checkpoint(cfg.work_dir)
+    if runner.rank == 0 and checkpoint is not None:
+        score = runner.message_hub.runtime_info.get("best_score")
+        logger.info("best checkpoint: %s%s", checkpoint, f" ({score:.4f})" if score else "")
+        logger.info("next: python tools/test.py   or: python tools/infer.py VIDEO")
+    return runner
+
+
+def check_inputs(cfg: Config) -> None:
+    """Checks that the annotated videos and the weights exist, before anything is built.
+
+    Raises:
+        UserError: names every problem and its line.
+    """
+    head = cfg.model.get("cls_head") or {}
+    splits = {
+        datasets.Split(Path(dataset.ann_file), Path(dataset.data_prefix.video))
+        for _, dataset in split_datasets(cfg)
+        if dataset.type == "VideoDataset" and not dataset.get("multi_class")
+    }
+    ordered = sorted(splits, key=lambda split: str(split.ann_file))
+    datasets.check_annotations(ordered, head.get("num_classes", 1 << 30))
+    weights = cfg.get("load_from")
+    if weights and "://" not in weights and not Path(weights).is_file():
+        raise UserError(f"no checkpoint {weights} (load_from)")
+
+
+def log_choices(cfg: Config) -> None:
+    """Logs the device, precision, workers, weights and learning rate, each with its reason."""
+    wrapper, loader = cfg.optim_wrapper, cfg.train_dataloader
+    _, precision_reason = hardware.choose_precision()
+    _, workers_reason = hardware.choose_num_workers()
+    logger.info("device: %s", hardware.describe_device())
+    logger.info("precision: %s (%s)", wrapper.get("dtype", "float32"), precision_reason)
+    logger.info("loader workers: %s (%s)", loader.num_workers, workers_reason)
+    logger.info("learning rate: %s", describe_learning_rate(cfg))
+    weights = cfg.get("load_from") or cfg.get("initial_weights")
+    if cfg.get("resume"):
+        logger.info("weights: resumed from %s", cfg.load_from or f"the last in {cfg.work_dir}")
+    elif weights == "random":
+        logger.warning(
+            "*** RANDOM WEIGHTS: no pretrained recognizer in checkpoints/ or none wanted. "
+            "`python tools/download.py tsn_r50_k400` gets the Kinetics-400 weights. ***"
+        )
+    else:
+        logger.info("weights: %s", weights)
+
+
+def describe_learning_rate(cfg: Config) -> str:
+    """Returns the rate that the Runner will set, and the rule that gives it."""
+    lr = cfg.optim_wrapper.optimizer.lr
+    scale = cfg.get("auto_scale_lr") or {}
+    if not scale.get("enable"):
+        return f"{lr:g} (not scaled)"
+    from mmengine.dist import get_world_size
+
+    batch, world = cfg.train_dataloader.batch_size, get_world_size()
+    base = scale["base_batch_size"]
+    return (
+        f"{lr * batch * world / base:g} = {lr:g} * batch {batch} * {world} process(es) / {base:g}"
+    )

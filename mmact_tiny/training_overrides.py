@@ -1,0 +1,179 @@
+"""Overrides of the training: initial weights, schedule, learning rate, machine, run."""
+
+from pathlib import Path
+
+from mmengine.config import Config
+
+from . import hardware
+from .errors import UserError
+from .overrides import OVERRIDES, SPLITS, add_hook, use_plugin
+
+BASE_BATCH_SIZE = 256  # stock's 8 GPUs x 32 videos, which its learning rates belong to
+
+
+@OVERRIDES.register_module()
+def pretrained(
+    cfg: Config,
+    weights: str = "auto",
+    search: str | None = None,
+    resume: bool | str | None = None,
+) -> None:
+    """Chooses the weights that training starts from.
+
+    Recognizer weights replace every backbone weight and random ones need none, so with both the
+    ImageNet download of the stock config (`model.backbone.pretrained`) is switched off.
+
+    Args:
+        weights: `auto` (the file that `search` finds, else random), `none` (random), `imagenet`
+            (leave the backbone's own), or a path or URL of recognizer weights.
+        search: Pattern of the files that `auto` takes. By default the published weights of the
+            config by name: `checkpoints/<config stem>_*.pth`.
+        resume: True to go on from the newest checkpoint in the work directory, or from this
+            checkpoint. `initial_weights` still says what the run once started from.
+    """
+    if weights == "auto":
+        search = search or f"checkpoints/{Path(cfg.filename).stem}_*.pth"
+        found = sorted(Path().glob(search))
+        weights = str(found[-1]) if found else "none"
+    elif (
+        weights not in ("none", "imagenet") and "://" not in weights and not Path(weights).is_file()
+    ):
+        raise UserError(
+            f"no pretrained weights {weights}\n"
+            "  get them with: python tools/download.py tsn_r50_k400 (--list names more)\n"
+            "  or train from random weights: --pretrained none"
+        )
+    cfg.initial_weights = "random" if weights == "none" else weights
+    cfg.load_from = None if weights in ("none", "imagenet") else weights
+    if weights != "imagenet" and cfg.model.get("backbone", {}).get("pretrained"):
+        cfg.model.backbone.pretrained = None
+    if resume:
+        if isinstance(resume, str) and not Path(resume).is_file():
+            raise UserError(f"no checkpoint {resume} to resume from")
+        cfg.resume = True
+        cfg.load_from = resume if isinstance(resume, str) else None
+
+
+def from_scratch(cfg: Config) -> bool:
+    """Returns whether the run starts, or once started, from random weights."""
+    if "initial_weights" in cfg:
+        return cfg.initial_weights == "random"
+    return not cfg.get("load_from") and not cfg.model.get("backbone", {}).get("pretrained")
+
+
+@OVERRIDES.register_module()
+def schedule(cfg: Config, max_epochs: int, scratch_epochs: int | None = None) -> None:
+    """Sets the number of epochs and rescales every scheduler that counts in epochs.
+
+    Left alone, stock's milestones (40 and 80 of 100 epochs) would never fire in a short run.
+
+    Args:
+        max_epochs: Epochs of a run that starts from trained weights.
+        scratch_epochs: Epochs from random weights, where more are needed.
+    """
+    if cfg.train_cfg.get("max_epochs") is None:
+        raise UserError(f"schedule counts epochs; train_cfg is {dict(cfg.train_cfg)}")
+    epochs = scratch_epochs if scratch_epochs and from_scratch(cfg) else max_epochs
+    if epochs < 1:
+        raise UserError(f"max_epochs={epochs}: expected 1 or more")
+    ratio = epochs / cfg.train_cfg.max_epochs
+    cfg.train_cfg.max_epochs = epochs
+    if ratio == 1:
+        return
+
+    def rescale(epoch: int) -> int:
+        return max(1, round(epoch * ratio)) if epoch else 0
+
+    schedulers = cfg.get("param_scheduler") or []
+    for scheduler in schedulers if isinstance(schedulers, list) else [schedulers]:
+        if not scheduler.get("by_epoch", True):
+            continue
+        for key in ("begin", "end", "T_max", "step_size"):
+            if scheduler.get(key):
+                scheduler[key] = rescale(scheduler[key])
+        if "milestones" in scheduler:
+            scheduler.milestones = [rescale(epoch) for epoch in scheduler.milestones]
+    if isinstance(schedulers, list):  # a warm-up as long as the run leaves nothing for the rest
+        cfg.param_scheduler = [s for s in schedulers if s.get("begin", 0) < s.get("end", epochs)]
+
+
+@OVERRIDES.register_module()
+def learning_rate(cfg: Config, lr: float | None = None, scratch_lr: float | None = None) -> None:
+    """Sets the rate for a batch of 256 and lets the Runner scale it with the real batch.
+
+    The rule is `lr * batch size * processes * accumulated steps / 256` (linear scaling, Goyal et
+    al. 2017, arXiv 1706.02677). Stock's `scale_lr` leaves accumulated steps out, so they divide
+    the base batch size instead.
+
+    Args:
+        lr: Rate at a batch of 256, by default the config's.
+        scratch_lr: The same for a run from random weights, by default `lr`.
+    """
+    if scratch_lr is not None and from_scratch(cfg):
+        lr = scratch_lr
+    if lr is not None:
+        if not lr > 0:
+            raise UserError(f"lr={lr}: expected a positive number")
+        cfg.optim_wrapper.optimizer.lr = lr
+    base = BASE_BATCH_SIZE / cfg.optim_wrapper.get("accumulative_counts", 1)
+    cfg.auto_scale_lr = dict(enable=True, base_batch_size=int(base) if base % 1 == 0 else base)
+
+
+@OVERRIDES.register_module(name="hardware")
+def hardware_override(cfg: Config, precision: str = "auto", num_workers: int | None = None) -> None:
+    """Fits the run to the machine: precision, memory format, loader workers, process backend.
+
+    Args:
+        precision: `auto`, `fp32`, `bf16` or `fp16`, of the forward pass in training.
+        num_workers: Loader processes for each training process, by default from the CPU cores.
+    """
+    chosen, _ = hardware.choose_precision(precision)
+    cuda = hardware.has_cuda()
+    if chosen == "fp32":
+        cfg.optim_wrapper.type = "OptimWrapper"
+    else:
+        cfg.optim_wrapper.type = "AmpOptimWrapper" if cuda else "CpuAmpOptimWrapper"
+        cfg.optim_wrapper.dtype = {"bf16": "bfloat16", "fp16": "float16"}[chosen]
+    if num_workers is None:
+        num_workers, _ = hardware.choose_num_workers()
+    if num_workers < 0:
+        raise UserError(f"num_workers={num_workers}: expected 0 or more")
+    for split in SPLITS:
+        loader = cfg.get(f"{split}_dataloader")
+        if loader is not None:
+            loader.num_workers = num_workers
+            loader.persistent_workers = num_workers > 0
+            loader.pin_memory = cuda
+    cfg.env_cfg.dist_cfg.backend = "nccl" if cuda else "gloo"
+    use_plugin(cfg, "mmact_tiny.precision")
+    add_hook(cfg, "PrecisionHook")
+
+
+@OVERRIDES.register_module()
+def run(
+    cfg: Config,
+    work_dir: str | None = None,
+    seed: int | None = None,
+    deterministic: bool | None = None,
+    launcher: str | None = None,
+) -> None:
+    """Sets what belongs to this run alone.
+
+    Args:
+        work_dir: Folder of its logs and checkpoints, by default `work_dirs/<config stem>`.
+        seed: Seed of every random generator.
+        deterministic: Whether PyTorch may use only deterministic algorithms.
+        launcher: none, pytorch, slurm or mpi.
+    """
+    cfg.work_dir = work_dir or cfg.get("work_dir") or f"work_dirs/{Path(cfg.filename).stem}"
+    randomness = dict(cfg.get("randomness") or {})
+    if seed is not None:
+        randomness["seed"] = seed
+    if deterministic is not None:
+        randomness["deterministic"] = deterministic
+    if randomness:
+        cfg.randomness = randomness
+    if launcher is not None:
+        if launcher not in hardware.LAUNCHERS:
+            raise UserError(f"launcher {launcher!r}: expected {', '.join(hardware.LAUNCHERS)}")
+        cfg.launcher = launcher

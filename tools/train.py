@@ -1,0 +1,69 @@
+"""Train a recognizer.
+
+python tools/train.py configs/tsn_tiny.py
+python tools/train.py configs/tsn_tiny.py --data data/mine
+python tools/train.py mmaction::recognition/tsn/NAME.py --data data/mine
+torchrun --nproc_per_node=2 tools/train.py configs/tsn_tiny.py --launcher pytorch
+"""
+
+from collections.abc import Sequence
+
+from mmact_tiny import cli
+
+
+@cli.tool
+def main(argv: Sequence[str] | None = None) -> int | None:
+    parser = cli.make_parser(__doc__)
+    parser.add_argument("config", help="file, or mmaction::NAME of an installed stock config")
+    parser.add_argument("--data", metavar="DIR", help="dataset folder")
+    parser.add_argument("--work-dir", metavar="DIR", help="default: work_dirs/<config stem>")
+    parser.add_argument("--epochs", type=int, metavar="N")
+    parser.add_argument("--batch-size", type=cli.int_or_auto, metavar="N|auto")
+    parser.add_argument("--pretrained", metavar="auto|none|imagenet|PATH|URL")
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        const=True,
+        metavar="CHECKPOINT",
+        help="go on from the newest checkpoint of the work directory, or from this one",
+    )
+    cli.add_device(parser)
+    parser.add_argument("--precision", choices=("auto", "fp32", "bf16", "fp16"))
+    parser.add_argument("--seed", type=int, metavar="N")
+    parser.add_argument("--deterministic", action="store_true", default=None)
+    parser.add_argument("--launcher", choices=("none", "pytorch", "slurm", "mpi"))
+    parser.add_argument("--dry-run", action="store_true", help="print the changes and the config")
+    cli.add_cfg_options(parser)
+    args = parser.parse_args(argv)
+    cli.start(args)
+
+    from mmact_tiny.config import load_config
+
+    epochs = {"max_epochs": args.epochs, "scratch_epochs": args.epochs}
+    flags = {
+        "dataset_paths": {"data_root": args.data},
+        "schedule": epochs,
+        "batch_size": {"train": args.batch_size},
+        "pretrained": {"weights": args.pretrained, "resume": args.resume},
+        "hardware": {"precision": args.precision},
+        "run": {
+            "work_dir": args.work_dir,
+            "seed": args.seed,
+            "deterministic": args.deterministic,
+            "launcher": args.launcher,
+        },
+    }
+    changes = {name: cli.without_none(kwargs) for name, kwargs in flags.items()}
+    cfg = load_config(args.config, changes=changes, options=cli.parse_cfg_options(args))
+    if args.dry_run:
+        print(cfg.pretty_text)
+        return cli.EXIT_OK
+
+    from mmact_tiny.training import train
+
+    train(cfg)
+    return cli.EXIT_OK
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
