@@ -25,7 +25,11 @@ from mmengine.registry import Registry  # noqa: E402
 OVERRIDES = Registry(
     "override",
     scope="mmact_tiny",
-    locations=["mmact_tiny.data_overrides", "mmact_tiny.training_overrides"],
+    locations=[
+        "mmact_tiny.data_overrides",
+        "mmact_tiny.training_overrides",
+        "mmact_tiny.protocol",
+    ],
 )
 SPLITS = ("train", "val", "test")
 MISSING = "(not set)"

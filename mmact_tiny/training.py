@@ -1,6 +1,7 @@
 """Training: check what the config names, then the stock Runner."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,19 +39,19 @@ def train(cfg: Config) -> Any:
     return runner
 
 
-def check_inputs(cfg: Config) -> None:
+def check_inputs(cfg: Config, splits: Sequence[str] = ("train", "val")) -> None:
     """Checks that the annotated videos and the weights exist, before anything is built.
 
     Raises:
         UserError: names every problem and its line.
     """
     head = cfg.model.get("cls_head") or {}
-    splits = {
+    listed = {
         datasets.Split(Path(dataset.ann_file), Path(dataset.data_prefix.video))
-        for _, dataset in split_datasets(cfg)
-        if dataset.type == "VideoDataset" and not dataset.get("multi_class")
+        for split, dataset in split_datasets(cfg)
+        if split in splits and dataset.type == "VideoDataset" and not dataset.get("multi_class")
     }
-    ordered = sorted(splits, key=lambda split: str(split.ann_file))
+    ordered = sorted(listed, key=lambda split: str(split.ann_file))
     datasets.check_annotations(ordered, head.get("num_classes", 1 << 30))
     weights = cfg.get("load_from")
     if weights and "://" not in weights and not Path(weights).is_file():

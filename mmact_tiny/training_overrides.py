@@ -50,8 +50,8 @@ def pretrained(
     if resume:
         if isinstance(resume, str) and not Path(resume).is_file():
             raise UserError(f"no checkpoint {resume} to resume from")
-        cfg.resume = True
         cfg.load_from = resume if isinstance(resume, str) else None
+    cfg.resume = bool(resume)
 
 
 def from_scratch(cfg: Config) -> bool:
@@ -129,11 +129,15 @@ def hardware_override(cfg: Config, precision: str = "auto", num_workers: int | N
     """
     chosen, _ = hardware.choose_precision(precision)
     cuda = hardware.has_cuda()
+    wrapper = cfg.optim_wrapper
     if chosen == "fp32":
-        cfg.optim_wrapper.type = "OptimWrapper"
+        wrapper.type = "OptimWrapper"
+        wrapper.pop("dtype", None)
     else:
-        cfg.optim_wrapper.type = "AmpOptimWrapper" if cuda else "CpuAmpOptimWrapper"
-        cfg.optim_wrapper.dtype = {"bf16": "bfloat16", "fp16": "float16"}[chosen]
+        wrapper.type = "AmpOptimWrapper" if cuda else "CpuAmpOptimWrapper"
+        wrapper.dtype = {"bf16": "bfloat16", "fp16": "float16"}[chosen]
+    if wrapper.type != "AmpOptimWrapper":
+        wrapper.pop("loss_scale", None)
     if num_workers is None:
         num_workers, _ = hardware.choose_num_workers()
     if num_workers < 0:

@@ -1,0 +1,130 @@
+"""Testing: the stock Runner's test loop, then accuracies with intervals."""
+
+import json
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mmengine.config import Config
+
+from . import checkpoint as checkpoints
+from .config import load_config
+from .errors import UserError
+from .metrics import Accuracy, VideoScores, summarize, to_records
+from .protocol import describe_protocol
+from .runs import WORK_DIRS, newest_run, open_run
+from .training import check_inputs
+
+logger = logging.getLogger("mmact_tiny")
+
+
+@dataclass(frozen=True)
+class TestResult:
+    """What a test gave: stock's metrics, ours, and one row for each video."""
+
+    metrics: dict[str, float]
+    accuracies: list[Accuracy]
+    rows: list[dict[str, Any]]
+    seconds: float
+
+
+def test(
+    *,
+    config: str | Path | None = None,
+    checkpoint: str | Path | None = None,
+    work_dir: str | Path | None = None,
+    data_root: str | Path | None = None,
+    protocol: str = "full",
+    launcher: str = "none",
+    options: Mapping[str, Any] | None = None,
+    out: str | Path | None = None,
+) -> TestResult:
+    """Tests a checkpoint and prints what it is worth; by default the best of the newest run.
+
+    The logs go to `test/` below the run, whose own config stays as it was trained.
+
+    Raises:
+        UserError: no run, no checkpoint, or what `evaluate` finds.
+    """
+    config, checkpoint, folder = _choose(config, checkpoint, work_dir)
+    changes = {
+        "protocol": {"name": protocol},
+        "hardware": {"precision": "fp32"},
+        "run": {"work_dir": str(folder / "test"), "launcher": launcher},
+        "pretrained": {"weights": str(checkpoint)},
+    }
+    if data_root is not None:
+        changes["dataset_paths"] = {"data_root": str(data_root)}
+    cfg = load_config(config, changes=changes, options=options)
+    pipeline = cfg.test_dataloader.dataset.pipeline
+    words = describe_protocol(protocol, pipeline)
+    logger.info("config: %s", config)
+    logger.info("checkpoint: %s", checkpoint)
+    logger.info("videos: %s", cfg.test_dataloader.dataset.ann_file)
+    logger.info("protocol: %s", words)
+    result = evaluate(cfg)
+    for accuracy in result.accuracies:
+        logger.info("%s", accuracy)
+    if result.rows:
+        speed = len(result.rows) / result.seconds
+        logger.info("%.2f videos/s (%d in %.1f s)", speed, len(result.rows), result.seconds)
+        if out is not None:
+            facts = dict(config=str(config), checkpoint=str(checkpoint), protocol=words)
+            write_result(out, result, **facts)
+            logger.info("written: %s", out)
+    return result
+
+
+def _choose(
+    config: str | Path | None, checkpoint: str | Path | None, work_dir: str | Path | None
+) -> tuple[str | Path, str | Path, Path]:
+    """Returns the config, the checkpoint and the folder of the run that a test is of."""
+    if work_dir is None and config is not None:
+        work_dir = WORK_DIRS / Path(config).stem
+    if config is not None and checkpoint is not None and work_dir is not None:
+        return config, checkpoint, Path(work_dir)
+    run = open_run(work_dir) if work_dir is not None else newest_run()
+    if run is None:
+        raise UserError("no trained run in work_dirs/\n  train: python tools/train.py CONFIG")
+    return config or run.config, checkpoint or run.checkpoint, run.work_dir
+
+
+def evaluate(cfg: Config) -> TestResult:
+    """Runs stock `Runner.test()` on a resolved config whose `load_from` names the checkpoint.
+
+    Raises:
+        UserError: problems in the annotations, or a checkpoint that cannot be loaded.
+    """
+    check_inputs(cfg, splits=("test",))
+    checkpoints.register()
+    from mmengine.runner import Runner
+
+    runner = Runner.from_cfg(cfg)
+    started = time.perf_counter()
+    metrics = runner.test()
+    seconds = time.perf_counter() - started
+    evaluator = runner.test_loop.evaluator
+    rows = next(m.rows for m in evaluator.metrics if isinstance(m, VideoScores))
+    accuracies = []
+    if rows:  # on rank 0
+        scores = np.array([row["scores"] for row in rows])
+        accuracies = summarize(scores, np.array([row["label"] for row in rows]))
+    return TestResult(metrics, accuracies, rows, seconds)
+
+
+def write_result(path: str | Path, result: TestResult, **facts: Any) -> None:
+    """Writes a result as JSON: the facts given, accuracies, stock's metrics, a row a video."""
+    record = {
+        **facts,
+        "videos_per_second": len(result.rows) / result.seconds,
+        "accuracies": to_records(result.accuracies),
+        "metrics": {key: float(value) for key, value in result.metrics.items()},
+        "videos": result.rows,
+    }
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

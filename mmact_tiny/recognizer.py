@@ -1,0 +1,183 @@
+"""Inference: one video in, the best labels with their scores out."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from . import checkpoint as checkpoints
+from . import compat, datasets, runs
+from .config import resolve_path, stock_configs
+from .errors import UserError
+from .protocol import describe_protocol, pipeline_of
+
+compat.repair()
+
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+from mmengine.config import Config  # noqa: E402
+
+K400_WEIGHTS = "tsn_imagenet-pretrained-r50_8xb32-1x1x3-100e_kinetics400-rgb_*.pth"
+VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".flv", ".wmv")
+
+
+class Recognizer:
+    """A trained recognizer and its test protocol, ready for videos.
+
+    Args:
+        checkpoint: A file of ours needs nothing beside it: it carries its config and classes. By
+            default the best of the newest run, else the Kinetics-400 weights in checkpoints/.
+        config: The config, where the checkpoint carries none.
+        label_map: File whose line i names class i, instead of the names in the checkpoint.
+        protocol: `full` (25 clips x 10 crops with TSN) or `val` (3 clips, center crop).
+
+    Raises:
+        UserError: no checkpoint, one that is broken, or a label map of another length.
+    """
+
+    def __init__(
+        self,
+        checkpoint: str | Path | None = None,
+        *,
+        config: str | Path | None = None,
+        label_map: str | Path | None = None,
+        protocol: str = "full",
+    ) -> None:
+        from mmaction.registry import MODELS
+        from mmengine.dataset import Compose
+        from mmengine.device import get_device
+        from mmengine.registry import init_default_scope
+
+        self.checkpoint = Path(checkpoint) if checkpoint is not None else default_checkpoint()
+        loaded = checkpoints.load_checkpoint(self.checkpoint)
+        self.cfg = _config_of(loaded, self.checkpoint, config)
+        init_default_scope("mmaction")
+        pipeline = pipeline_of(self.cfg, protocol)
+        self.protocol = describe_protocol(protocol, pipeline)
+        self.model = MODELS.build(self.cfg.model)
+        checkpoints.load_weights(self.model, loaded, path=self.checkpoint, strict=True)
+        self.model.to(get_device()).eval()
+        self.labels = _labels_of(loaded, label_map, self.cfg.model.cls_head.num_classes)
+        self._pipeline = Compose(pipeline)
+
+    def predict(self, video: str | Path, k: int = 5) -> list[tuple[str, float]]:
+        """Returns the k best `(label, score)` of a video, best first; fewer where classes are.
+
+        Raises:
+            UserError: the video cannot be read; k is below 1.
+        """
+        return self.top_k(self.scores(video), k)
+
+    def scores(self, video: str | Path) -> np.ndarray:
+        """Returns the scores of all classes, shape (classes,), float32, which sum to 1.
+
+        Raises:
+            UserError: the video cannot be read.
+        """
+        from mmengine.dataset import pseudo_collate
+
+        if not Path(video).is_file():
+            raise UserError(f"no video file {video}")
+        sample = dict(filename=str(video), label=-1, start_index=0, modality="RGB")
+        try:
+            data = self._pipeline(sample)
+        except Exception as error:  # whatever the decoder throws at a broken file
+            reason = str(error).strip().splitlines()
+            raise UserError(
+                f"cannot read video {video}: {reason[-1] if reason else error!r}"
+            ) from error
+        with torch.inference_mode():
+            result = self.model.test_step(pseudo_collate([data]))[0]
+        return result.pred_score.float().cpu().numpy()
+
+    def top_k(self, scores: np.ndarray, k: int) -> list[tuple[str, float]]:
+        """Returns the k best `(label, score)`, best first."""
+        if k < 1:
+            raise UserError(f"top-k {k}: expected 1 or more")
+        order = np.argsort(-scores, kind="stable")[:k]
+        return [(self.labels[index], float(scores[index])) for index in order]
+
+
+def default_checkpoint() -> Path:
+    """Returns the best checkpoint of the newest run, else the K400 weights in checkpoints/.
+
+    Raises:
+        UserError: there is neither; names the commands that make one.
+    """
+    run = runs.newest_run()
+    if run is not None:
+        return run.checkpoint
+    found = sorted(Path("checkpoints").glob(K400_WEIGHTS))
+    if found:
+        return found[-1]
+    raise UserError(
+        "no trained run in work_dirs/ and no weights in checkpoints/\n"
+        "  train: python tools/train.py configs/tsn_tiny.py\n"
+        "  or get the Kinetics-400 weights: python tools/download.py tsn_r50_k400"
+    )
+
+
+def find_videos(paths: Sequence[str | Path]) -> list[Path]:
+    """Returns the files named, and the videos below each folder, sorted.
+
+    Raises:
+        UserError: a path that does not exist, or a folder without a video.
+    """
+    videos: list[Path] = []
+    for path in map(Path, paths):
+        if path.is_dir():
+            found = sorted(p for p in path.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES)
+            if not found:
+                raise UserError(f"no video in {path}; looked for {' '.join(VIDEO_SUFFIXES)}")
+            videos.extend(found)
+        elif path.exists():
+            videos.append(path)
+        else:
+            raise UserError(f"no video file {path}")
+    return videos
+
+
+def _config_of(loaded: dict[str, Any], checkpoint: Path, config: str | Path | None) -> Config:
+    """Returns the config: the one given, the stock one that the file is named for, its own."""
+    published = re.fullmatch(r"(.+)_\d{8}-[0-9a-f]{8}", checkpoint.stem)
+    if config is None and published:
+        config = next(stock_configs().rglob(f"{published[1]}.py"), None)
+    if config is not None:
+        cfg = Config.fromfile(resolve_path(config))
+    else:
+        text = (loaded.get("meta") or {}).get("cfg")
+        if not isinstance(text, str):
+            raise UserError(f"{checkpoint} carries no config: name one with --config")
+        cfg = Config(checkpoints.config_from_text(text))
+        checkpoints.check_types(cfg)
+    if cfg.model.get("backbone", {}).get("pretrained"):
+        cfg.model.backbone.pretrained = None
+    return cfg
+
+
+def _labels_of(loaded: dict[str, Any], label_map: str | Path | None, num_classes: int) -> list[str]:
+    """Returns the class names: of the file given, of the checkpoint, or those of K400."""
+    if label_map is not None:
+        labels = datasets.read_label_map(label_map)
+        if len(labels) != num_classes:
+            raise UserError(
+                f"label map {label_map} has {len(labels)} lines; "
+                f"the model has {num_classes} classes"
+            )
+        return labels
+    labels = list(((loaded.get("meta") or {}).get("dataset_meta") or {}).get("classes") or [])
+    if len(labels) == num_classes:
+        return labels
+    if num_classes == 400:
+        return k400_labels()
+    return [f"class {index}" for index in range(num_classes)]
+
+
+def k400_labels() -> list[str]:
+    """Returns the 400 names of Kinetics-400, in the order of MMAction2's label map.
+
+    MMAction2's wheel leaves its label maps out; torchvision carries the same list.
+    """
+    from torchvision.models.video import R3D_18_Weights
+
+    return list(R3D_18_Weights.KINETICS400_V1.meta["categories"])

@@ -1,0 +1,39 @@
+"""Where the tests find data, and what every test starts from."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+REAL_DATA = Path(os.environ.get("MMACT_TINY_DATA", ROOT.parent / "shared" / "data"))
+STOCK = "mmaction::recognition/tsn/tsn_imagenet-pretrained-r50_8xb32-1x1x3-100e_kinetics400-rgb.py"
+
+
+@pytest.fixture(autouse=True)
+def _in_project_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Configs name `data/tiny`, relative to the project's folder."""
+    monkeypatch.chdir(ROOT)
+
+
+@pytest.fixture
+def real_data() -> Path:
+    """The folder of real videos; skips where it is not."""
+    if not (REAL_DATA / "exercise_or_typing").is_dir():
+        pytest.skip(f"no real videos in {REAL_DATA} (MMACT_TINY_DATA names the folder)")
+    return REAL_DATA
+
+
+@pytest.fixture
+def toy_dataset(tmp_path: Path) -> Path:
+    """A dataset folder of empty files: 6 training and 4 validation videos of 3 classes."""
+    root = tmp_path / "toy"
+    for split, count in (("train", 6), ("val", 4)):
+        (root / split).mkdir(parents=True)
+        lines = []
+        for index in range(count):
+            (root / split / f"{index}.mp4").touch()
+            lines.append(f"{index}.mp4 {index % 3}\n")
+        (root / f"{split}.txt").write_text("".join(lines))
+    (root / "label_map.txt").write_text("walk\nrun\njump high\n")
+    return root

@@ -1,0 +1,95 @@
+from pathlib import Path
+
+import pytest
+
+from mmact_tiny import datasets
+from mmact_tiny.errors import UserError
+
+
+def test_finds_the_splits_and_the_folders_that_hold_them(toy_dataset: Path) -> None:
+    dataset = datasets.find_dataset(toy_dataset)
+    assert dataset.splits == {
+        "train": datasets.Split(toy_dataset / "train.txt", toy_dataset / "train"),
+        "val": datasets.Split(toy_dataset / "val.txt", toy_dataset / "val"),
+    }
+    assert datasets.class_names(dataset) == ["walk", "run", "jump high"]
+
+
+def test_paths_relative_to_the_root_are_found_too(toy_dataset: Path) -> None:
+    (toy_dataset / "train.txt").write_text("train/0.mp4 0\n")
+    assert datasets.find_dataset(toy_dataset).splits["train"].video_dir == toy_dataset
+
+
+def test_takes_the_names_of_the_tutorial_archive(toy_dataset: Path) -> None:
+    (toy_dataset / "train.txt").rename(toy_dataset / "kinetics_tiny_train_video.txt")
+    split = datasets.find_dataset(toy_dataset).splits["train"]
+    assert split.ann_file.name == "kinetics_tiny_train_video.txt"
+
+
+def test_names_classes_after_their_labels_without_a_label_map(toy_dataset: Path) -> None:
+    (toy_dataset / "label_map.txt").unlink()
+    names = datasets.class_names(datasets.find_dataset(toy_dataset))
+    assert names == ["class 0", "class 1", "class 2"]
+
+
+@pytest.mark.parametrize(
+    ("folder", "command"),
+    [
+        ("data/kinetics400_tiny_", "tools/prepare_data.py"),
+        ("elsewhere/kinetics400_tiny", "tools/download.py kinetics400_tiny"),
+        ("elsewhere/data/tiny", "tools/render_tiny.py"),
+    ],
+)
+def test_a_missing_folder_names_the_command_that_makes_it(folder: str, command: str) -> None:
+    with pytest.raises(UserError, match=command):
+        datasets.find_dataset(folder)
+
+
+def test_all_problems_are_shown_together_with_their_lines(toy_dataset: Path) -> None:
+    ann_file = toy_dataset / "train.txt"
+    ann_file.write_text("0.mp4 0\ngone.mp4 1\n\n1.mp4 3\n2.mp4 -1\n3.mp4 run\nmy 4.mp4 1\n5.mp4\n")
+    with pytest.raises(UserError) as caught:
+        datasets.check_annotations([datasets.Split(ann_file, toy_dataset / "train")], 3)
+    assert str(caught.value).splitlines() == [
+        "6 problem(s) in the annotations:",
+        f"  {ann_file}:2: no file {toy_dataset / 'train' / 'gone.mp4'}",
+        f"  {ann_file}:4: label 3 of '1.mp4' is not in 0 .. 2",
+        f"  {ann_file}:5: label -1 of '2.mp4' is not in 0 .. 2",
+        f"  {ann_file}:6: label 'run' of '3.mp4' is not a number",
+        f"  {ann_file}:7: a space in 'my 4.mp4': MMAction2 splits lines on spaces",
+        f"  {ann_file}:8: label '' of '5.mp4' is not a number",
+        "  put them right, or let tools/prepare_data.py make a clean dataset",
+    ]
+
+
+def test_many_problems_fit_one_screen(toy_dataset: Path) -> None:
+    ann_file = toy_dataset / "train.txt"
+    ann_file.write_text("".join(f"gone{index}.mp4 0\n" for index in range(100)))
+    with pytest.raises(UserError) as caught:
+        datasets.check_annotations([datasets.Split(ann_file, toy_dataset)], 3)
+    assert str(caught.value).startswith("100 problem(s)")
+    assert "... and 80 more" in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 23
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("", "is empty"),
+        ("a\n\nb\n", ":2: no class name"),
+        ("a\nb\na\n", ":3: 'a' already names line 1"),
+    ],
+)
+def test_a_wrong_label_map_is_named_with_its_line(
+    tmp_path: Path, content: str, expected: str
+) -> None:
+    label_map = tmp_path / "label_map.txt"
+    label_map.write_text(content)
+    with pytest.raises(UserError, match=expected):
+        datasets.read_label_map(label_map)
+
+
+def test_a_binary_annotation_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "train.txt").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match="not UTF-8 text"):
+        datasets.read_annotations(tmp_path / "train.txt")

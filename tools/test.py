@@ -1,0 +1,44 @@
+"""Test a recognizer: top-1, top-5 and mean class accuracy with 95% intervals.
+
+python tools/test.py                                  the newest run, its best checkpoint
+python tools/test.py configs/tsn_tiny.py              the run of this config
+python tools/test.py configs/tsn_tiny.py FILE.pth --data data/mine
+"""
+
+from collections.abc import Sequence
+
+from mmact_tiny import cli
+
+
+@cli.tool
+def main(argv: Sequence[str] | None = None) -> int | None:
+    parser = cli.make_parser(__doc__)
+    parser.add_argument("config", nargs="?", help="default: that of the newest run")
+    parser.add_argument("checkpoint", nargs="?", help="default: the best of the config's run")
+    parser.add_argument("--data", metavar="DIR", help="dataset folder")
+    parser.add_argument("--work-dir", metavar="DIR", help="the run, if not work_dirs/<config stem>")
+    parser.add_argument("--protocol", choices=("full", "val"), default="full")
+    parser.add_argument("--out", metavar="FILE.json", help="write metrics and each video's scores")
+    cli.add_device(parser)
+    parser.add_argument("--launcher", choices=("none", "pytorch", "slurm", "mpi"), default="none")
+    cli.add_cfg_options(parser)
+    args = parser.parse_args(argv)
+    cli.start(args)
+
+    from mmact_tiny import evaluation
+
+    evaluation.test(
+        config=args.config,
+        checkpoint=args.checkpoint,
+        work_dir=args.work_dir,
+        data_root=args.data,
+        protocol=args.protocol,
+        launcher=args.launcher,
+        options=cli.parse_cfg_options(args),
+        out=args.out,
+    )
+    return cli.EXIT_OK
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
