@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 from .archive import extract
+from .datasets import read_annotations
 from .disk import locked
 from .download import download, has_hash, published_hash
 from .errors import UserError
@@ -206,9 +207,9 @@ def missing_videos(folder: Path) -> list[str]:
         if not (folder / name).is_file():
             missing.append(name)
             continue
-        for line in (folder / name).read_text().splitlines():
-            video = f"{split}/{line.rpartition(' ')[0]}"
-            if line.strip() and not (folder / video).is_file():
+        for annotation in read_annotations(folder / name):
+            video = f"{split}/{annotation.path}"
+            if not (folder / video).is_file():
                 missing.append(video)
     return missing
 
