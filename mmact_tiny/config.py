@@ -14,7 +14,7 @@ from mmengine.config import Config  # noqa: E402
 
 STOCK_PREFIX = "mmaction::"
 
-# What a stock config gets; ours list what they need. `hardware` and `run` close every list.
+# What a stock config gets; ours list what they need. The closing ones end every list.
 DEFAULT_OVERRIDES = (
     dict(type="dataset_paths"),
     dict(type="classes"),
@@ -22,7 +22,7 @@ DEFAULT_OVERRIDES = (
     dict(type="batch_size"),
     dict(type="learning_rate"),
 )
-CLOSING_OVERRIDES = (dict(type="hardware"), dict(type="run"))
+CLOSING_OVERRIDES = (dict(type="checkpoints"), dict(type="hardware"), dict(type="run"))
 
 
 def load_config(

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from mmengine.config import Config
 
-from . import checkpoint as checkpoints
+from . import stock_checkpoints
 from .config import load_config
 from .errors import UserError
 from .metrics import Accuracy, VideoScores, summarize, to_records
@@ -100,7 +100,7 @@ def evaluate(cfg: Config) -> TestResult:
         UserError: problems in the annotations, or a checkpoint that cannot be loaded.
     """
     check_inputs(cfg, splits=("test",))
-    checkpoints.register()
+    stock_checkpoints.register()
     from mmengine.runner import Runner
 
     runner = Runner.from_cfg(cfg)

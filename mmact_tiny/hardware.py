@@ -1,7 +1,7 @@
 """What this machine offers, and what is chosen from it, each choice with its reason."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -42,18 +42,22 @@ def select_device(device: str) -> None:
 
 def rank(environ: Mapping[str, str] = os.environ) -> int:
     """Returns this process's rank as torchrun, Slurm or Open MPI give it, before torch is there."""
-    for name in ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK"):
-        if environ.get(name, "").isdigit():
-            return int(environ[name])
-    return 0
+    return _first_number(environ, ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK"), 0)
+
+
+def world_size(environ: Mapping[str, str] = os.environ) -> int:
+    """Returns how many processes the job has."""
+    return _first_number(environ, ("WORLD_SIZE", "SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE"), 1)
 
 
 def local_world_size(environ: Mapping[str, str] = os.environ) -> int:
-    """Returns how many processes of this job share the machine."""
-    for name in ("LOCAL_WORLD_SIZE", "SLURM_NTASKS_PER_NODE", "OMPI_COMM_WORLD_LOCAL_SIZE"):
-        if environ.get(name, "").isdigit():
-            return max(1, int(environ[name]))
-    return 1
+    """Returns how many processes of the job share this machine."""
+    names = ("LOCAL_WORLD_SIZE", "SLURM_NTASKS_PER_NODE", "OMPI_COMM_WORLD_LOCAL_SIZE")
+    return _first_number(environ, names, 1)
+
+
+def _first_number(environ: Mapping[str, str], names: Sequence[str], default: int) -> int:
+    return next((int(environ[name]) for name in names if environ.get(name, "").isdigit()), default)
 
 
 def has_cuda() -> bool:

@@ -5,11 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from . import checkpoint as checkpoints
 from . import compat, datasets, runs
+from .checkpoint import checkpoint_classes, checkpoint_config, load_checkpoint
 from .config import resolve_path, stock_configs
+from .config_text import vet_config
 from .errors import UserError
 from .protocol import describe_protocol, pipeline_of
+from .weights import load_weights
 
 compat.repair()
 
@@ -49,13 +51,13 @@ class Recognizer:
         from mmengine.registry import init_default_scope
 
         self.checkpoint = Path(checkpoint) if checkpoint is not None else default_checkpoint()
-        loaded = checkpoints.load_checkpoint(self.checkpoint)
+        loaded = load_checkpoint(self.checkpoint)
         self.cfg = _config_of(loaded, self.checkpoint, config)
         init_default_scope("mmaction")
         pipeline = pipeline_of(self.cfg, protocol)
         self.protocol = describe_protocol(protocol, pipeline)
         self.model = MODELS.build(self.cfg.model)
-        checkpoints.load_weights(self.model, loaded, path=self.checkpoint, strict=True)
+        load_weights(self.model, loaded, path=self.checkpoint)
         self.model.to(get_device()).eval()
         self.labels = _labels_of(loaded, label_map, self.cfg.model.cls_head.num_classes)
         self._pipeline = Compose(pipeline)
@@ -145,11 +147,10 @@ def _config_of(loaded: dict[str, Any], checkpoint: Path, config: str | Path | No
     if config is not None:
         cfg = Config.fromfile(resolve_path(config))
     else:
-        text = (loaded.get("meta") or {}).get("cfg")
-        if not isinstance(text, str):
+        own = checkpoint_config(loaded, source=str(checkpoint))
+        if own is None:
             raise UserError(f"{checkpoint} carries no config: name one with --config")
-        cfg = Config(checkpoints.config_from_text(text))
-        checkpoints.check_types(cfg)
+        cfg = Config(vet_config(own, source=str(checkpoint)))
     if cfg.model.get("backbone", {}).get("pretrained"):
         cfg.model.backbone.pretrained = None
     return cfg
@@ -165,7 +166,7 @@ def _labels_of(loaded: dict[str, Any], label_map: str | Path | None, num_classes
                 f"the model has {num_classes} classes"
             )
         return labels
-    labels = list(((loaded.get("meta") or {}).get("dataset_meta") or {}).get("classes") or [])
+    labels = checkpoint_classes(loaded)
     if len(labels) == num_classes:
         return labels
     if num_classes == 400:

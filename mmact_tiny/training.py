@@ -85,10 +85,7 @@ def describe_learning_rate(cfg: Config) -> str:
     scale = cfg.get("auto_scale_lr") or {}
     if not scale.get("enable"):
         return f"{lr:g} (not scaled)"
-    from mmengine.dist import get_world_size
-
-    batch, world = cfg.train_dataloader.batch_size, get_world_size()
-    base = scale["base_batch_size"]
-    return (
-        f"{lr * batch * world / base:g} = {lr:g} * batch {batch} * {world} process(es) / {base:g}"
-    )
+    world = hardware.world_size() if cfg.get("launcher", "none") != "none" else 1
+    batch, base = cfg.train_dataloader.batch_size, scale["base_batch_size"]
+    rate = lr * batch * world / base
+    return f"{rate:g} = {lr:g} * batch {batch} * {world} process(es) / {base:g}"

@@ -154,6 +154,26 @@ def hardware_override(cfg: Config, precision: str = "auto", num_workers: int | N
 
 
 @OVERRIDES.register_module()
+def checkpoints(cfg: Config, interval: int | None = None, max_keep: int | None = None) -> None:
+    """Makes checkpoints safe to read, atomic to write, and explained when they do not fit.
+
+    Args:
+        interval: Epochs between checkpoints, by default the config's. The last epoch and the
+            best one are always written.
+        max_keep: How many of them stay, by default the config's.
+    """
+    use_plugin(cfg, "mmact_tiny.checkpoint_hooks")
+    add_hook(cfg, "WeightsHook")
+    node = cfg.default_hooks.checkpoint
+    node.type = "SafeCheckpointHook"
+    for key, value in {"interval": interval, "max_keep_ckpts": max_keep}.items():
+        if value is not None:
+            if value < 1:
+                raise UserError(f"checkpoints {key}={value}: expected 1 or more")
+            node[key] = value
+
+
+@OVERRIDES.register_module()
 def run(
     cfg: Config,
     work_dir: str | None = None,
