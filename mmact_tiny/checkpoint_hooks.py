@@ -12,7 +12,10 @@ from mmengine.runner import BaseLoop
 
 from .atomic import write_atomically
 from .errors import UserError
+from .stock_checkpoints import register
 from .weights import match_weights
+
+register()  # a dumped config imports this module, also under a Runner that we did not start
 
 
 @HOOKS.register_module()

@@ -48,8 +48,8 @@ def apply_overrides(cfg: Config, entries: Iterable[Mapping[str, Any]]) -> None:
         before = flatten(cfg)
         OVERRIDES.module_dict[name](cfg, **kwargs)
         changes = diff(before, flatten(cfg))
-        for key in changes:
-            if key in claimed:
+        for key, (old, new) in changes.items():
+            if key in claimed and not _extends(old, new):
                 raise UserError(
                     f"overrides {claimed[key]!r} and {name!r} both change {key}\n"
                     "  drop one of them, or narrow one with its arguments"
@@ -59,6 +59,11 @@ def apply_overrides(cfg: Config, entries: Iterable[Mapping[str, Any]]) -> None:
         logger.info("override %s(%s)%s", name, arguments, "" if changes else ": changes nothing")
         for key, (old, new) in changes.items():
             logger.info("  %s: %s -> %s", key, _short(old), _short(new))
+
+
+def _extends(old: Any, new: Any) -> bool:
+    """Returns whether a list only grew: several overrides may add a plug-in."""
+    return isinstance(old, list) and isinstance(new, list) and new[: len(old)] == old
 
 
 def check_entry(entry: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
