@@ -15,7 +15,7 @@ from typing import IO, Any
 
 from .stand_ins import STAND_INS
 
-MAX_OPCODES = 5_000_000  # a ResNet-50 with optimizer state has 30,000; each costs ~100 bytes
+MAX_OPCODES = 5_000_000  # a ResNet-50 with optimizer state has 17,000; each costs ~100 bytes
 # Values that calls and dict keys may go through in all: a small pickle can name one long list a
 # million times and copy each, or hash a tuple that holds itself 60 times over.
 BASE_WORK, WORK_PER_BYTE = 50_000_000, 4

@@ -1,0 +1,219 @@
+"""Hostile checkpoint files: each with the reason it is refused for, most with a canary."""
+
+import io
+import os
+import pickle
+import random
+import struct
+import tarfile
+import zipfile
+from collections import OrderedDict
+
+import numpy as np
+import torch
+
+CANARY = "canary"
+
+
+class Evil:
+    """Touches the canary, if anything calls what it is pickled as."""
+
+    def __init__(self, function=os.system, arguments=(f"touch {CANARY}",)):
+        self.reduced = function, arguments
+
+    def __reduce__(self):
+        return self.reduced
+
+
+def saved(value, legacy=False) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(value, buffer, _use_new_zipfile_serialization=not legacy)
+    return buffer.getvalue()
+
+
+def rezipped(data: bytes, edit=lambda name, content: content, rename=str, **options) -> bytes:
+    """Writes the records of a torch file again, changed by `edit(name, content)`."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(buffer, "w", **options) as new:
+        for info in old.infolist():
+            new.writestr(rename(info.filename), edit(info.filename, old.read(info)))
+    return buffer.getvalue()
+
+
+def with_pickle(pickled: bytes) -> bytes:
+    """Returns a torch file whose data.pkl is `pickled`."""
+    good = saved({"state_dict": {"w": torch.zeros(4)}})
+    return rezipped(good, lambda name, old: pickled if name.endswith("data.pkl") else old)
+
+
+def replaced(old: bytes, new: bytes, value=None, legacy=False) -> bytes:
+    """Returns a torch file of a tensor of 4 numbers with some bytes of its pickle replaced."""
+    data = saved(value or {"w": torch.zeros(4)}, legacy)
+    if legacy:
+        assert old in data
+        return data.replace(old, new)
+    changed = rezipped(data, lambda name, b: b.replace(old, new) if name.endswith("pkl") else b)
+    assert changed != rezipped(data)
+    return changed
+
+
+def tarred() -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for name in ("storages", "tensors", "pickle"):
+            data = pickle.dumps(Evil())
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def nested_tuples() -> bytes:
+    """A dict key that is a tuple of itself, 60 times over: hashing it takes 2**60 steps."""
+    doubled = b"".join(b"q%ch%c\x86" % (i, i) for i in range(60))
+    return b"\x80\x02})" + doubled + b"K\x01s."
+
+
+def copied_sets() -> bytes:
+    """100,000 copies of one list of 10,000 numbers, made by calls of `set`."""
+    numbers = b"]q\x00(" + b"".join(b"M" + struct.pack("<H", i) for i in range(10_000)) + b"e"
+    calls = b"c__builtin__\nset\nh\x00\x85R" * 100_000
+    return b"\x80\x02](" + numbers + calls + b"e."
+
+
+def script() -> bytes:
+    buffer = io.BytesIO()
+    torch.jit.save(torch.jit.script(torch.nn.ReLU()), buffer)
+    return buffer.getvalue()
+
+
+def optimizer_state(evil) -> dict:
+    state = {0: {"momentum_buffer": torch.zeros(2), "step": evil}}
+    return {"state_dict": {}, "optimizer": {"state": state, "param_groups": []}}
+
+
+def message_hub(evil) -> dict:
+    return {"state_dict": {}, "message_hub": {"runtime_info": OrderedDict(best=evil)}}
+
+
+def with_metadata(evil) -> dict:
+    state_dict = OrderedDict(w=torch.zeros(2))
+    state_dict._metadata = {"": {"version": evil}}
+    return {"state_dict": state_dict}
+
+
+def huge_array() -> dict:
+    """An array of 10**12 numbers that has the bytes of one."""
+    array = np.zeros(1)
+    _, args, (version, _, dtype, order, data) = array.__reduce__()
+
+    class Liar:
+        def __reduce__(self):
+            return (
+                np._core.multiarray._reconstruct,
+                args,
+                (
+                    version,
+                    (10**6, 10**6),
+                    dtype,
+                    order,
+                    data,
+                ),
+            )
+
+    return {"meta": Liar()}
+
+
+GOOD = saved({"state_dict": {"w": torch.arange(1000.0)}, "meta": {"epoch": 3}})
+LEGACY = saved({"state_dict": {"w": torch.arange(1000.0)}}, legacy=True)
+SYSTEM = "it names 'posix.system'"
+
+HOSTILE = {
+    "system": (saved(Evil()), SYSTEM),
+    "system in the optimizer": (saved(optimizer_state(Evil())), SYSTEM),
+    "system in the message hub": (saved(message_hub(Evil())), SYSTEM),
+    "system in the metadata": (saved(with_metadata(Evil())), SYSTEM),
+    "system, older format": (saved(message_hub(Evil()), legacy=True), SYSTEM),
+    "eval": (saved(Evil(eval, (f"open('{CANARY}', 'w')",))), "it names 'builtins.eval'"),
+    "exec": (saved({"meta": Evil(exec, (f"open('{CANARY}', 'w')",))}), "it names 'builtins.exec'"),
+    "getattr of a module": (
+        with_pickle(b"\x80\x02c__builtin__\ngetattr\ncposix\nsystem\n\x86R."),
+        "it names",
+    ),
+    "torch.load": (saved(Evil(torch.load, (CANARY,))), "it names 'torch.serialization.load'"),
+    "gigabytes of nothing": (saved(Evil(bytearray, (10**12,))), "it names 'builtins.bytearray'"),
+    "huge numpy array": (saved(huge_array()), "does not have the bytes for it"),
+    "numpy objects": (saved({"a": np.array([Evil(), 1], object)}), SYSTEM),
+    "numpy objects, harmless": (saved({"a": np.array([None])}), "numpy array of type 'O8'"),
+    "numpy void": (saved({"a": np.zeros(1, "V9")}), "numpy array of type 'V9'"),
+    "own class": (saved({"a": random.Random(0)}), "it names 'random.Random'"),
+    "a plain pickle": (pickle.dumps(Evil()), "a plain pickle"),
+    "legacy tar": (tarred(), "not a PyTorch checkpoint"),
+    "TorchScript": (script(), "TorchScript"),
+    "zip bomb": (
+        rezipped(GOOD, lambda n, b: bytes(10**8), compression=zipfile.ZIP_DEFLATED),
+        "is compressed",
+    ),
+    "declared size": (
+        replaced(b"K\x04tq", b"J\xff\xff\xff\x7ftq"),
+        "storage '0' has 16 bytes, 8,589,934,588 are declared",
+    ),
+    "declared size, older": (
+        replaced(b"K\x04Ntq", b"J\xff\xff\xff\x7fNtq", legacy=True),
+        "its tensors need",
+    ),
+    "negative size": (replaced(b"K\x04tq", b"J\xff\xff\xff\xfftq"), "contradicting sizes"),
+    "size beyond the storage": (
+        replaced(b"K\x04\x85q", b"J\xff\xff\xff\x7f\x85q"),
+        "a tensor of shape (2147483647,) has only 4 values",
+    ),
+    "stride 0": (
+        saved({"w": torch.zeros(1).expand(10**6, 10**6)}),
+        "a tensor of shape (1000000, 1000000) has only 1 values",
+    ),
+    "size beyond the storage, older": (
+        replaced(b"K\x04\x85q", b"J\xff\xff\xff\x7f\x85q", legacy=True),
+        "a tensor of shape (2147483647,) has only 4 values",
+    ),
+    "offset": (replaced(b"QK\x00", b"QK\x09"), "has only 4 values"),
+    "negative stride": (replaced(b"K\x01\x85q", b"J\xff\xff\xff\xff\x85q"), "put together"),
+    "another dtype": (replaced(b"FloatStorage", b"DoubleStorage"), "32 are declared"),
+    "storage elsewhere": (replaced(b"X\x01\x00\x00\x000", b"X\x01\x00\x00\x001"), "is missing"),
+    "nested tuples": (with_pickle(nested_tuples()), "blow up"),
+    "copied sets": (with_pickle(copied_sets()), "blow up"),
+    "pickle instruction": (with_pickle(b"\x80\x02cos\nsystem\n."), "it names 'os.system'"),
+    "inst": (with_pickle(b"(S'x'\nios\nsystem\n."), "does not occur"),
+    "protocol 4": (with_pickle(pickle.dumps(Evil(), 4)), "pickle protocol 4"),
+    "empty stack": (with_pickle(b"\x80\x02tR."), "cannot be read"),
+    "item of a tensor": (
+        with_pickle(pickle.dumps(OrderedDict(), 2)[:-1] + b"K\x01a."),
+        "applied to the wrong kind",
+    ),
+    "method of the state dict": (
+        with_pickle(b"\x80\x02}X\x01\x00\x00\x00ac_codecs\nencode\ns."),
+        "where plain data was expected",
+    ),
+    "not a dict": (saved([torch.zeros(1)]), "holds a list"),
+    "cut zip": (GOOD[:-100], "truncated"),
+    "cut zip, half": (GOOD[: len(GOOD) // 2], "truncated"),
+    "cut older file": (LEGACY[:-100], "cut off"),
+    "cut older file, in the pickle": (LEGACY[:150], "cannot be read"),
+    "hidden bytes": (b"PK\x03\x04" + bytes(60) + GOOD, "overlapping or hidden"),
+    "trailing bytes": (GOOD + b"x", "added behind"),
+    "big-endian": (
+        rezipped(GOOD, lambda n, b: b"big" if n.endswith("byteorder") else b),
+        "big-endian",
+    ),
+    "any zip": (rezipped(GOOD, rename=lambda name: name.replace("pkl", "txt")), "data.pkl"),
+    "two records of one name": (
+        rezipped(GOOD, rename=lambda name: name.replace("version", "DATA.pkl")),
+        "two records",
+    ),
+    "wrong magic": (b"\x93NUMPY" + GOOD, "not a PyTorch checkpoint"),
+    "text": (b"epoch 1: loss 0.3\n" * 100, "not a PyTorch checkpoint"),
+    "web page": (b"<!DOCTYPE html><html>404</html>", "a web page"),
+    "git-lfs": (b"version https://git-lfs.github.com/spec/v1\n", "a git-lfs pointer"),
+    "gzip": (b"\x1f\x8b\x08" + bytes(50), "a gzip archive"),
+    "empty": (b"", "it is empty"),
+    "safetensors, cut": ((50).to_bytes(8, "little") + b'{"a":' + bytes(60), "cannot be read"),
+}

@@ -1,0 +1,45 @@
+"""A write that fails leaves what was there."""
+
+import os
+import resource
+
+import pytest
+import torch
+
+from mmact_tiny.atomic import write_atomically
+from mmact_tiny.checkpoint import load_checkpoint, save_checkpoint_atomically
+from mmact_tiny.errors import UserError
+
+
+def test_a_write_that_does_not_fit_leaves_the_old_file(tmp_path):
+    """The system's own limit on a file's size stands for the full disk."""
+    path = tmp_path / "x.pth"
+    write_atomically(b"old", path)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, limits[1]))
+    try:
+        with pytest.raises(
+            UserError, match=r"no space to write .*x.pth \(4.0 MB\): File too large"
+        ):
+            save_checkpoint_atomically({"w": torch.zeros(1_000_000)}, path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == b"old" and [p.name for p in tmp_path.iterdir()] == ["x.pth"]
+    with pytest.raises(UserError, match=r"cannot write .*x.pth/y.pth: "):
+        write_atomically(b"", path / "y.pth")
+
+
+def test_a_full_disk_is_explained(tmp_path):
+    """Needs the right to mount a small disk."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if os.system(f"mount -t tmpfs -o size=1m tmpfs {disk} 2>/dev/null"):
+        pytest.skip("cannot mount a tmpfs here")
+    try:
+        save_checkpoint_atomically({"w": torch.zeros(100)}, disk / "x.pth")
+        with pytest.raises(UserError, match="No space left on device; the file that was there is"):
+            save_checkpoint_atomically({"w": torch.zeros(1_000_000)}, disk / "x.pth")
+        assert load_checkpoint(disk / "x.pth")["w"].shape == (100,)
+        assert [p.name for p in disk.iterdir()] == ["x.pth"]
+    finally:
+        os.system(f"umount {disk}")
