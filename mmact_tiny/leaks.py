@@ -1,0 +1,103 @@
+"""Finds the same video under two names: byte for byte, or encoded again.
+
+A video is compared by eight thumbnails of 9 x 8 pixels, at the same fractions of its length. Their
+difference hashes (is a pixel brighter than the one to its right?) find the candidates, as
+encodings at any size, rate and quality agree in nearly all of the 64 bits. Two takes of one
+scene agree in many of them as well, so the change over time has to agree too.
+
+Found are other codecs, qualities, sizes and frame rates; not found are mirrored, cropped
+or cut videos.
+"""
+
+import numpy as np
+
+MAX_DISTANCE = 8.0  # bits of 64, mean over the thumbnails
+MIN_CORRELATION = 0.8  # of the thumbnails' change over time
+STILL = 1.0  # mean change over time, of 255, below which nothing moves
+STILL_DISTANCE = 3.0  # where nothing moves, the hashes have to say it alone
+LENGTH_TOLERANCE = 0.05
+_MAX_BUCKET = 256  # a part of a hash that more videos share says nothing (black, white)
+_CHUNK = 65536
+
+
+def find_near_copies(thumbnails: np.ndarray, seconds: np.ndarray) -> list[tuple[int, int]]:
+    """Returns the pairs (i, j), i < j, that show the same video.
+
+    Args:
+        thumbnails: brightness, uint8, shape (videos, 8 thumbnails, 8 rows, 9 columns).
+        seconds: length of each video.
+    """
+    if len(thumbnails) < 2:
+        return []
+    hashes = difference_hashes(thumbnails)
+    pairs = _candidates(hashes)
+    longer = np.maximum(seconds[pairs[:, 0]], seconds[pairs[:, 1]])
+    differ = np.abs(seconds[pairs[:, 0]] - seconds[pairs[:, 1]])
+    pairs = pairs[differ <= np.maximum(longer * LENGTH_TOLERANCE, 0.1)]
+    found = [
+        pairs[start : start + _CHUNK][_agree(pairs[start : start + _CHUNK], hashes, thumbnails)]
+        for start in range(0, len(pairs), _CHUNK)
+    ]
+    return [(int(i), int(j)) for chunk in found for i, j in chunk]
+
+
+def difference_hashes(thumbnails: np.ndarray) -> np.ndarray:
+    """Returns 64-bit difference hashes: uint64, shape (videos, thumbnails)."""
+    bits = thumbnails[..., :-1] > thumbnails[..., 1:]
+    packed = np.packbits(bits.reshape(*bits.shape[:2], 64), axis=-1)
+    return packed.view(np.uint64)[..., 0]
+
+
+def group(count: int, pairs: list[tuple[int, int]]) -> list[int]:
+    """Returns for each of `count` items the smallest item that pairs connect it with."""
+    parent = list(range(count))
+
+    def root(item: int) -> int:
+        while parent[item] != item:
+            parent[item] = parent[parent[item]]
+            item = parent[item]
+        return item
+
+    for i, j in pairs:
+        a, b = sorted((root(i), root(j)))
+        parent[b] = a
+    return [root(item) for item in range(count)]
+
+
+def _candidates(hashes: np.ndarray) -> np.ndarray:
+    """Returns the pairs that share 16 bits of a hash at one place: int64, shape (pairs, 2).
+
+    Of 32 such parts, a video encoded again has some unchanged, so that not all pairs of a
+    large set have to be compared.
+    """
+    parts = hashes.view(np.uint16)
+    found = [np.empty(0, np.int64)]
+    for column in parts.T:
+        order = np.argsort(column, kind="stable")
+        bounds = np.flatnonzero(np.diff(column[order])) + 1
+        for members in np.split(order, bounds):
+            if 2 <= len(members) <= _MAX_BUCKET:
+                i, j = np.triu_indices(len(members), 1)
+                found.append(members[i] * len(hashes) + members[j])
+    keys = np.unique(np.concatenate(found))
+    return np.stack([keys // len(hashes), keys % len(hashes)], axis=1)
+
+
+def _agree(pairs: np.ndarray, hashes: np.ndarray, thumbnails: np.ndarray) -> np.ndarray:
+    """Returns which of the pairs show the same video."""
+    first, second = pairs.T
+    different = (hashes[first] ^ hashes[second]).view(np.uint8)
+    distance = np.unpackbits(different, axis=1).sum(1) / hashes.shape[1]
+    change = []
+    for index in (first, second):
+        values = thumbnails[index].reshape(len(index), thumbnails.shape[1], -1).astype(np.float32)
+        change.append((values - values.mean(1, keepdims=True)).reshape(len(index), -1))
+    strength = [np.abs(values).mean(1) for values in change]
+    norms = np.linalg.norm(change[0], axis=1) * np.linalg.norm(change[1], axis=1)
+    correlation = (change[0] * change[1]).sum(1) / np.maximum(norms, 1e-6)
+    is_still = np.maximum(*strength) < STILL
+    return np.where(
+        is_still,
+        distance <= STILL_DISTANCE,
+        (distance <= MAX_DISTANCE) & (correlation >= MIN_CORRELATION),
+    )

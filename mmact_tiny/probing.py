@@ -1,0 +1,99 @@
+"""Probes many videos in parallel processes, and remembers what was found."""
+
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from .isolated import Lost, run_isolated
+from .probe import Record
+from .probe_log import ProbeLog
+
+TASK = "mmact_tiny.probe:probe"
+SECONDS_PER_VIDEO = 60.0
+SECONDS_PER_MEGABYTE = 5.0  # on top: more than the slowest decoders take
+_SECONDS_BETWEEN_LINES = 10.0
+
+
+def probe_all(
+    paths: Sequence[str],
+    log: ProbeLog,
+    *,
+    num_workers: int | None = None,
+    seconds_per_video: float = SECONDS_PER_VIDEO,
+) -> tuple[dict[str, Record], int]:
+    """Returns the record of every path, and how many videos had to be read for it.
+
+    A video whose worker crashes or runs out of time has a record with `error` set, which is not
+    remembered: the next run tries again.
+    """
+    records: dict[str, Record] = {}
+    new = []
+    for path in paths:
+        record = log.get(path)
+        if record is None:
+            new.append(path)
+        else:
+            records[path] = record
+    if not new:
+        return records, 0
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    workers = min(num_workers or cores, len(new))
+    calls = _calls(new, log, seconds_per_video, num_threads=max(1, cores // workers))
+    with show_progress("checking videos", len(new), already=len(records)) as advance:
+        for path, result in run_isolated(TASK, calls, num_workers=workers):
+            if isinstance(result, Lost):
+                records[path] = {"hash": "", "error": result.reason}
+            else:
+                records[path] = log.add(path, result)
+            advance()
+    return records, len(new)
+
+
+def _calls(
+    paths: Iterable[str], log: ProbeLog, seconds: float, *, num_threads: int
+) -> Iterator[tuple[str, dict[str, Any], float]]:
+    for path in paths:
+        megabytes = os.stat(path).st_size / 1e6  # noqa: PTH116
+        arguments = {
+            "path": path,
+            "known_hashes": log.known_contents(path),
+            "num_threads": num_threads,
+        }
+        yield path, arguments, seconds + megabytes * SECONDS_PER_MEGABYTE
+
+
+class Advance(Protocol):
+    def __call__(self) -> None: ...
+
+
+@contextmanager
+def show_progress(what: str, total: int, *, already: int = 0) -> Iterator[Advance]:
+    """Shows a bar on a terminal, and a line now and then anywhere else (standard error)."""
+    suffix = f" ({already} known)" if already else ""
+    if sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+        columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=Console(stderr=True), refresh_per_second=4) as progress:
+            task = progress.add_task(what + suffix, total=total)
+            yield lambda: progress.advance(task)
+        return
+    start = shown = time.monotonic()
+    done = 0
+
+    def advance() -> None:
+        nonlocal done, shown
+        done += 1
+        now = time.monotonic()
+        if done == total or now - shown >= _SECONDS_BETWEEN_LINES:
+            shown = now
+            rate = done / max(now - start, 1e-9)
+            print(f"{what}: {done}/{total}{suffix}, {rate:.1f}/s", file=sys.stderr, flush=True)
+
+    yield advance
