@@ -15,6 +15,7 @@ from .listing import (
     VIDEO_SUFFIXES,
     Listed,
     Source,
+    clean_label,
     is_video,
     name_of,
     read_text,
@@ -79,7 +80,9 @@ def read_annotation_files(
                 source.problems.append(Problem("missing file", where, f"{path!r}: left out"))
                 continue
             name = name_of(found, root)
-            source.videos.append(Listed(found, name, label, SPLIT_WORDS.get(word), where))
+            source.videos.append(
+                Listed(found, name, clean_label(label), SPLIT_WORDS.get(word), where)
+            )
     listed = {video.path for video in source.videos}
     folders = [root] if walk else sorted({Path(path).parent for path in listed})
     for folder in folders:

@@ -26,7 +26,7 @@ VERSION = 1
 SPLITS = ("train", "val", "test")
 VIDEO_COLUMNS = (
     *("video", "split", "label", "class", "source", "content", "frames", "fps", "seconds"),
-    *("width", "height", "rotation", "codec", "keyframe_spacing", "bytes"),
+    *("width", "height", "rotation", "codec", "keyframe_spacing", "bytes", "converted"),
 )
 _MAX_NAME_BYTES = 200  # file systems allow 255
 _ENCODED = set("%\"'`\\:*?<>|&;$#,")
@@ -41,6 +41,7 @@ class Entry:
     label: int
     source: str
     columns: dict[str, Any]
+    is_written: bool = False  # it is there already, nothing to link or copy
 
 
 def encode_name(name: str) -> str:
@@ -79,7 +80,8 @@ def write_dataset(
     """
     earlier = {row["video"] for row in read_videos_table(out)}
     for entry in entries:
-        place_video(entry.source, out / entry.video, copy=copy)
+        if not entry.is_written:
+            place_video(entry.source, out / entry.video, copy=copy)
     for video in earlier - {entry.video for entry in entries}:
         (out / video).unlink(missing_ok=True)
     for split in SPLITS:

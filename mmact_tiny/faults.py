@@ -60,8 +60,6 @@ def find_warnings(record: Record) -> list[Fault]:
         warnings.append(Fault("damaged frames", f"{record['damaged_frames']} of {frames}"))
     if record["rotation"]:
         warnings.append(Fault("rotated", f"shown turned by {record['rotation']} degrees"))
-    if not is_read_by_decord(record):
-        warnings.append(Fault("not read by decord", f"{record['codec']} in {record['container']}"))
     return warnings
 
 

@@ -74,11 +74,11 @@ def _look_up(written: Counter[str], names: list[str], numbers: dict[str, int]) -
     """Finds names in a label map, also where case, spaces and underscores differ; or numbers."""
     exact = {name: index for index, name in enumerate(names)}
     loose: dict[str, int | None] = {}
-    for name, index in exact.items():
-        loose[_plain(name)] = None if _plain(name) in loose else index  # None: two of them
+    for name, position in exact.items():
+        loose[_plain(name)] = None if _plain(name) in loose else position  # None: two of them
     indices = {}
     for label in written:
-        index: int | None = exact.get(label, loose.get(_plain(label)))
+        index = exact[label] if label in exact else loose.get(_plain(label))
         if index is None and label in numbers and 0 <= numbers[label] < len(names):
             index = numbers[label]
         if index is not None:

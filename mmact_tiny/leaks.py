@@ -11,12 +11,16 @@ or cut videos.
 
 import numpy as np
 
-MAX_DISTANCE = 8.0  # bits of 64, mean over the thumbnails
-MIN_CORRELATION = 0.8  # of the thumbnails' change over time
-STILL = 1.0  # mean change over time, of 255, below which nothing moves
-STILL_DISTANCE = 3.0  # where nothing moves, the hashes have to say it alone
+# Measured on 40 filmed videos, each encoded twice more (H.264 crf 36 at 144 lines, MJPEG at 15
+# frames/s and 120 lines), and on pairs of 2-second pieces of each: copies have 0 to 9 bits and
+# a correlation of 0.95 or more in nearly all pairs; pieces of one scene reach 0.83, others 0.51.
+MAX_DISTANCE = 14.0  # bits of 64, mean over the thumbnails
+MIN_CORRELATION = 0.85  # of the thumbnails' change over time
+STILL = 1.0  # mean change over time, of 255: where nothing moves the pictures have to agree
+STILL_DISTANCE = 1.0
+STILL_DIFFERENCE = 1.0  # of 255
 LENGTH_TOLERANCE = 0.05
-_MAX_BUCKET = 256  # a part of a hash that more videos share says nothing (black, white)
+_MAX_BUCKET = 128  # a part of a hash that more videos share says nothing (black, white)
 _CHUNK = 65536
 
 
@@ -88,16 +92,17 @@ def _agree(pairs: np.ndarray, hashes: np.ndarray, thumbnails: np.ndarray) -> np.
     first, second = pairs.T
     different = (hashes[first] ^ hashes[second]).view(np.uint8)
     distance = np.unpackbits(different, axis=1).sum(1) / hashes.shape[1]
-    change = []
-    for index in (first, second):
-        values = thumbnails[index].reshape(len(index), thumbnails.shape[1], -1).astype(np.float32)
-        change.append((values - values.mean(1, keepdims=True)).reshape(len(index), -1))
-    strength = [np.abs(values).mean(1) for values in change]
+    values = [
+        thumbnails[i].reshape(len(i), hashes.shape[1], -1).astype(np.float32)
+        for i in (first, second)
+    ]
+    difference = np.abs(values[0] - values[1]).mean((1, 2))
+    change = [(v - v.mean(1, keepdims=True)).reshape(len(v), -1) for v in values]
+    strength = np.maximum(*(np.abs(c).mean(1) for c in change))
     norms = np.linalg.norm(change[0], axis=1) * np.linalg.norm(change[1], axis=1)
     correlation = (change[0] * change[1]).sum(1) / np.maximum(norms, 1e-6)
-    is_still = np.maximum(*strength) < STILL
     return np.where(
-        is_still,
-        distance <= STILL_DISTANCE,
+        strength < STILL,
+        (distance <= STILL_DISTANCE) & (difference <= STILL_DIFFERENCE),
         (distance <= MAX_DISTANCE) & (correlation >= MIN_CORRELATION),
     )

@@ -70,6 +70,11 @@ def walk_videos(folder: Path, skip: Path | None = None) -> Iterator[Path]:
                 yield Path(parent, name)
 
 
+def clean_label(text: str) -> str:
+    """Returns a label as one line of text: no control characters, single spaces."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
 def is_video(name: str) -> bool:
     """Returns whether a file's name ends like a video's."""
     return os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES  # noqa: PTH122

@@ -18,9 +18,10 @@ class Settings:
         val: part of each class for validation, where the source has no validation split.
         seed: of that draw.
         min_frames: fewer make a video unusable; 3 are what TSN 1x1x3 samples.
-        batch_size: fewer training videos than this are reported; 2 is the config's.
+        batch_size: fewer training videos than this are reported; 10 is the config's.
         keep_leaks: go on with the same video in training and validation.
         copy: copy the videos instead of linking to them.
+        convert: write videos that decord cannot read (AV1, transport streams) as H.264.
         num_workers: processes; None: one for each core.
         seconds_per_video: time limit of one video, plus 5 s for each of its megabytes.
     """
@@ -28,9 +29,10 @@ class Settings:
     val: float = 0.2
     seed: int = 0
     min_frames: int = 3
-    batch_size: int = 2
+    batch_size: int = 10
     keep_leaks: bool = False
     copy: bool = False
+    convert: bool = True
     num_workers: int | None = None
     seconds_per_video: float = SECONDS_PER_VIDEO
 
@@ -45,12 +47,17 @@ class Settings:
 
 @dataclass(slots=True)
 class Video:
-    """A video that can be used: as listed, its class, what was found, and its split."""
+    """A video that can be used: as listed, its class, what was found, and its split.
+
+    `video` is its path in the dataset; `is_converted`: a file written there, not a link.
+    """
 
     listed: Listed
     label: int
     record: Record
     split: str | None
+    video: str
+    is_converted: bool = False
 
 
 @dataclass(slots=True)

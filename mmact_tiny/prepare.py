@@ -15,6 +15,7 @@ from .canonical import (
     write_json,
     write_rows,
 )
+from .converting import convert_videos
 from .dataset_checks import check_classes, check_copies, drop_repeats, group_contents, length_of
 from .errors import UserError
 from .faults import find_fault, find_warnings
@@ -44,6 +45,8 @@ def prepare_data(
     source = find_source(src, out=out)
     with _locked(out):
         preparation = check_source(source, out, settings)
+        if not preparation.fatal:
+            convert_videos(preparation, out, settings)
         summary = summarize(preparation, settings)
         rows = (
             (video.path, fault.kind, fault.detail) for video, _, fault in preparation.quarantine
@@ -97,7 +100,8 @@ def _probe(
         if fault:
             preparation.quarantine.append((listed, label, fault))
             continue
-        preparation.videos.append(Video(listed, label, record, listed.split))
+        name = f"videos/{encode_name(listed.name)}"
+        preparation.videos.append(Video(listed, label, record, listed.split, name))
         for warning in find_warnings(record):
             preparation.report(warning.kind, listed.path, warning.detail)
 
@@ -167,9 +171,10 @@ def _entry(video: Video) -> Entry:
         "fps": round(record["fps"], 3),
         "seconds": round(length_of(record), 3),
         "bytes": Path(source).stat().st_size,
+        "converted": "h264" if video.is_converted else "",
     }
-    name = f"videos/{encode_name(video.listed.name)}"
-    return Entry(name, video.split or "train", video.label, source, columns)
+    split = video.split or "train"
+    return Entry(video.video, split, video.label, source, columns, video.is_converted)
 
 
 @contextmanager

@@ -39,9 +39,7 @@ def probe_all(
             records[path] = record
     if not new:
         return records, 0
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
+    cores = count_cores()
     workers = min(num_workers or cores, len(new))
     calls = _calls(new, log, seconds_per_video, num_threads=max(1, cores // workers))
     with show_progress("checking videos", len(new), already=len(records)) as advance:
@@ -52,6 +50,13 @@ def probe_all(
                 records[path] = log.add(path, result)
             advance()
     return records, len(new)
+
+
+def count_cores() -> int:
+    """Returns how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _calls(

@@ -11,7 +11,7 @@ from pathlib import Path
 from .annotations import find_annotations, read_annotation_files
 from .errors import UserError
 from .labels import read_label_map
-from .listing import SPLIT_WORDS, Listed, Source, is_video, name_of, walk_videos
+from .listing import SPLIT_WORDS, Listed, Source, clean_label, is_video, name_of, walk_videos
 from .problems import Problem
 
 LAYOUTS = """  SRC/<class>/*.mp4                        class folders
@@ -83,7 +83,8 @@ def _read_class_folders(
         videos = [str(path) for path in walk_videos(child, skip)]
         where = os.path.relpath(child, root)
         source.videos += [
-            Listed(path, name_of(path, root), child.name, split, where) for path in videos
+            Listed(path, name_of(path, root), clean_label(child.name), split, where)
+            for path in videos
         ]
         if not videos:
             source.problems.append(Problem("empty folder", where, "no video in it: not a class"))

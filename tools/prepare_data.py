@@ -36,12 +36,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--min-frames", type=int, default=3, help="leave shorter videos out (default 3)"
     )
     parser.add_argument(
-        "--batch-size", type=int, default=2, help="report fewer training videos (default 2)"
+        "--batch-size", type=int, default=10, help="report fewer training videos (default 10)"
     )
     parser.add_argument(
         "--keep-leaks", action="store_true", help="go on with a video in train and val"
     )
     parser.add_argument("--copy", action="store_true", help="copy the videos, do not link to them")
+    parser.add_argument(
+        "--no-convert",
+        action="store_true",
+        help="leave AV1 and transport streams as they are: decord cannot read them",
+    )
     parser.add_argument(
         "--workers", type=int, metavar="N", help="processes (default: one for each core)"
     )
@@ -63,6 +68,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         batch_size=args.batch_size,
         keep_leaks=args.keep_leaks,
         copy=args.copy,
+        convert=not args.no_convert,
         num_workers=args.workers,
         seconds_per_video=args.time_limit,
     )

@@ -1,0 +1,338 @@
+"""A messy folder, prepared: the report's counts are those that were planted."""
+
+import csv
+import json
+import os
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from video_files import (
+    FORMATS,
+    claim_frames,
+    encode_again,
+    rotate,
+    truncate,
+    write_audio,
+    write_two_sizes,
+    write_video,
+)
+
+from mmact_tiny import probing
+from mmact_tiny.datasets import check_annotations, find_dataset
+from mmact_tiny.errors import UserError
+from mmact_tiny.preparation import Settings
+from mmact_tiny.prepare import prepare_data
+
+ODD_NAMES = ["two words.mp4", 'it\'s "quoted".mp4', "тест видео 动作.mp4", "100%.mp4", "a\nb.mp4"]
+
+
+def make_messy(root: Path) -> None:
+    """Writes 2 classes: 11 sound videos each, one of them AV1, and every fault once."""
+    for class_index, name in enumerate(("clap hands", "wave")):
+        folder = root / name
+        for index, (codec, suffix) in enumerate(FORMATS):
+            seed = 100 * class_index + index
+            write_video(folder / f"{codec}{index}{suffix}", seed=seed, codec=codec)
+        for index, odd in enumerate(ODD_NAMES):
+            write_video(folder / odd, seed=100 * class_index + 50 + index)
+    bad = root / "wave"
+    (bad / "empty.mp4").touch()
+    (bad / "text.mp4").write_text("no video")
+    write_audio(bad / "audio.mp4")
+    truncate(write_video(bad / "cut.mkv", seed=300))
+    truncate(write_video(bad / "cut.mp4", seed=301))
+    write_video(bad / "one.mp4", seed=302, frames=1)
+    write_two_sizes(bad / "sizes.mkv", seed=303)
+    rotate(write_video(root / "clap hands" / "rotated.mp4", seed=304, height=80))
+    claim_frames(write_video(bad / "claims.avi", seed=305, codec="mjpeg"), 25)
+    shutil.copy(root / "wave" / "two words.mp4", root / "wave" / "copy.mp4")
+    (root / "wave" / "link.mp4").symlink_to(root / "wave" / "two words.mp4")
+    encode_again(root / "wave" / "100%.mp4", root / "wave" / "again.avi")
+    (root / "notes").mkdir()
+    (root / "notes" / "read me.txt").write_text("not a class")
+    (root / "clap hands" / ".hidden.mp4").touch()
+    write_video(root / "stray.mp4", seed=306)
+
+
+@pytest.fixture(scope="module")
+def messy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("messy")
+    make_messy(root / "src")
+    return root
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def lists(out: Path) -> dict[str, list[str]]:
+    return {s: (out / f"{s}.txt").read_text().splitlines() for s in ("train", "val")}
+
+
+def test_counts_are_those_planted(messy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = messy / "out"
+    summary = prepare_data(messy / "src", out)
+    assert summary["listed"] == 11 + 1 + 11 + 7 + 4
+    assert summary["quarantined"] == {
+        "unreadable": 3,
+        "no video stream": 1,
+        "truncated": 1,
+        "too few frames": 1,
+        "variable size": 1,
+    }
+    assert summary["problem_counts"] == {
+        "copy": 3,
+        "not read by decord": 2,
+        "not listed": 1,
+        "empty folder": 1,
+        "rotated": 1,
+        "frame count": 1,
+    }
+    names = {Path(row["path"]).name: row["reason"] for row in rows(out / "quarantine.csv")}
+    assert names == {
+        "empty.mp4": "unreadable",
+        "text.mp4": "unreadable",
+        "audio.mp4": "no video stream",
+        "cut.mkv": "truncated",
+        "cut.mp4": "unreadable",
+        "one.mp4": "too few frames",
+        "sizes.mkv": "variable size",
+    }
+    assert sum(summary["videos"].values()) == 27
+    # Which videos are drawn hangs on the encoders' versions: 2 of 12 contents of each class,
+    # and the copies of those.
+    assert 4 <= summary["videos"]["val"] <= 6
+    codecs = {"h264": 17, "mjpeg": 4, "hevc": 2, "vp9": 2, "av1": 2}
+    assert summary["codecs"] == codecs
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[-1] == f"next: python tools/train.py configs/tsn_tiny.py --data {out}"
+    assert json.loads((out / "summary.json").read_text()) == summary
+    assert json.loads((out / "dataset.json").read_text())["version"] == 1
+
+
+def test_stock_dataset_reads_every_line_and_video(messy: Path) -> None:
+    from mmact_tiny import compat
+
+    compat.repair()
+    decord = pytest.importorskip("decord")
+    from mmaction.datasets import VideoDataset
+
+    out = messy / "out"
+    prepare_data(messy / "src", out)
+    dataset = find_dataset(out)
+    check_annotations(dataset.splits.values(), num_classes=2)
+    count = 0
+    for split in ("train", "val"):
+        ann_file, video_dir = dataset.splits[split].ann_file, dataset.splits[split].video_dir
+        stock = VideoDataset(str(ann_file), [], data_prefix=dict(video=str(video_dir)))
+        count += len(stock)
+        for index in range(len(stock)):
+            info = stock.get_data_info(index)
+            reader = decord.VideoReader(info["filename"])
+            assert reader.get_batch([0, len(reader) - 1]).shape[3] == 3
+    assert count == 27
+    assert (out / "label_map.txt").read_text() == "clap hands\nwave\n"
+
+
+def test_a_second_run_reads_only_what_is_new(messy: Path) -> None:
+    source, out = messy / "growing", messy / "growing_out"
+    for index in range(10):
+        write_video(source / f"c{index % 2}" / f"{index}.mp4", seed=index)
+    assert prepare_data(source, out)["read_now"] == 10
+    first = lists(out)
+    summary = prepare_data(source, out)
+    assert (summary["read_now"], lists(out)) == (0, first)
+    for index in range(10, 16):
+        write_video(source / f"c{index % 2}" / f"0{index}.mp4", seed=index)
+    assert prepare_data(source, out)["read_now"] == 6
+    second = lists(out)
+    assert set(first["train"]) < set(second["train"]) and set(first["val"]) < set(second["val"])
+    assert {split: len(lines) for split, lines in second.items()} == {"train": 12, "val": 4}
+    (source / "c0" / "0.mp4").unlink()
+    prepare_data(source, out)
+    assert not os.path.lexists(out / "videos" / "c0" / "0.mp4")
+
+
+def test_an_interrupted_run_goes_on(messy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, out = messy / "stopped", messy / "stopped_out"
+    for index in range(6):
+        write_video(source / f"c{index % 2}" / f"{index}.mp4", seed=index)
+    add, count = probing.ProbeLog.add, 0
+
+    def stop_after_four(self: probing.ProbeLog, *args: object) -> object:
+        nonlocal count
+        count += 1
+        if count > 4:
+            raise KeyboardInterrupt
+        return add(self, *args)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(probing.ProbeLog, "add", stop_after_four)
+        prepare_data(source, out)
+    with (out / ".probe.jsonl").open("a") as file:
+        file.write('{"path": "torn')
+    assert prepare_data(source, out)["read_now"] == 2
+    assert prepare_data(source, out)["read_now"] == 0
+
+
+def test_a_crash_or_a_hang_costs_one_video(messy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, out = messy / "fatal", messy / "fatal_out"
+    for index in range(8):
+        write_video(source / f"c{index % 2}" / f"{index}.mp4", seed=index)
+    shutil.copy(source / "c0" / "0.mp4", source / "c0" / "crash.mp4")
+    shutil.copy(source / "c0" / "0.mp4", source / "c0" / "hang.mp4")
+    monkeypatch.setattr(probing, "TASK", "isolated_tasks:probe_or_fail")
+    summary = prepare_data(source, out, Settings(seconds_per_video=3))
+    assert summary["quarantined"] == {"decoder crashed (SIGSEGV)": 1, "timed out after 3 s": 1}
+    assert sum(summary["videos"].values()) == 8
+    monkeypatch.undo()
+    assert prepare_data(source, out)["read_now"] == 2  # tried again
+
+
+def split_source(root: Path) -> Path:
+    """Writes train/ and val/ class folders of 4 and 2 videos per class."""
+    for split, count in (("train", 4), ("validation", 2)):
+        for index in range(2 * count):
+            seed = 10 * (split == "train") + index
+            write_video(root / split / f"c{index % 2}" / f"{index}.mp4", seed=seed)
+    return root
+
+
+def test_leaks_are_fatal_and_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, out = split_source(tmp_path / "src"), tmp_path / "out"
+    assert prepare_data(source, out)["videos"] == {"train": 8, "val": 4, "test": 0}
+    val = source / "validation" / "c0"
+    shutil.copy(source / "train" / "c0" / "0.mp4", val / "same bytes.mp4")
+    encode_again(source / "train" / "c0" / "2.mp4", val / "again.avi")
+    before = lists(out)
+    with pytest.raises(UserError, match="no dataset written: leak"):
+        prepare_data(source, out)
+    assert lists(out) == before
+    printed = capsys.readouterr().out
+    for val_name, train_name, how in (
+        ("same bytes.mp4", "0.mp4", "byte for byte"),
+        ("again.avi", "2.mp4", "encoded differently"),
+    ):
+        train = source / "train" / "c0" / train_name
+        assert f"{val / val_name}: in val: the same video as {train} ({how})" in printed
+    summary = prepare_data(source, out, Settings(keep_leaks=True))
+    assert summary["problem_counts"]["leak"] == 2
+    assert summary["videos"] == {"train": 8, "val": 6, "test": 0}
+
+
+def test_copies_never_part_when_the_split_is_drawn(tmp_path: Path) -> None:
+    for index in range(6):
+        video = write_video(tmp_path / "src" / "a" / f"{index}.mp4", seed=index)
+        encode_again(video, tmp_path / "src" / "a" / f"again{index}.avi")
+        write_video(tmp_path / "src" / "b" / f"{index}.mp4", seed=100 + index)
+    summary = prepare_data(tmp_path / "src", tmp_path / "out", Settings(val=0.5, batch_size=2))
+    assert summary["problem_counts"] == {"copy": 6}
+    split = {row["video"]: row["split"] for row in rows(tmp_path / "out" / "videos.csv")}
+    for index in range(6):
+        assert split[f"videos/a/{index}.mp4"] == split[f"videos/a/again{index}.avi"]
+
+
+def test_faults_of_a_table_are_reported_by_line(tmp_path: Path) -> None:
+    source = tmp_path / "src"
+    for index in range(8):
+        write_video(source / "clips" / f"v {index}.mp4", seed=index)
+    write_video(source / "clips" / "unlisted.mp4", seed=99)
+    lines = ["path,label,split"]
+    lines += [f'"clips/v {i}.mp4",{1 + i % 2},{"val" if i > 5 else "train"}' for i in range(8)]
+    lines += [
+        '"clips/v 0.mp4",1,train',  # 10: repeated
+        "clips/gone.mp4,1,train",  # 11: missing
+        '"clips/v 1.mp4",,train',  # 12: no label
+        '"clips/v 2.mp4",1,tset',  # 13: no such split
+        '"clips/v 3.mp4",-4,val',  # 14: out of range
+    ]
+    (source / "all.csv").write_text("\n".join(lines) + "\n")
+    summary = prepare_data(source, tmp_path / "out")
+    found = {(p["kind"], p["where"].rpartition("/")[2]) for p in summary["problems"]}
+    assert found == {
+        ("duplicate", "all.csv:10"),
+        ("missing file", "all.csv:11"),
+        ("no label", "all.csv:12"),
+        ("unknown split", "all.csv:13"),
+        ("label out of range", "all.csv:14"),
+        ("labels from 1", "all.csv:2"),
+        ("not listed", "unlisted.mp4"),
+        ("smaller than a batch", ""),
+    }
+    assert lists(tmp_path / "out")["val"] == [
+        "videos/clips/v%206.mp4 0",
+        "videos/clips/v%207.mp4 1",
+    ]
+
+
+def test_copying_and_conversion_leave_the_originals_alone(tmp_path: Path) -> None:
+    source, out = tmp_path / "src", tmp_path / "out"
+    for index, codec in enumerate(["libx264", "libsvtav1"] * 2):
+        write_video(source / f"c{index // 2}" / f"{index}.mp4", seed=index, codec=codec)
+    contents = {path: path.read_bytes() for path in source.rglob("*.mp4")}
+    prepare_data(source, out)
+    assert (out / "videos/c0/0.mp4").is_symlink()
+    assert not (out / "videos/c0/1.mp4.mp4").is_symlink()
+    written = (out / "videos/c0/1.mp4.mp4").stat().st_mtime_ns
+    prepare_data(source, out, Settings(copy=True))
+    assert not (out / "videos/c0/0.mp4").is_symlink()
+    assert (out / "videos/c0/1.mp4.mp4").stat().st_mtime_ns == written  # not converted again
+    prepare_data(source, out, Settings(convert=False))
+    assert (out / "videos/c0/1.mp4").is_symlink()
+    assert contents == {path: path.read_bytes() for path in source.rglob("*.mp4")}
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["nowhere", "--out", "out"], "does not exist"),
+        (["empty", "--out", "out"], "no videos in"),
+        (["empty", "--out", "empty"], "is the source itself"),
+        (["empty", "--out", "out", "--val", "20"], "between 0 and 1"),
+    ],
+)
+def test_the_tool_says_what_is_wrong(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
+) -> None:
+    from tools.prepare_data import main
+
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_real_videos_with_planted_faults(tmp_path: Path, real_data: Path) -> None:
+    data, source = real_data / "exercise_or_typing", tmp_path / "src"
+    for split, count in (("train", 3), ("val", 1)):
+        (source / split).mkdir(parents=True)
+        chosen = []
+        for name in ("doing_exercises", "typing"):
+            paths = sorted((data / split).glob(f"{name}*"), key=lambda p: p.stat().st_size)[:count]
+            chosen += [(path, int(name == "typing")) for path in paths]
+        for path, _ in chosen:
+            (source / split / path.name).symlink_to(path)
+        lines = [f"{path.name} {label}\n" for path, label in chosen]
+        (source / f"{split}.txt").write_text("".join(lines))
+    victim = sorted((source / "train").iterdir())[0]
+    half = victim.read_bytes()[: victim.stat().st_size // 2]
+    (source / "train" / "half.mp4").write_bytes(half)
+    leak = sorted((source / "val").iterdir())[0]
+    encode_again(leak, source / "train" / "leak.avi")
+    with (source / "train.txt").open("a") as file:
+        file.write("half.mp4 0\nleak.avi 0\ngone.mp4 1\n")
+    (source / "label_map.txt").write_text("doing exercises\ntyping\n")
+    with pytest.raises(UserError, match="leak"):
+        prepare_data(source, tmp_path / "out")
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert sum(summary["quarantined"].values()) == 1
+    counts = Counter(summary["problem_counts"])
+    assert (counts["leak"], counts["missing file"]) == (1, 1)
+    assert summary["videos"] == {"train": 7, "val": 2, "test": 0}
