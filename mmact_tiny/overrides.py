@@ -28,6 +28,7 @@ OVERRIDES = Registry(
     locations=[
         "mmact_tiny.data_overrides",
         "mmact_tiny.training_overrides",
+        "mmact_tiny.balance",
         "mmact_tiny.protocol",
     ],
 )
@@ -40,7 +41,8 @@ def apply_overrides(cfg: Config, entries: Iterable[Mapping[str, Any]]) -> None:
     """Applies overrides in order and logs what each changed, from what to what.
 
     Raises:
-        UserError: an unknown override or argument, or two overrides that change the same key.
+        UserError: an unknown override or argument, or two overrides that change the same key. A
+            key that goes away was moved, as into a dataset wrapper.
     """
     claimed: dict[str, str] = {}
     for entry in entries:
@@ -49,7 +51,7 @@ def apply_overrides(cfg: Config, entries: Iterable[Mapping[str, Any]]) -> None:
         OVERRIDES.module_dict[name](cfg, **kwargs)
         changes = diff(before, flatten(cfg))
         for key, (old, new) in changes.items():
-            if key in claimed and not _extends(old, new):
+            if key in claimed and new is not MISSING and not _extends(old, new):
                 raise UserError(
                     f"overrides {claimed[key]!r} and {name!r} both change {key}\n"
                     "  drop one of them, or narrow one with its arguments"
