@@ -112,6 +112,6 @@ def check_classes(preparation: Preparation, settings: Settings) -> None:
     if train and max(train) >= HIGH_IMBALANCE * min(train):
         message = (
             f"the largest class has {max(train)} training videos, the smallest {min(train)}: "
-            "see the class_balance override"
+            'add dict(type="class_balance") to the overrides of the config'
         )
         preparation.report("imbalance", "", message)

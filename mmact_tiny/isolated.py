@@ -77,7 +77,7 @@ class Worker:
             self.messages.seek(0)
             raise RuntimeError(f"a worker cannot start:\n{self.messages.read().decode()}")
         name = signal.Signals(-status).name if status < 0 else f"status {status}"
-        return Lost(f"decoder crashed ({name})")
+        return Lost(f"decoder crashed: {name}")
 
     def end(self) -> None:
         self.process.kill()
@@ -140,7 +140,7 @@ def run_isolated(
             answered = {worker for worker, result in ready if result is not None}
             now = time.monotonic()
             for worker in [w for w in workers if w.deadline <= now and w not in answered]:
-                ready.append((worker, Lost(f"timed out after {worker.seconds:.0f} s")))
+                ready.append((worker, Lost(f"timed out: no end after {worker.seconds:.0f} s")))
                 worker.process.kill()
             for worker, result in ready:
                 if result is None:

@@ -1,5 +1,6 @@
 """From a folder of videos to a dataset that trains: reads, checks, divides and writes."""
 
+import errno
 import fcntl
 import json
 from collections.abc import Iterator
@@ -38,12 +39,12 @@ def prepare_data(
 
     Raises:
         UserError: nothing usable, labels that cannot be told, or the same video in training and
-            validation. `quarantine.csv` and `summary.json` are written also then.
+            validation (`quarantine.csv` and `summary.json` are written also then); a full disk.
     """
     settings = settings or Settings()
     out = Path(out)
     source = find_source(src, out=out)
-    with _locked(out):
+    with _locked(out), _explained(out):
         preparation = check_source(source, out, settings)
         if not preparation.fatal:
             convert_videos(preparation, out, settings)
@@ -175,6 +176,17 @@ def _entry(video: Video) -> Entry:
     }
     split = video.split or "train"
     return Entry(video.video, split, video.label, source, columns, video.is_converted)
+
+
+@contextmanager
+def _explained(out: Path) -> Iterator[None]:
+    """Says in a line that the disk is full; what was found so far is kept for the next run."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise UserError(f"no space left for {out}: free some and run again, it goes on") from None
 
 
 @contextmanager

@@ -37,12 +37,13 @@ def probe(path: str, *, known_hashes: Collection[str] = (), num_threads: int = 1
         `end_seconds` (where the last packet of any stream ends) and `thumbnails` (base64 of
         8 x 8 x 9 bytes, see `mmact_tiny.leaks`).
     """
-    record: Record = {"hash": hash_file(path), "error": None}
-    if record["hash"] in known_hashes:
-        return record
-    if Path(path).stat().st_size == 0:
-        return record | {"error": "unreadable: the file is empty"}
+    record: Record = {"hash": "", "error": None}
     try:
+        record["hash"] = hash_file(path)
+        if record["hash"] in known_hashes:
+            return record
+        if Path(path).stat().st_size == 0:
+            return record | {"error": "unreadable: the file is empty"}
         expected = _read(path, None, num_threads, record)
         if abs(record.get("frames", expected) - expected) > max(2, expected // 50):
             _read(path, record["frames"], num_threads, record)  # now the thumbnails are in place

@@ -1,6 +1,7 @@
 """Probes many videos in parallel processes, and remembers what was found."""
 
 import os
+import stat
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -32,11 +33,12 @@ def probe_all(
     records: dict[str, Record] = {}
     new = []
     for path in paths:
-        record = log.get(path)
-        if record is None:
-            new.append(path)
-        else:
+        if reason := _why_unreadable(path):
+            records[path] = {"hash": "", "error": f"unreadable: {reason}"}
+        elif (record := log.get(path)) is not None:
             records[path] = record
+        else:
+            new.append(path)
     if not new:
         return records, 0
     cores = count_cores()
@@ -46,6 +48,8 @@ def probe_all(
         for path, result in run_isolated(TASK, calls, num_workers=workers):
             if isinstance(result, Lost):
                 records[path] = {"hash": "", "error": result.reason}
+            elif not result["hash"]:
+                records[path] = result
             else:
                 records[path] = log.add(path, result)
             advance()
@@ -57,6 +61,15 @@ def count_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def _why_unreadable(path: str) -> str | None:
+    try:
+        mode = os.stat(path).st_mode  # noqa: PTH116
+    except OSError as error:
+        is_link = os.path.islink(path)  # noqa: PTH114
+        return "a broken link" if is_link else error.strerror or str(error)
+    return None if stat.S_ISREG(mode) else "not a regular file"  # a pipe would wait for ever
 
 
 def _calls(

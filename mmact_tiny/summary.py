@@ -60,7 +60,7 @@ def show_summary(preparation: Preparation, summary: dict[str, Any], out: Path) -
 
     # Plain text: names may hold what rich takes for markup, or bytes that are not UTF-8.
     width = None if sys.stdout.isatty() else 100
-    console = Console(markup=False, highlight=False, soft_wrap=True, width=width)
+    console = Console(markup=False, emoji=False, highlight=False, soft_wrap=True, width=width)
     for text in _problem_lines(preparation):
         console.print(_printable(text))
     console.print(_class_table(summary["classes"]))

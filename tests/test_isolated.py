@@ -10,8 +10,8 @@ def test_a_lost_worker_costs_its_own_call_only() -> None:
     results = dict(run_isolated("isolated_tasks:double", calls, num_workers=2))
     assert results == {
         **{value: 2 * value for value in (0, 1, 2, 4, 6, 8, 9, 10, 11)},
-        3: Lost("decoder crashed (SIGKILL)"),
-        5: Lost("timed out after 2 s"),
+        3: Lost("decoder crashed: SIGKILL"),
+        5: Lost("timed out: no end after 2 s"),
         7: Lost("ValueError: seven"),
     }
 
