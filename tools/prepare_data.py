@@ -1,4 +1,3 @@
-#!/usr/bin/env python
 """Makes a dataset that trains from a folder of videos: checks, labels and divides them.
 
     python tools/prepare_data.py SRC --out data/mine
@@ -14,11 +13,7 @@ quarantine.csv; everything else that is wrong is reported at once, and in summar
 again after adding videos, or after an interruption: only what is new is decoded.
 """
 
-import sys
 from collections.abc import Sequence
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mmact_tiny.cli import make_parser, tool
 
@@ -76,4 +71,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())
