@@ -85,6 +85,7 @@ def measure(folder: Path, count: int) -> dict[str, float]:
     }
 
 
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("count", [200, pytest.param(10_000, marks=pytest.mark.slow)])
 def test_many_clips(tmp_path: Path, count: int) -> None:
     figures = measure(tmp_path, count)
