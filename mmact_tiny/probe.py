@@ -7,6 +7,7 @@ import base64
 import hashlib
 import itertools
 from collections.abc import Collection, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -180,16 +181,24 @@ def _thumbnail(frame: av.VideoFrame) -> bytes:
         gray = frame.reformat(frame.width, frame.height, "gray").to_ndarray()
     step = max(1, min(gray.shape) // _PIXELS)
     gray = gray[::step, ::step]
-    rows, columns = (_starts(size, n) for size, n in zip(gray.shape, THUMBNAIL_SHAPE, strict=True))
+    rows, columns, areas = _cells(*gray.shape)
     sums = np.add.reduceat(np.add.reduceat(gray, rows, 0, np.uint32), columns, 1)
-    areas = np.outer(np.diff(rows, append=gray.shape[0]), np.diff(columns, append=gray.shape[1]))
-    return (sums / np.maximum(areas, 1)).round().astype(np.uint8).tobytes()
+    return (sums / areas).round().astype(np.uint8).tobytes()
 
 
 _LUMA_FIRST = {f"yuv{j}{sampling}p" for j in ("", "j") for sampling in (420, 422, 444)}
 _PIXELS = 128  # on the shorter side: 16 x 14 or more in a cell
 
 
-def _starts(size: int, parts: int) -> np.ndarray:
-    """Returns where each of the parts of an axis starts; a tiny frame's parts are one pixel."""
-    return np.minimum(np.arange(parts) * size // parts, size - 1)
+@cache
+def _cells(height: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns where a thumbnail's cells start, by row and column, and their areas in pixels.
+
+    In a frame of fewer pixels than cells, some are the same pixel.
+    """
+    starts, sizes = [], []
+    for size, parts in zip((height, width), THUMBNAIL_SHAPE, strict=True):
+        start = np.minimum(np.arange(parts) * size // parts, size - 1)
+        starts.append(start)
+        sizes.append(np.maximum(np.diff(start, append=size), 1))
+    return starts[0], starts[1], np.outer(*sizes)
