@@ -20,8 +20,8 @@ STILL = 1.0  # mean change over time, of 255: where nothing moves the pictures h
 STILL_DISTANCE = 1.0
 STILL_DIFFERENCE = 1.0  # of 255
 LENGTH_TOLERANCE = 0.05
-_MAX_BUCKET = 128  # a part of a hash that more videos share says nothing (black, white)
-_CHUNK = 65536
+_NEIGHBOURS = 64  # of a video among those that share a part of a hash
+_CHUNK = 4096  # pairs compared at once: 40 MB
 
 
 def find_near_copies(thumbnails: np.ndarray, seconds: np.ndarray) -> list[tuple[int, int]]:
@@ -31,18 +31,11 @@ def find_near_copies(thumbnails: np.ndarray, seconds: np.ndarray) -> list[tuple[
         thumbnails: brightness, uint8, shape (videos, 8 thumbnails, 8 rows, 9 columns).
         seconds: length of each video.
     """
-    if len(thumbnails) < 2:
-        return []
     hashes = difference_hashes(thumbnails)
-    pairs = _candidates(hashes)
-    longer = np.maximum(seconds[pairs[:, 0]], seconds[pairs[:, 1]])
-    differ = np.abs(seconds[pairs[:, 0]] - seconds[pairs[:, 1]])
-    pairs = pairs[differ <= np.maximum(longer * LENGTH_TOLERANCE, 0.1)]
-    found = [
-        pairs[start : start + _CHUNK][_agree(pairs[start : start + _CHUNK], hashes, thumbnails)]
-        for start in range(0, len(pairs), _CHUNK)
-    ]
-    return [(int(i), int(j)) for chunk in found for i, j in chunk]
+    pairs = _candidates(hashes, seconds)
+    starts = range(0, len(pairs), _CHUNK)
+    agree = [_agree(pairs[start : start + _CHUNK], hashes, thumbnails) for start in starts]
+    return [(int(i), int(j)) for i, j in pairs[np.concatenate(agree)]] if agree else []
 
 
 def difference_hashes(thumbnails: np.ndarray) -> np.ndarray:
@@ -68,33 +61,52 @@ def group(count: int, pairs: list[tuple[int, int]]) -> list[int]:
     return [root(item) for item in range(count)]
 
 
-def _candidates(hashes: np.ndarray) -> np.ndarray:
-    """Returns the pairs that share 16 bits of a hash at one place: int64, shape (pairs, 2).
+def _candidates(hashes: np.ndarray, seconds: np.ndarray) -> np.ndarray:
+    """Returns the pairs of like length and hashes: int64, shape (pairs, 2), in order.
 
-    Of 32 such parts, a video encoded again has some unchanged, so that not all pairs of a
-    large set have to be compared.
+    Compared are those that share 16 bits of a hash at one place: of 32 such parts, a video encoded
+    again has some unchanged. Where very many share one (black, white), each meets the next 64.
     """
-    parts = hashes.view(np.uint16)
-    found = [np.empty(0, np.int64)]
-    for column in parts.T:
-        order = np.argsort(column, kind="stable")
-        bounds = np.flatnonzero(np.diff(column[order])) + 1
-        for members in np.split(order, bounds):
-            if 2 <= len(members) <= _MAX_BUCKET:
-                i, j = np.triu_indices(len(members), 1)
-                found.append(members[i] * len(hashes) + members[j])
-    keys = np.unique(np.concatenate(found))
-    return np.stack([keys // len(hashes), keys % len(hashes)], axis=1)
+    count = len(hashes)
+    found = np.empty(0, np.int64)
+    for part in hashes.view(np.uint16).T:
+        order = np.argsort(part, kind="stable")
+        in_order = part[order]
+        columns = [found]
+        for step in range(1, min(_NEIGHBOURS, count - 1) + 1):
+            same = np.flatnonzero(in_order[step:] == in_order[:-step])
+            if not len(same):
+                break
+            first, second = order[same], order[same + step]  # a stable sort: first < second
+            close = _lengths_agree(seconds[first], seconds[second])
+            first, second = first[close], second[close]
+            close = _distance(hashes[first], hashes[second]) <= MAX_DISTANCE
+            columns.append(first[close] * count + second[close])
+        found = np.unique(np.concatenate(columns))
+    return np.stack([found // max(count, 1), found % max(count, 1)], axis=1)
+
+
+def _lengths_agree(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    tolerance = np.maximum(np.maximum(first, second) * LENGTH_TOLERANCE, 0.1)
+    return np.abs(first - second) <= tolerance
+
+
+_BITS = np.unpackbits(np.arange(1 << 16, dtype=np.uint16).view(np.uint8)).reshape(-1, 16).sum(1)
+_BITS = _BITS.astype(np.uint8)  # set in each 16-bit number
+
+
+def _distance(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Returns the bits that differ, mean over the thumbnails, of pairs of (pairs, 8) hashes."""
+    different = (first ^ second).view(np.uint16)
+    return _BITS[different].sum(1, dtype=np.uint16) / first.shape[1]
 
 
 def _agree(pairs: np.ndarray, hashes: np.ndarray, thumbnails: np.ndarray) -> np.ndarray:
     """Returns which of the pairs show the same video."""
-    first, second = pairs.T
-    different = (hashes[first] ^ hashes[second]).view(np.uint8)
-    distance = np.unpackbits(different, axis=1).sum(1) / hashes.shape[1]
+    distance = _distance(hashes[pairs[:, 0]], hashes[pairs[:, 1]])
     values = [
-        thumbnails[i].reshape(len(i), hashes.shape[1], -1).astype(np.float32)
-        for i in (first, second)
+        thumbnails[index].reshape(len(index), hashes.shape[1], -1).astype(np.float32)
+        for index in pairs.T
     ]
     difference = np.abs(values[0] - values[1]).mean((1, 2))
     change = [(v - v.mean(1, keepdims=True)).reshape(len(v), -1) for v in values]

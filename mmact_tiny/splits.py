@@ -1,7 +1,8 @@
 """Divides videos into training and validation where the source does not."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from functools import partial
 from hashlib import sha256
 
 
@@ -15,11 +16,11 @@ def split_videos(
 ) -> list[str]:
     """Returns `train` or `val` for every video.
 
-    Within a class, the contents are ranked by a hash of seed and content; the first
-    `round(val * n)` of its n contents are for validation: at least one where there are two, and
-    never all. Neither names nor order matter. A content that was divided before keeps its
-    split, and new ones make up what is then missing of the class's share, so that adding videos
-    moves none.
+    Of a class's n videos, `round(val * n)` are for validation: at least one where there are two,
+    never all. They are taken by a hash of seed and content, lowest first; neither names nor
+    order matter. Copies stay together, and more of them than are missing are passed over. A
+    content that was divided before keeps its split, and new ones make up what is then missing,
+    so that adding videos moves none.
 
     Args:
         contents: what identifies a video; equal contents (copies) get the same split.
@@ -29,32 +30,34 @@ def split_videos(
         kept: earlier splits by content.
     """
     kept = kept or {}
-    by_class: dict[int, dict[str, None]] = defaultdict(dict)
-    seen = set()
+    class_of: dict[str, int] = {}
     for content, label in zip(contents, labels, strict=True):
-        if content not in seen:
-            seen.add(content)
-            by_class[label][content] = None
+        class_of.setdefault(content, label)
+    by_class: dict[int, Counter[str]] = defaultdict(Counter)
+    for content in contents:
+        by_class[class_of[content]][content] += 1
     chosen: dict[str, str] = {}
-    for members in by_class.values():
-        chosen |= _split_class(list(members), val, seed, kept)
+    for copies in by_class.values():
+        chosen |= _split_class(copies, val, seed, kept)
     return [chosen[content] for content in contents]
 
 
 def _split_class(
-    contents: list[str], val: float, seed: int, kept: Mapping[str, str]
+    copies: Counter[str], val: float, seed: int, kept: Mapping[str, str]
 ) -> dict[str, str]:
-    splits = {content: kept[content] for content in contents if content in kept}
-    share = int(val * len(contents) + 0.5)
-    if val > 0 and len(contents) > 1:
-        share = min(max(share, 1), len(contents) - 1)
-    new = sorted((rank(content, seed), content) for content in contents if content not in splits)
-    missing = share - sum(split == "val" for split in splits.values())
-    for position, (_, content) in enumerate(new):
-        splits[content] = "val" if position < missing else "train"
+    splits = {content: kept[content] for content in copies if content in kept}
+    total = copies.total()
+    share = min(max(int(val * total + 0.5), 1), total - 1)
+    missing = share - sum(copies[content] for content in splits if splits[content] == "val")
+    new = sorted((content for content in copies if content not in splits), key=partial(rank, seed))
+    for content in new:
+        splits[content] = "val" if copies[content] <= missing else "train"
+        missing -= copies[content] if splits[content] == "val" else 0
+    if "val" not in splits.values() and len(new) > 1:  # every one has more copies than the share
+        splits[min(new, key=lambda content: copies[content])] = "val"
     return splits
 
 
-def rank(content: str, seed: int) -> str:
+def rank(seed: int, content: str) -> str:
     """Returns where a content stands in the draw: a hash, compared as text."""
     return sha256(f"{seed} {content}".encode()).hexdigest()

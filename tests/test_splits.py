@@ -48,3 +48,11 @@ def test_copies_stay_together() -> None:
     splits = split_videos(NAMES[:10] * 2, [0] * 20, val=0.3)
     assert splits[:10] == splits[10:]
     assert splits.count("val") == 6
+
+
+def test_many_copies_do_not_flood_the_validation_split() -> None:
+    contents = ["often"] * 50 + NAMES[:10]
+    for seed in range(5):
+        splits = split_videos(contents, [0] * 60, val=0.2, seed=seed)
+        assert splits[0] == "train" and splits.count("val") == 10
+    assert Counter(split_videos(["a"] * 9 + ["b"] * 8, [0] * 17, val=0.2)) == {"train": 9, "val": 8}
