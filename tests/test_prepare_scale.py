@@ -27,7 +27,9 @@ def make_clips(folder: Path, count: int) -> None:
         path = folder / f"class{index % 2}" / f"clip{index:05d}.mp4"
         path.parent.mkdir(parents=True, exist_ok=True)
         with av.open(path, "w") as sink:
-            stream = sink.add_stream("libx264", rate=24, options={"preset": "ultrafast"})
+            stream = sink.add_stream(
+                "libx264", rate=24, options={"preset": "ultrafast", "threads": "1"}
+            )
             stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
             for part in np.linspace(0, 1, FRAMES):
                 y, x = (corners[0] + part * (corners[1] - corners[0])).astype(int)
