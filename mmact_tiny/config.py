@@ -44,7 +44,7 @@ def load_config(
     Raises:
         UserError: a missing or broken file, a typo, or whatever an override finds.
     """
-    cfg = _read(config)
+    cfg = read_config(config)
     changes = {name: dict(kwargs) for name, kwargs in (changes or {}).items() if kwargs}
     stock = str(config).startswith(STOCK_PREFIX)
     entries = cfg.pop("overrides", DEFAULT_OVERRIDES if stock else None)
@@ -57,7 +57,12 @@ def load_config(
     return cfg
 
 
-def _read(config: str | Path) -> Config:
+def read_config(config: str | Path) -> Config:
+    """Returns a config as its file has it, no override applied.
+
+    Raises:
+        UserError: a missing or broken file, or one without a model.
+    """
     path = resolve_path(config)
     try:
         cfg = Config.fromfile(path)
