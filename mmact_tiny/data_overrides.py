@@ -6,7 +6,9 @@ from mmengine.config import Config
 
 from . import datasets, hardware
 from .errors import UserError
-from .overrides import OVERRIDES, split_datasets
+from .overrides import OVERRIDES, SPLITS, from_scratch, split_datasets
+
+STOCK_SHORT_SIDE, STOCK_CROP = 256, 224  # pixels
 
 
 @OVERRIDES.register_module()
@@ -93,3 +95,31 @@ def batch_size(
         loader.batch_size = max(1, min(size, num_videos))
     if accumulate > 1:
         cfg.optim_wrapper.accumulative_counts = accumulate
+
+
+@OVERRIDES.register_module()
+def input_size(cfg: Config, crop: int | None = None, scratch_crop: int | None = None) -> None:
+    """Sets the size of the network's input, and the short side that it is cut from.
+
+    The short side keeps stock's proportion, 256 to 224. Small inputs make short work of a run from
+    random weights on a CPU: at 96 pixels a step costs a fifth of that at 224.
+
+    Args:
+        crop: Side of the square input, in pixels, by default the config's.
+        scratch_crop: The same for a run from random weights, by default `crop`.
+    """
+    if scratch_crop is not None and from_scratch(cfg):
+        crop = scratch_crop
+    if crop is None:
+        return
+    if crop < 32:
+        raise UserError(f"input_size crop={crop}: expected 32 or more, a ResNet's total stride")
+    short_side = round(crop * STOCK_SHORT_SIDE / STOCK_CROP)
+    pipelines = [dataset.pipeline for _, dataset in split_datasets(cfg)]
+    pipelines += [cfg[f"{split}_pipeline"] for split in SPLITS if f"{split}_pipeline" in cfg]
+    for step in (step for pipeline in pipelines for step in pipeline):
+        if step["type"] == "Resize":
+            step["scale"] = (-1, short_side) if -1 in step["scale"] else (crop, crop)
+        for key in ("crop_size", "input_size"):
+            if key in step:
+                step[key] = crop

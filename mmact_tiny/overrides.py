@@ -153,6 +153,13 @@ def split_datasets(cfg: Config) -> Iterator[tuple[str, ConfigDict]]:
             yield split, dataset
 
 
+def from_scratch(cfg: Config) -> bool:
+    """Returns whether the run starts, or once started, from random weights."""
+    if "initial_weights" in cfg:
+        return cfg.initial_weights == "random"
+    return not cfg.get("load_from") and not cfg.model.get("backbone", {}).get("pretrained")
+
+
 def use_plugin(cfg: Config, module: str) -> None:
     """Has MMEngine import a module of ours, also where only the dump is left."""
     node = cfg.get("custom_imports") or dict(imports=[], allow_failed_imports=False)

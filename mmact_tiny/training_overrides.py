@@ -1,12 +1,14 @@
 """Overrides of the training: initial weights, schedule, learning rate, machine, run."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 
 from . import hardware
 from .errors import UserError
-from .overrides import OVERRIDES, SPLITS, add_hook, use_plugin
+from .overrides import OVERRIDES, SPLITS, add_hook, from_scratch, use_plugin
 
 BASE_BATCH_SIZE = 256  # stock's 8 GPUs x 32 videos, which its learning rates belong to
 
@@ -45,6 +47,9 @@ def pretrained(
         )
     cfg.initial_weights = "random" if weights == "none" else weights
     cfg.load_from = None if weights in ("none", "imagenet") else weights
+    if weights == "none":
+        use_plugin(cfg, "mmact_tiny.initialization")
+        add_hook(cfg, "ZeroInitResidualHook")
     if weights != "imagenet" and cfg.model.get("backbone", {}).get("pretrained"):
         cfg.model.backbone.pretrained = None
     if resume:
@@ -52,13 +57,6 @@ def pretrained(
             raise UserError(f"no checkpoint {resume} to resume from")
         cfg.load_from = resume if isinstance(resume, str) else None
     cfg.resume = bool(resume)
-
-
-def from_scratch(cfg: Config) -> bool:
-    """Returns whether the run starts, or once started, from random weights."""
-    if "initial_weights" in cfg:
-        return cfg.initial_weights == "random"
-    return not cfg.get("load_from") and not cfg.model.get("backbone", {}).get("pretrained")
 
 
 @OVERRIDES.register_module()
@@ -98,7 +96,9 @@ def schedule(cfg: Config, max_epochs: int, scratch_epochs: int | None = None) ->
 
 
 @OVERRIDES.register_module()
-def learning_rate(cfg: Config, lr: float | None = None, scratch_lr: float | None = None) -> None:
+def learning_rate(
+    cfg: Config, lr: float | None = None, scratch: Mapping[str, Any] | None = None
+) -> None:
     """Sets the rate for a batch of 256 and lets the Runner scale it with the real batch.
 
     The rule is `lr * batch size * processes * accumulated steps / 256` (linear scaling, Goyal et
@@ -107,14 +107,18 @@ def learning_rate(cfg: Config, lr: float | None = None, scratch_lr: float | None
 
     Args:
         lr: Rate at a batch of 256, by default the config's.
-        scratch_lr: The same for a run from random weights, by default `lr`.
+        scratch: The whole optimizer of a run from random weights, `dict(type=..., lr=...)` with
+            its rate at a batch of 256, by default the config's.
     """
-    if scratch_lr is not None and from_scratch(cfg):
-        lr = scratch_lr
-    if lr is not None:
-        if not lr > 0:
-            raise UserError(f"lr={lr}: expected a positive number")
-        cfg.optim_wrapper.optimizer.lr = lr
+    optimizer = cfg.optim_wrapper.optimizer
+    if scratch is not None and from_scratch(cfg):
+        if "lr" not in scratch or "type" not in scratch:
+            raise UserError(f"learning_rate scratch={dict(scratch)}: expected type and lr in it")
+        cfg.optim_wrapper.optimizer = optimizer = ConfigDict(scratch)
+    elif lr is not None:
+        optimizer.lr = lr
+    if not isinstance(optimizer.lr, (int, float)) or not optimizer.lr > 0:
+        raise UserError(f"lr={optimizer.lr}: expected a positive number")
     base = BASE_BATCH_SIZE / cfg.optim_wrapper.get("accumulative_counts", 1)
     cfg.auto_scale_lr = dict(enable=True, base_batch_size=int(base) if base % 1 == 0 else base)
 

@@ -44,6 +44,13 @@ def changes_of(cfg: Config, entry: dict[str, Any]) -> dict[str, Any]:
 
 NAMES = ["walk", "run", "jump high"]
 IMAGENET = "model.backbone.pretrained"
+RANDOM = {
+    IMAGENET: None,
+    "initial_weights": "random",
+    "custom_imports.imports": ["mmact_tiny.initialization"],
+    "custom_imports.allow_failed_imports": False,
+    "custom_hooks[ZeroInitResidualHook].type": "ZeroInitResidualHook",
+}
 TABLE = {
     "classes": (
         dict(type="classes"),
@@ -61,11 +68,11 @@ TABLE = {
     ),
     "pretrained none": (
         dict(type="pretrained", weights="none"),
-        {IMAGENET: None, "initial_weights": "random"},
+        RANDOM,
     ),
     "pretrained auto, none there": (
         dict(type="pretrained", search="checkpoints/no-such-file_*.pth"),
-        {IMAGENET: None, "initial_weights": "random"},
+        RANDOM,
     ),
     "pretrained file": (
         dict(type="pretrained", weights="README.md"),  # any file: it is not opened here
@@ -77,7 +84,7 @@ TABLE = {
     ),
     "resume": (
         dict(type="pretrained", weights="none", resume=True),
-        {IMAGENET: None, "initial_weights": "random", "resume": True},
+        {**RANDOM, "resume": True},
     ),
     "schedule": (
         dict(type="schedule", max_epochs=10),
@@ -119,6 +126,33 @@ TABLE = {
     "learning_rate of its own": (
         dict(type="learning_rate", lr=0.02),
         {"optim_wrapper.optimizer.lr": 0.02, "auto_scale_lr.enable": True},
+    ),
+    "input_size": (
+        dict(type="input_size", crop=112),
+        {
+            f"{node}[{key}": value
+            for node, crop in {
+                "train_pipeline": "MultiScaleCrop].input_size",
+                "val_pipeline": "CenterCrop].crop_size",
+                "test_pipeline": "TenCrop].crop_size",
+            }.items()
+            for node in (node, f"{node.split('_')[0]}_dataloader.dataset.pipeline")
+            for key, value in {
+                "Resize].scale": (-1, 128),
+                crop: 112,
+                **({"Resize#2].scale": (112, 112)} if "Multi" in crop else {}),
+            }.items()
+        },
+    ),
+    "checkpoints": (
+        dict(type="checkpoints", interval=2),
+        {
+            "default_hooks.checkpoint.type": "SafeCheckpointHook",
+            "default_hooks.checkpoint.interval": 2,
+            "custom_imports.imports": ["mmact_tiny.checkpoint_hooks"],
+            "custom_imports.allow_failed_imports": False,
+            "custom_hooks[WeightsHook].type": "WeightsHook",
+        },
     ),
     "hardware": (
         dict(type="hardware"),
@@ -172,14 +206,14 @@ def test_dataset_paths_changes_every_copy_of_a_path(toy_dataset: Path) -> None:
 def test_scratch_arguments_count_only_from_random_weights(toy_dataset: Path) -> None:
     entries = [
         dict(type="schedule", max_epochs=10, scratch_epochs=24),
-        dict(type="learning_rate", lr=0.01, scratch_lr=0.256),
+        dict(type="learning_rate", lr=0.01, scratch=dict(type="AdamW", lr=0.02)),
     ]
     results = {}
     for weights in ("none", "imagenet"):
         cfg = with_paths(stock(), toy_dataset)
         apply_overrides(cfg, [dict(type="pretrained", weights=weights), *entries])
         results[weights] = (cfg.train_cfg.max_epochs, cfg.optim_wrapper.optimizer.lr)
-    assert results == {"none": (24, 0.256), "imagenet": (10, 0.01)}
+    assert results == {"none": (24, 0.02), "imagenet": (10, 0.01)}
 
 
 @pytest.mark.parametrize(
@@ -208,6 +242,7 @@ def test_the_learning_rate_follows_the_real_batch(
         (dict(type="batch_size", train="two"), "'two': expected a whole number"),
         (dict(type="schedule", max_epochs=-1), "max_epochs=-1: expected 1 or more"),
         (dict(type="learning_rate", lr=0), "lr=0: expected a positive number"),
+        (dict(type="input_size", crop=16), "crop=16: expected 32 or more"),
         (dict(type="pretrained", weights="gone.pth"), "tools/download.py"),
         (dict(type="pretrained", resume="gone.pth"), "no checkpoint gone.pth"),
         (dict(type="hardware", precision="fp64"), "expected one of auto, fp32, bf16, fp16"),
