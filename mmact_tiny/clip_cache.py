@@ -44,13 +44,6 @@ class BuildReport:
     no_room: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
 
-    def add(self, video: str, outcome: str, reason: str) -> None:
-        """Records one video under the field that `outcome` names."""
-        if outcome == "failed":
-            self.failed[video] = reason
-        else:
-            getattr(self, outcome).append(video)
-
 
 def default_root() -> Path:
     """Returns `$MMACT_TINY_CACHE`, else `mmact_tiny/clips` in the user's cache folder.
@@ -85,10 +78,9 @@ class ClipCache:
     ) -> None:
         if format not in CODECS:
             raise UserError(f"cache format {format!r}: expected one of {', '.join(CODECS)}")
-        if short_side < 2:
-            raise UserError(f"cache short_side={short_side}: expected 2 pixels or more")
-        if max_bytes is not None and max_bytes < 1:
-            raise UserError(f"cache size {max_bytes}: expected 1 byte or more")
+        for name, value in (("short_side", short_side), ("max_bytes", max_bytes)):
+            if value is not None and value < 1:
+                raise UserError(f"cache {name}={value}: expected 1 or more")
         self.root = Path(root).expanduser() if root is not None else default_root()
         self.short_side, self.format, self.max_bytes = short_side, format, max_bytes
         self._full = False
@@ -189,11 +181,10 @@ class ClipCache:
         names = list(dict.fromkeys(str(video) for video in videos))
         report = BuildReport()
         with ThreadPoolExecutor(workers or len(os.sched_getaffinity(0))) as pool:
-            futures = {pool.submit(self._build_one, name): name for name in names}
+            futures = {pool.submit(self._build_one, name, report) for name in names}
             try:
                 for done, future in enumerate(as_completed(futures), 1):
-                    outcome, reason = future.result()
-                    report.add(futures[future], outcome, reason)
+                    future.result()
                     if progress:
                         progress(done, len(names))
             except BaseException:
@@ -201,19 +192,20 @@ class ClipCache:
                 raise
         return report
 
-    def _build_one(self, video: str) -> tuple[str, str]:
+    def _build_one(self, video: str, report: BuildReport) -> None:
         try:
             if self.find(video):
-                return "present", ""
-            if self._full:
-                return "no_room", ""
-            self.build(video)
-            return "built", ""
+                report.present.append(video)
+            elif self._full:
+                report.no_room.append(video)
+            else:
+                self.build(video)
+                report.built.append(video)
         except CacheFullError:
             self._full = True
-            return "no_room", ""
+            report.no_room.append(video)
         except ClipError as error:
-            return "failed", str(error)
+            report.failed[video] = str(error)
 
     def num_bytes(self) -> int:
         """Returns the bytes of all entries under the folder, of whatever settings."""
@@ -242,6 +234,7 @@ class ClipCache:
         folder = self.root / "tmp"
         folder.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(suffix=".mp4", dir=folder)
+        os.fchmod(descriptor, 0o644)  # others may share the cache; mkstemp shuts them out
         file = os.fdopen(descriptor, "w+b")
         try:
             yield file, Path(name)

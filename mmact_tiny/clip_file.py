@@ -124,6 +124,7 @@ class ClipReader:
         self.path = str(path)
         self.info = info
         self.num_decoded = 0
+        self._container = av.open(self.path)  # stays readable where another process removes it
 
     def __len__(self) -> int:
         return self.info.num_frames
@@ -148,13 +149,12 @@ class ClipReader:
         slots: dict[int, list[int]] = {}
         for slot, index in enumerate(wanted):
             slots.setdefault(index, []).append(slot)
-        with av.open(self.path) as container:
-            for index, image in zip(order, read(container, order), strict=True):
-                out[slots[index]] = image[: self.info.height, : self.info.width]
+        for index, image in zip(order, read(order), strict=True):
+            out[slots[index]] = image[: self.info.height, : self.info.width]
         return Frames(out)
 
-    def _read_h264(self, container: Any, order: Sequence[int]) -> Iterator[np.ndarray]:
-        stream = container.streams.video[0]
+    def _read_h264(self, order: Sequence[int]) -> Iterator[np.ndarray]:
+        stream = self._container.streams.video[0]
         stream.thread_type = "NONE"
         step, keyint = self.info.pts_step, CODECS[self.info.format].keyint
         reformatter = VideoReformatter()
@@ -162,8 +162,8 @@ class ClipReader:
         frames: Iterator[Any] = iter(())
         for index in order:
             if at < 0 or index // keyint != at // keyint:
-                container.seek(index * step, stream=stream)
-                frames = container.decode(stream)
+                self._container.seek(index * step, stream=stream)
+                frames = self._container.decode(stream)
             for frame in frames:
                 self.num_decoded += 1
                 at = frame.pts // step
@@ -171,11 +171,13 @@ class ClipReader:
                     break
             yield reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()
 
-    def _read_jpeg(self, container: Any, order: Sequence[int]) -> Iterator[np.ndarray]:
-        stream = container.streams.video[0]
+    def _read_jpeg(self, order: Sequence[int]) -> Iterator[np.ndarray]:
+        stream = self._container.streams.video[0]
         for index in order:
-            container.seek(index * self.info.pts_step, stream=stream)
-            packet = next(container.demux(stream))
+            self._container.seek(index * self.info.pts_step, stream=stream)
+            packet = next(self._container.demux(stream))
             self.num_decoded += 1
             image = cv2.imdecode(np.frombuffer(packet, np.uint8), cv2.IMREAD_COLOR)
+            if image is None:
+                raise ValueError(f"{self.path}: frame {index} is broken")
             yield image[:, :, ::-1]

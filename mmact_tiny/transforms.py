@@ -95,7 +95,11 @@ class ClipInit(DecordInit):
         """Adds video_reader, total_frames and avg_fps."""
         if "clip" not in results:
             return super().transform(results)
-        reader = ClipReader(results["filename"], results["clip"])
+        try:
+            reader = ClipReader(results["filename"], results["clip"])
+        except FileNotFoundError:  # another process removed it just now, to keep its bound
+            results["filename"] = results["source"]
+            return super().transform(results)
         results["video_reader"] = reader
         results["total_frames"] = len(reader)
         results["avg_fps"] = reader.get_avg_fps()
