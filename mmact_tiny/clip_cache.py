@@ -117,7 +117,7 @@ class ClipCache:
                 if info is None or info.source != source or not is_intact(path, info):
                     logger.warning("clip cache: the entry of %s is broken: %s", video, path)
                     return None
-        except FileNotFoundError:
+        except OSError:  # not there, or not for us to read
             return None
         if time.time() - used > TOUCH_SECONDS:
             used = time.time()

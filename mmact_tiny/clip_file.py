@@ -125,6 +125,7 @@ class ClipReader:
         self.info = info
         self.num_decoded = 0
         self._container = av.open(self.path)  # stays readable where another process removes it
+        self._container.streams.video[0].thread_type = "NONE"  # few frames: threads only cost
 
     def __len__(self) -> int:
         return self.info.num_frames
@@ -155,7 +156,6 @@ class ClipReader:
 
     def _read_h264(self, order: Sequence[int]) -> Iterator[np.ndarray]:
         stream = self._container.streams.video[0]
-        stream.thread_type = "NONE"
         step, keyint = self.info.pts_step, CODECS[self.info.format].keyint
         reformatter = VideoReformatter()
         at = -1
@@ -177,7 +177,7 @@ class ClipReader:
             self._container.seek(index * self.info.pts_step, stream=stream)
             packet = next(self._container.demux(stream))
             self.num_decoded += 1
-            image = cv2.imdecode(np.frombuffer(packet, np.uint8), cv2.IMREAD_COLOR)
+            image = cv2.imdecode(np.frombuffer(bytes(packet), np.uint8), cv2.IMREAD_COLOR)
             if image is None:
                 raise ValueError(f"{self.path}: frame {index} is broken")
             yield image[:, :, ::-1]

@@ -47,7 +47,7 @@ class SourceHashes:
     def _recall(self, identity: str) -> str | None:
         try:
             text = self._note(identity).read_text()
-        except FileNotFoundError:
+        except OSError:
             return None
         digest, _, size = text.partition("-")
         whole = len(digest) == 32 and size == f"{int(identity.split(chr(0))[-2]):x}"

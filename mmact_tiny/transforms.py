@@ -54,9 +54,12 @@ class CachedVideo(BaseTransform):
         self.build = build
         self._from_source: set[str] = set()
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in vars(self).items() if key != "cache"}
+
     @cached_property
     def cache(self) -> ClipCache:
-        """The cache, opened in the process that reads: it holds a lock."""
+        """The cache, opened in the process that reads: a lock does not travel to workers."""
         return ClipCache(**self.settings)  # type: ignore[arg-type]
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
