@@ -22,16 +22,16 @@ from mmact_tiny import compat
 
 compat.repair()
 
-import cv2
-import decord
-import mmcv
-import numpy as np
-from mmengine.dataset import Compose
-from mmengine.registry import init_default_scope
+import cv2  # noqa: E402
+import decord  # noqa: E402
+import mmcv  # noqa: E402
+import numpy as np  # noqa: E402
+from mmengine.dataset import Compose  # noqa: E402
+from mmengine.registry import init_default_scope  # noqa: E402
 
-from mmact_tiny import transforms
-from mmact_tiny.clip_encode import write_clip
-from mmact_tiny.clip_file import CODECS, ClipReader, Codec
+from mmact_tiny import transforms  # noqa: E402
+from mmact_tiny.clip_encode import write_clip  # noqa: E402
+from mmact_tiny.clip_file import CODECS, ClipReader, Codec  # noqa: E402
 
 SUFFIXES = {".mp4", ".mkv", ".webm", ".avi", ".mov"}
 NUM_DRAWS = 5  # of 3 random frames, for each video
@@ -124,33 +124,36 @@ def measure(video: Path, names: list[str]) -> Any:
     )
     for name in names:
         with tempfile.TemporaryDirectory() as folder:
-            clip = Path(folder) / "clip.mp4"
-            start = time.process_time()
-            with clip.open("w+b") as file:
-                info = write_clip(video, file, source="", short_side=256, format=name)
-            seconds = time.process_time() - start
-            images = ClipReader(clip, info).get_batch(uniform).asnumpy()
-            error = float(np.mean((images - exact) ** 2))
-            cached = Compose([transforms.ClipInit(), *STEPS])
-            sample = dict(clip=info)
-            yield (
-                name,
-                {
-                    "build": 1000 * seconds,
-                    "bytes": info.num_bytes,
-                    "source bytes": video.stat().st_size,
-                    "PSNR": 10 * np.log10(255**2 / error),
-                    "pipeline": median_ms(lambda _: run(cached, clip, **sample), draws),
-                    "3 by clip": median_ms(lambda w: ClipReader(clip, info).get_batch(w), draws),
-                    "25 by clip": median_ms(
-                        lambda _: ClipReader(clip, info).get_batch(uniform), [0, 0]
-                    ),
-                    "3 by decord": median_ms(lambda w: by_decord(clip, w), draws),
-                    "25 by decord": median_ms(lambda _: by_decord(clip, uniform), [0, 0]),
-                    "3 by OpenCV": median_ms(lambda w: by_opencv(clip, w), draws),
-                    "25 by OpenCV": median_ms(lambda _: by_opencv(clip, uniform), [0, 0]),
-                },
-            )
+            yield name, measure_variant(name, video, Path(folder) / "clip.mp4", draws, exact)
+
+
+def measure_variant(
+    name: str, video: Path, clip: Path, draws: list[list[int]], exact: np.ndarray
+) -> dict[str, float]:
+    """Encodes the video into `clip` and reads it by each decoder."""
+    start = time.process_time()
+    with clip.open("w+b") as file:
+        info = write_clip(video, file, source="", short_side=256, format=name)
+    seconds = time.process_time() - start
+    uniform = [int((i + 0.5) * info.num_frames / 25) for i in range(25)]
+    error = float(np.mean((ClipReader(clip, info).get_batch(uniform).asnumpy() - exact) ** 2))
+    cached = Compose([transforms.ClipInit(), *STEPS])
+    figures = {
+        "build": 1000 * seconds,
+        "bytes": info.num_bytes,
+        "source bytes": video.stat().st_size,
+        "PSNR": 10 * np.log10(255**2 / error),
+        "pipeline": median_ms(lambda _: run(cached, clip, clip=info), draws),
+    }
+    readers: dict[str, Callable[[list[int]], Any]] = {
+        "clip": lambda wanted: ClipReader(clip, info).get_batch(wanted),
+        "decord": lambda wanted: by_decord(clip, wanted),
+        "OpenCV": lambda wanted: by_opencv(clip, wanted),
+    }
+    for reader, read in readers.items():
+        figures[f"3 by {reader}"] = median_ms(read, draws)
+        figures[f"25 by {reader}"] = median_ms(read, [uniform, uniform])
+    return figures
 
 
 def run(pipeline: Compose, video: Path, **extra: Any) -> None:
@@ -180,7 +183,11 @@ def median_ms(function: Callable[[Any], Any], arguments: list[Any]) -> float:
 
 def print_table(rows: dict[str, list[dict[str, float]]]) -> None:
     """Prints medians over videos; bytes are of the whole set."""
-    stock = {key: statistics.median(row[key] for row in rows["stock"]) for key in rows["stock"][0]}
+    medians = {
+        name: {key: statistics.median(row[key] for row in videos) for key in videos[0]}
+        for name, videos in rows.items()
+    }
+    stock = medians["stock"]
     print("stock: " + ", ".join(f"{key} {value:.0f} ms" for key, value in stock.items()))
     readers = ("clip", "decord", "OpenCV")
     print(
@@ -191,10 +198,11 @@ def print_table(rows: dict[str, list[dict[str, float]]]) -> None:
     for name, videos in rows.items():
         if name == "stock":
             continue
-        mid = {key: statistics.median(row[key] for row in videos) for key in videos[0]}
+        mid = medians[name]
         size = sum(row["bytes"] for row in videos) / sum(row["source bytes"] for row in videos)
         psnr = [row["PSNR"] for row in videos]
-        few, many = (", ".join(f"{mid[f'{n} by {r}']:.1f}" for r in readers) for n in (3, 25))
+        few = ", ".join(f"{mid[f'3 by {reader}']:.1f}" for reader in readers)
+        many = ", ".join(f"{mid[f'25 by {reader}']:.1f}" for reader in readers)
         print(
             f"| {name} | {size:.2f}x | {statistics.mean(psnr):.1f} ({min(psnr):.1f}) dB "
             f"| {mid['build'] / 1000:.2f} s | {mid['pipeline']:.1f} ms "

@@ -180,4 +180,4 @@ class ClipReader:
             image = cv2.imdecode(np.frombuffer(bytes(packet), np.uint8), cv2.IMREAD_COLOR)
             if image is None:
                 raise ValueError(f"{self.path}: frame {index} is broken")
-            yield image[:, :, ::-1]
+            yield cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
