@@ -1,6 +1,6 @@
 """The override that has training and validation read the clip cache."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmengine.config import Config
@@ -43,7 +43,7 @@ def clip_cache(
         if split not in splits:
             continue
         stock = list(dataset.pipeline)
-        steps = [dict(step) for step in stock if step["type"] != "CachedVideo"]
+        steps = exact_pipeline(stock)
         where = f"{split}_dataloader.dataset.pipeline"
         settings = dict(root=root, format=format, short_side=_short_side(steps, where))
         if max_bytes is not None:
@@ -55,6 +55,15 @@ def clip_cache(
         if cfg.get(f"{split}_pipeline") == stock:
             cfg[f"{split}_pipeline"] = dataset.pipeline
     use_plugin(cfg, "mmact_tiny.transforms")
+
+
+def exact_pipeline(steps: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Returns a pipeline's steps as they were before `clip_cache`: they read the sources."""
+    exact = [dict(step) for step in steps if step["type"] != "CachedVideo"]
+    for step in exact:
+        if step["type"] == "ClipInit":
+            step["type"] = "DecordInit"
+    return exact
 
 
 def _short_side(steps: Sequence[dict[str, Any]], where: str) -> int:

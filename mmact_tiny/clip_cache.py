@@ -23,11 +23,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
+from .atomic import sync_folder
 from .cache_room import CacheFullError, Room
 from .clip_encode import ClipError, write_clip
 from .clip_file import CODECS, VERSION, ClipInfo, is_intact, read_record
 from .errors import UserError
-from .source_hash import SourceHashes, sync_folder
+from .source_hash import SourceHashes
 
 ENTRIES = re.compile(rf"({'|'.join(CODECS)})-\d+-v\d+")
 TOUCH_SECONDS = 600  # how often a use is recorded, of an entry that is read all the time

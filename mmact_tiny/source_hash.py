@@ -68,12 +68,3 @@ class SourceHashes:
                 os.close(descriptor)
                 Path(temporary).unlink(missing_ok=True)
         return text
-
-
-def sync_folder(folder: Path) -> None:
-    """Makes a rename in a folder last through a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

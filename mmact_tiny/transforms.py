@@ -95,14 +95,16 @@ class ClipInit(DecordInit):
     """
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Adds video_reader, total_frames and avg_fps."""
+        """Adds video_reader, total_frames and avg_fps; `filename` is the source's again."""
         if "clip" not in results:
             return super().transform(results)
         try:
             reader = ClipReader(results["filename"], results["clip"])
         except FileNotFoundError:  # another process removed it just now, to keep its bound
+            del results["clip"]
             results["filename"] = results["source"]
             return super().transform(results)
+        results["filename"] = results["source"]  # what reports and score files name
         results["video_reader"] = reader
         results["total_frames"] = len(reader)
         results["avg_fps"] = reader.get_avg_fps()

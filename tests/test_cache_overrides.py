@@ -9,6 +9,7 @@ from conftest import STOCK
 from mmact_tiny.config import resolve_path
 from mmact_tiny.errors import UserError
 from mmact_tiny.overrides import apply_overrides, diff, flatten
+from mmact_tiny.protocol import pipeline_of
 
 from mmengine.config import Config  # isort: skip
 
@@ -110,3 +111,10 @@ def test_other_decoders_need_the_stock_reader(cfg: Config) -> None:
 def test_typos(cfg: Config, wrong: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=r"did you mean|known"):
         changed(cfg, **wrong)
+
+
+def test_protocols_stay_exact(cfg: Config) -> None:
+    exact = {name: pipeline_of(cfg, name) for name in ("val", "full")}
+    changed(cfg, splits=["train", "val", "test"])
+    assert {name: pipeline_of(cfg, name) for name in ("val", "full")} == exact
+    assert exact["val"] == Config.fromfile(resolve_path(STOCK)).val_dataloader.dataset.pipeline
