@@ -44,14 +44,12 @@ def x264(
     return Codec("libx264", pix_fmt, keyint, options | (dict(tune="fastdecode") if fast else {}))
 
 
-VARIANTS = {f"H.264, keyint {k}, crf 16": x264(k, 16, "veryfast") for k in (1, 2, 8, 16)}
-VARIANTS |= {f"H.264, keyint 4, crf {crf}": x264(4, crf, "veryfast") for crf in (14, 18, 20, 23)}
-VARIANTS |= {
-    f"H.264, keyint 4, crf 16, {preset}": x264(4, 16, preset)
-    for preset in ("ultrafast", "superfast", "fast")
-}
-VARIANTS["H.264, keyint 4, crf 16, no fastdecode"] = x264(4, 16, "veryfast", fast=False)
-VARIANTS["H.264, keyint 4, crf 16, 4:4:4"] = x264(4, 16, "veryfast", pix_fmt="yuv444p")
+# The cache's own "small" is H.264, keyint 4, crf 18, veryfast, fastdecode; "fast" is MJPEG, q 3.
+VARIANTS = {f"keyint {k}": x264(k, 18, "veryfast") for k in (1, 2, 8, 16)}
+VARIANTS |= {f"crf {crf}": x264(4, crf, "veryfast") for crf in (14, 16, 22)}
+VARIANTS |= {preset: x264(4, 18, preset) for preset in ("ultrafast", "superfast", "medium")}
+VARIANTS["no fastdecode"] = x264(4, 18, "veryfast", fast=False)
+VARIANTS["4:4:4"] = x264(4, 18, "veryfast", pix_fmt="yuv444p")
 VARIANTS |= {
     f"MJPEG, q {q}": Codec("mjpeg", "yuvj420p", 1, dict(qmin=str(q), qmax=str(q))) for q in (2, 5)
 }

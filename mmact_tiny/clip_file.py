@@ -34,7 +34,7 @@ class Codec:
 
 # fastdecode: no deblocking, no arithmetic coding. bf=0: frames come out in the order that they
 # went in. sc_threshold=0: keyframes exactly `keyint` apart, whatever the scene does.
-_X264 = dict(preset="veryfast", tune="fastdecode", crf="16", g="4", bf="0", sc_threshold="0")
+_X264 = dict(preset="veryfast", tune="fastdecode", crf="18", g="4", bf="0", sc_threshold="0")
 CODECS = {
     "small": Codec("libx264", "yuv420p", 4, _X264),
     "fast": Codec("mjpeg", "yuvj420p", 1, dict(qmin="3", qmax="3")),
