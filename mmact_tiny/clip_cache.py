@@ -95,8 +95,7 @@ class ClipCache:
         Raises:
             ClipError: the video's file cannot be read.
         """
-        found = self.find(video)
-        return found[0] if found else None
+        return found[0] if (found := self.find(video)) else None
 
     def find(self, video: str | Path) -> tuple[Path, ClipInfo] | None:
         """Returns the entry of a video and its record, or None where there is no whole one.

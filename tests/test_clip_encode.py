@@ -126,7 +126,7 @@ def test_real_videos(real_data: Path, tmp_path: Path) -> None:
         frames = ClipReader(tmp_path / "entry.mp4", info).get_batch(wanted).asnumpy()
         assert info.num_frames == len(expected)
         assert psnr(frames, expected[wanted]) > 36
-        assert abs(np.mean(frames.astype(float) - expected[wanted])) < 0.2
+        assert abs(np.mean(frames.astype(float) - expected[wanted])) < 0.4  # 1.2 by way of RGB
 
 
 def test_a_few_frames_are_decoded_for_each_that_is_read(tmp_path: Path) -> None:
