@@ -29,7 +29,7 @@ def write_atomically(data: bytes | memoryview, path: str | Path) -> None:
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except BaseException as error:
         with contextlib.suppress(OSError):
             beside.unlink(missing_ok=True)
@@ -38,7 +38,7 @@ def write_atomically(data: bytes | memoryview, path: str | Path) -> None:
         raise
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Makes the rename itself outlast a power cut; some network file systems cannot."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:

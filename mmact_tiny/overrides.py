@@ -30,6 +30,7 @@ OVERRIDES = Registry(
         "mmact_tiny.training_overrides",
         "mmact_tiny.balance",
         "mmact_tiny.protocol",
+        "mmact_tiny.cache_overrides",
     ],
 )
 SPLITS = ("train", "val", "test")

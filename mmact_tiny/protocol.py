@@ -5,6 +5,7 @@ from typing import Any
 
 from mmengine.config import Config
 
+from .cache_overrides import exact_pipeline
 from .errors import UserError
 from .overrides import OVERRIDES, use_plugin
 
@@ -16,6 +17,8 @@ META_KEYS = ("img_shape", "img_key", "video_id", "timestamp")  # stock's default
 def pipeline_of(cfg: Config, protocol: str) -> list[Any]:
     """Returns the pipeline that stock's Runner would use for `full` (test) or `val`.
 
+    It reads the videos themselves, also where training read its validation from the clip cache.
+
     Raises:
         UserError: another name, or a config without that data loader.
     """
@@ -24,7 +27,7 @@ def pipeline_of(cfg: Config, protocol: str) -> list[Any]:
     key = "test_dataloader" if protocol == "full" else "val_dataloader"
     if cfg.get(key) is None:
         raise UserError(f"the config has no {key}, which protocol {protocol!r} takes")
-    return cfg[key].dataset.pipeline
+    return exact_pipeline(cfg[key].dataset.pipeline)
 
 
 @OVERRIDES.register_module()
