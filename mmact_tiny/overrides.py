@@ -29,6 +29,7 @@ OVERRIDES = Registry(
         "mmact_tiny.data_overrides",
         "mmact_tiny.training_overrides",
         "mmact_tiny.balance",
+        "mmact_tiny.reliability_overrides",
         "mmact_tiny.protocol",
     ],
 )
