@@ -64,7 +64,7 @@ randomness = dict(seed=7)
 
 
 def write_job(folder: Path) -> Path:
-    """Writes 20 training and 6 validation clips of two classes, and a config; returns the config.
+    """Writes 16 training and 4 validation clips of two classes, and a config; returns the config.
 
     The clips are noise: what is asked is whether two runs are the same, not what they learn.
     """
@@ -73,7 +73,7 @@ def write_job(folder: Path) -> Path:
 
     generator = np.random.default_rng(0)
     data = folder / "data"
-    for split, count in (("train", 20), ("val", 6)):
+    for split, count in (("train", 16), ("val", 4)):
         (data / split).mkdir(parents=True, exist_ok=True)
         lines = []
         for index in range(count):

@@ -3,7 +3,7 @@
 import multiprocessing
 import random
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +16,7 @@ MAX_ATTEMPTS = 20  # replacements of one sample; with a tenth of the videos brok
 class Draw(NamedTuple):
     """One sample of a run: which video, and the place in the run that its randomness follows."""
 
-    index: int
+    item: int
     seed: tuple[int, ...]
 
 
@@ -105,7 +105,7 @@ class GuardedDataset:
         faults = []
         for attempt in range(MAX_ATTEMPTS if self.replace else 1):
             generator = seed_generators(*draw.seed, attempt)
-            index = int(generator.integers(len(self.dataset))) if attempt else draw.index
+            index = int(generator.integers(len(self.dataset))) if attempt else draw.item
             video = self.video(index)
             if video in self.skipped:
                 faults.append(Fault(video, self.skipped[video]))
@@ -155,7 +155,7 @@ class Draws:
     def __len__(self) -> int:
         return len(self.loader.batch_sampler)
 
-    def __iter__(self) -> Iterable[list[Draw]]:
+    def __iter__(self) -> Iterator[list[Draw]]:
         epoch = getattr(self.loader.sampler, "epoch", 0)
         for number, batch in enumerate(self.loader.batch_sampler):
             if number >= self.first:

@@ -53,7 +53,7 @@ class GuardedLoader:
             replace=split == "train",
             skipped=bad.skipped,
         )
-        self._inner = DataLoader(
+        self._inner: DataLoader = DataLoader(
             self.guarded,  # type: ignore[arg-type]
             batch_sampler=self.draws,  # type: ignore[arg-type]
             num_workers=loader.num_workers,
@@ -78,7 +78,7 @@ class GuardedLoader:
             UserError: too many bad videos, or workers that die without one.
         """
         number, self.skip = self.skip, 0
-        restarts = 0
+        restarts = num_read = 0
         while number < len(self.draws):
             self.draws.first = number
             iterator = iter(self._inner)
@@ -89,22 +89,26 @@ class GuardedLoader:
                         number, restarts = number + 1, 0
                         self._add(faults, lost=batch is None)
                         if batch is not None:
+                            num_read += 1
                             yield batch
-                    return
+                    break
                 except RuntimeError as error:
                     restarts += 1
                     if not watchdog.dead_workers() or restarts > MAX_RESTARTS:
                         raise
                     self._blame(watchdog, error)
             self._restart(iterator)
+        if not num_read and self.split != "train" and self.bad.reasons.get(self.split):
+            self._refuse()
+
+    def _refuse(self) -> None:
+        raise UserError(f"no {self.split} video can be read\n  {self.bad.listing(self.split)}")
 
     def _add(self, faults: list[Fault], *, lost: bool) -> None:
         for fault in faults:
             self.bad.add(self.split, Fault(*fault), num_videos=len(self.guarded))
         if lost and self.guarded.replace:
-            raise UserError(
-                f"no {self.split} video can be read\n  {self.bad.listing(self.split)}"
-            )
+            self._refuse()
 
     def _blame(self, watchdog: "_Watchdog", error: RuntimeError) -> None:
         """Notes the videos that dead workers were at."""
@@ -195,7 +199,9 @@ class DataGuardHook(Hook):
     def before_run(self, runner: Any) -> None:
         training = isinstance(runner._train_loop, EpochBasedTrainLoop)
         rank = get_rank()
-        path = Path(runner.work_dir) / ("bad_videos.json" if not rank else f"bad_videos_{rank}.json")
+        path = Path(runner.work_dir) / (
+            "bad_videos.json" if not rank else f"bad_videos_{rank}.json"
+        )
         self.bad = BadVideos(path, self.max_bad_fraction if training else None)
         if training and runner._resume:
             self.bad.load()

@@ -10,6 +10,7 @@ from .checkpoint import checkpoint_classes, checkpoint_config, load_checkpoint
 from .config import resolve_path, stock_configs
 from .config_text import vet_config
 from .errors import UserError
+from .guarded_reader import GuardedReader
 from .protocol import describe_protocol, pipeline_of
 from .weights import load_weights
 
@@ -60,7 +61,7 @@ class Recognizer:
         load_weights(self.model, loaded, path=self.checkpoint)
         self.model.to(get_device()).eval()
         self.labels = _labels_of(loaded, label_map, self.cfg.model.cls_head.num_classes)
-        self._pipeline = Compose(pipeline)
+        self._pipeline = GuardedReader(Compose(pipeline))
 
     def predict(self, video: str | Path, k: int = 5) -> list[tuple[str, float]]:
         """Returns the k best `(label, score)` of a video, best first; fewer where classes are.

@@ -30,8 +30,8 @@ def checkpoints(
         use_plugin(cfg, module)
     for name in ("ValidatedHook", "ResumeHook", "LossHook"):
         add_hook(cfg, name)
-    before = next((hook for hook in cfg.custom_hooks if hook["type"] == "StopHook"), {})
-    every = every or before.get("every")
+    hooks = [hook for hook in cfg.custom_hooks if hook["type"] == "StopHook"]
+    every = every or (hooks[0].get("every") if hooks else None)
     add_hook(cfg, "StopHook", **({"every": every} if every else {}))
     node = cfg.default_hooks.checkpoint
     node.type = "SafeCheckpointHook"
@@ -53,6 +53,4 @@ def data_guard(cfg: Config, max_bad_fraction: float = 0.1, video_seconds: float 
     if not video_seconds > 0:
         raise UserError(f"data_guard video_seconds={video_seconds}: expected more than 0")
     use_plugin(cfg, "mmact_tiny.guarded_loader")
-    add_hook(
-        cfg, "DataGuardHook", max_bad_fraction=max_bad_fraction, video_seconds=video_seconds
-    )
+    add_hook(cfg, "DataGuardHook", max_bad_fraction=max_bad_fraction, video_seconds=video_seconds)

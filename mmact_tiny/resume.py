@@ -21,7 +21,6 @@ from .guarded_loader import GuardedLoader  # noqa: E402
 from .runs import checkpoint_number  # noqa: E402
 
 
-
 def save_progress(runner: Any, num_iters: int) -> Path:
     """Saves a run after `num_iters` iterations as `iter_N.pth`, then removes the older ones.
 
@@ -136,7 +135,9 @@ class ResumeHook(Hook):
         if not isinstance(runner._train_loop, EpochBasedTrainLoop):
             return
         epoch_is_done = checkpoint["meta"]["epoch"] > runner.epoch
-        progress = dict(_facts(runner), batches=0 if epoch_is_done else self.batches)
+        progress: dict[str, Any] = dict(
+            _facts(runner), batches=0 if epoch_is_done else self.batches
+        )
         progress["log"] = _log_length(runner)
         if _optimizer_wrapper_is_between_steps(runner):
             progress["gradients"] = {

@@ -85,7 +85,9 @@ def newest_checkpoint(work_dir: str | Path) -> Path | None:
     found = []
     errors = []
     for kind in ("epoch", "iter"):
-        for path in sorted(Path(work_dir).glob(f"{kind}_*.pth"), key=checkpoint_number, reverse=True):
+        for path in sorted(
+            Path(work_dir).glob(f"{kind}_*.pth"), key=checkpoint_number, reverse=True
+        ):
             try:
                 meta = load_checkpoint(path)["meta"]
                 found.append((int(meta["iter"]), int(meta["epoch"]), path))

@@ -109,7 +109,7 @@ class LossHook(Hook):
         Raises:
             UserError: it is not finite; names the batch.
         """
-        loss = float((outputs or {}).get("loss", 0.0))
+        loss = torch.as_tensor((outputs or {}).get("loss", 0.0)).detach().item()
         if math.isfinite(loss):
             return
         rates = sorted({rate for group in runner.optim_wrapper.get_lr().values() for rate in group})
