@@ -172,8 +172,9 @@ class _Watchdog:
     def _run(self) -> None:
         while not self._done.wait(min(1.0, self.seconds / 4)):
             for worker in self.watch.overdue(self.seconds):
-                self.timed_out.add(worker)
-                self.workers[worker].kill()
+                if self.workers[worker].is_alive():
+                    self.timed_out.add(worker)
+                    self.workers[worker].kill()
 
     def dead_workers(self) -> list[tuple[int, int | None]]:
         """Returns the number and the exit status of each worker that is gone."""
