@@ -22,8 +22,8 @@ def checkpoints(
         every: Iterations between checkpoints within epochs, of which the newest stays.
     """
     for key, value in {"interval": interval, "max_keep": max_keep, "every": every}.items():
-        if value is not None and (not isinstance(value, int) or value < 1):
-            raise UserError(f"checkpoints {key}={value}: expected a whole number, 1 or more")
+        if value is not None and value < 1:
+            raise UserError(f"checkpoints {key}={value}: expected 1 or more")
     use_plugin(cfg, "mmact_tiny.checkpoint_hooks")
     add_hook(cfg, "WeightsHook")
     for module in ("mmact_tiny.resume", "mmact_tiny.stopping"):

@@ -206,6 +206,8 @@ def run(
     cfg.work_dir = work_dir or cfg.get("work_dir") or default_work_dir(cfg)
     randomness = dict(cfg.get("randomness") or {})
     if seed is not None:
+        if seed < 0:
+            raise UserError(f"run seed={seed}: expected 0 or more")
         randomness["seed"] = seed
     if deterministic is not None:
         randomness["deterministic"] = deterministic
