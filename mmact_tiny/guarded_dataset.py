@@ -164,6 +164,7 @@ class Draws:
         self.seed = seed
         self.rank = rank
         self.first = 0
+        self.drain = False  # ends a pass early: the batches under way are still read
 
     def __len__(self) -> int:
         return len(self.loader.batch_sampler)
@@ -171,6 +172,8 @@ class Draws:
     def __iter__(self) -> Iterator[list[Draw]]:
         epoch = getattr(self.loader.sampler, "epoch", 0)
         for number, batch in enumerate(self.loader.batch_sampler):
+            if self.drain:
+                return
             if number >= self.first:
                 place = (self.seed, epoch, self.rank, number)
                 yield [Draw(index, (*place, item)) for item, index in enumerate(batch)]

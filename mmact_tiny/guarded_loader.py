@@ -1,6 +1,7 @@
 """A data loader that goes on where it stopped, and outlives its workers."""
 
 import logging
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -16,9 +17,11 @@ from torch.utils.data import DataLoader
 
 from .bad_videos import BadVideos
 from .errors import UserError
-from .guarded_dataset import Draws, Fault, GuardedDataset, collate_readable
+from .guarded_dataset import Draws, Fault, GuardedDataset, Watch, collate_readable
 
 MAX_RESTARTS = 3  # of the workers, without a batch between
+MAX_GROWTH_BYTES = 512 * 2**20
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 ASKED_TO_END = (-signal.SIGTERM, -signal.SIGINT)  # a cluster's preemption reaches workers too
 logger = logging.getLogger("mmact_tiny")
 
@@ -27,8 +30,9 @@ class GuardedLoader:
     """Stands in a loop for the stock loader and reads the same batches in the same order.
 
     A worker that crashes, or is at one video for longer than `video_seconds`, is replaced with
-    its fellows; reading goes on at the batch that is due, without that video. Without workers
-    (num_workers=0) a crash or a hang is that of the run.
+    its fellows; reading goes on at the batch that is due, without that video. So are workers
+    that have grown by `MAX_GROWTH_BYTES`: decord leaks nearly 1 MB with every video. Without
+    workers (num_workers=0) a crash or a hang is that of the run.
 
     Args:
         loader: What `Runner.build_dataloader` returned; its own workers are never started.
@@ -80,10 +84,12 @@ class GuardedLoader:
         number, self.skip = self.skip, 0
         restarts = num_read = 0
         while number < len(self.draws):
-            self.draws.first = number
+            self.draws.first, self.draws.drain = number, False
             iterator = iter(self._inner)
             _hear_of_workers_in_turn(self._inner.num_workers)
-            with _Watchdog(iterator, self.guarded.watch, self.video_seconds) as watchdog:
+            with _Watchdog(
+                iterator, self.guarded.watch, self.draws, self.video_seconds
+            ) as watchdog:
                 try:
                     for batch, faults in iterator:
                         number, restarts = number + 1, 0
@@ -91,7 +97,8 @@ class GuardedLoader:
                         if batch is not None:
                             num_read += 1
                             yield batch
-                    break
+                    if not self.draws.drain:
+                        break
                 except RuntimeError as error:
                     restarts += 1
                     if not watchdog.dead_workers() or restarts > MAX_RESTARTS:
@@ -144,6 +151,14 @@ def _hear_of_workers_in_turn(num_workers: int) -> None:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
+def resident_bytes(pid: int) -> int:
+    """Returns the memory that a process has in RAM; 0 where there is no /proc, or no process."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE_BYTES
+    except (OSError, IndexError, ValueError):
+        return 0
+
+
 def _signal_name(status: int | None) -> str:
     if status is None or status >= 0:
         return f"status {status}"
@@ -151,11 +166,12 @@ def _signal_name(status: int | None) -> str:
 
 
 class _Watchdog:
-    """A thread that kills workers which stay at one video for too long."""
+    """A thread that kills workers at one video for too long, and has grown ones replaced."""
 
-    def __init__(self, iterator: Any, watch: Any, seconds: float) -> None:
+    def __init__(self, iterator: Any, watch: Watch, draws: Draws, seconds: float) -> None:
         self.workers = getattr(iterator, "_workers", [])
         self.watch = watch
+        self.draws = draws
         self.seconds = seconds
         self.timed_out: set[int] = set()
         self._done = threading.Event()
@@ -170,7 +186,11 @@ class _Watchdog:
         self._done.set()
 
     def _run(self) -> None:
+        began = [resident_bytes(worker.pid) for worker in self.workers]
         while not self._done.wait(min(1.0, self.seconds / 4)):
+            now = [resident_bytes(worker.pid) for worker in self.workers]
+            if any(b - a > MAX_GROWTH_BYTES for a, b in zip(began, now, strict=True)):
+                self.draws.drain = True
             for worker in self.watch.overdue(self.seconds):
                 if self.workers[worker].is_alive():
                     self.timed_out.add(worker)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from bad_inputs import NAMES, READABLE, TABLE, UNREADABLE, is_root, mutants, write_clip
 
 from mmact_tiny import compat
@@ -20,6 +21,7 @@ from mmact_tiny.guarded_reader import GuardedReader
 compat.repair()
 
 LIMIT_SECONDS = 60
+LEAKED: list[bytes] = []
 PIPELINE = [
     dict(type="DecordInit"),
     dict(type="SampleFrames", clip_len=1, frame_interval=1, num_clips=2, test_mode=True),
@@ -115,6 +117,9 @@ def misbehave(sample: dict) -> dict:
         os.kill(os.getpid(), signal.SIGSEGV)
     if "hang" in name:
         time.sleep(1000)
+    if "grow" in name and torch.utils.data.get_worker_info() is not None:
+        LEAKED.append(b"x" * (20 * 2**20))
+        time.sleep(0.1)
     if "bad" in name:
         raise ValueError(f"no video in {name}\nC++ stack")
     return dict(inputs=name)
@@ -150,7 +155,6 @@ class Names:
         import random
 
         import numpy as np
-        import torch
 
         draws = (random.random(), float(np.random.rand()), float(torch.rand(())))
         return dict(misbehave(self.get_data_info(index)), draws=repr(draws))
@@ -259,6 +263,23 @@ def test_a_worker_that_is_killed_from_outside_costs_no_video(tmp_path: Path) -> 
                 os.kill(worker.pid, signal.SIGTERM)
     assert found == expected
     assert loader.bad.reasons == {}
+
+
+def test_workers_that_have_grown_are_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """decord leaks; what was read does not change with the worker that reads it."""
+    names = [f"grow{n}" for n in range(60)]
+    expected = epoch_of(loader_of(names, tmp_path, workers=0))
+    monkeypatch.setattr("mmact_tiny.guarded_loader.MAX_GROWTH_BYTES", 50 * 2**20)
+    loader = loader_of(names, tmp_path)
+    loader.sampler.set_epoch(0)
+    found, workers = [], set()
+    for batch in loader:
+        found.append(list(zip(batch["inputs"], batch["draws"], strict=True)))
+        workers |= {worker.pid for worker in loader._inner._iterator._workers}
+    assert found == expected
+    assert len(workers) > 2
 
 
 def test_a_video_is_named_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
