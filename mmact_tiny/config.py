@@ -22,7 +22,9 @@ DEFAULT_OVERRIDES = (
     dict(type="batch_size"),
     dict(type="learning_rate"),
 )
-CLOSING_OVERRIDES = (dict(type="checkpoints"), dict(type="hardware"), dict(type="run"))
+CLOSING_OVERRIDES = tuple(
+    dict(type=name) for name in ("checkpoints", "data_guard", "hardware", "run")
+)
 
 
 def load_config(

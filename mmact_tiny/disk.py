@@ -1,7 +1,10 @@
 """Writing to the local disk: a lock between processes, the space left, failures in words."""
 
 import contextlib
+import fcntl
+import os
 import shutil
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +31,37 @@ def locked(path: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+@contextlib.contextmanager
+def held(folder: str | Path) -> Iterator[None]:
+    """Keeps a folder for this process, as long as it lives.
+
+    The lock is the system's (lockf): it ends with the process, however that ends, and unlike
+    flock's it does not pass to forked loader workers, which outlive a killed run by seconds.
+
+    Raises:
+        UserError: another process has it; names the process.
+    """
+    folder = Path(folder)
+    path = folder / ".lock"
+    with writing_to(path):
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        try:
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "a process"
+            raise UserError(
+                f"{folder} is in use by {holder}: wait for it, or choose another --work-dir"
+            ) from None
+        with contextlib.suppress(OSError):  # a full disk: the lock holds, the name is missing
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ import json
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,13 @@ logger = logging.getLogger("mmact_tiny")
 
 @dataclass(frozen=True)
 class TestResult:
-    """What a test gave: stock's metrics, ours, and one row for each video."""
+    """What a test gave: stock's metrics, ours, one row for each video, and those unreadable."""
 
     metrics: dict[str, float]
     accuracies: list[Accuracy]
     rows: list[dict[str, Any]]
     seconds: float
+    errors: list[dict[str, Any]] = field(default_factory=list)
 
 
 def test(
@@ -69,6 +70,9 @@ def test(
     result = evaluate(cfg)
     for accuracy in result.accuracies:
         logger.info("%s", accuracy)
+    if result.errors:
+        count = len(result.errors)
+        logger.error("%d of %d videos could not be read", count, count + len(result.rows))
     if result.rows:
         speed = len(result.rows) / result.seconds
         logger.info("%.2f videos/s (%d in %.1f s)", speed, len(result.rows), result.seconds)
@@ -113,7 +117,16 @@ def evaluate(cfg: Config) -> TestResult:
     if rows:  # on rank 0
         scores = np.array([row["scores"] for row in rows])
         accuracies = summarize(scores, np.array([row["label"] for row in rows]))
-    return TestResult(metrics, accuracies, rows, seconds)
+    return TestResult(metrics, accuracies, rows, seconds, errors=_unreadable(runner))
+
+
+def _unreadable(runner: Any) -> list[dict[str, Any]]:
+    """Returns `dict(video, error)` of the videos that this process could not read."""
+    guard = next(
+        (hook for hook in runner.hooks if hook.__class__.__name__ == "DataGuardHook"), None
+    )
+    reasons = guard.bad.reasons.get("test", {}) if guard is not None else {}
+    return [dict(video=video, error=reason) for video, reason in reasons.items()]
 
 
 def write_result(path: str | Path, result: TestResult, **facts: Any) -> None:
@@ -123,7 +136,7 @@ def write_result(path: str | Path, result: TestResult, **facts: Any) -> None:
         "videos_per_second": len(result.rows) / result.seconds,
         "accuracies": to_records(result.accuracies),
         "metrics": {key: float(value) for key, value in result.metrics.items()},
-        "videos": result.rows,
+        "videos": [*result.rows, *result.errors],
     }
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,9 @@ import inspect
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from importlib import import_module
-from typing import Any
+from os import PathLike
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from . import compat
 from .errors import UserError
@@ -29,6 +31,7 @@ OVERRIDES = Registry(
         "mmact_tiny.data_overrides",
         "mmact_tiny.training_overrides",
         "mmact_tiny.balance",
+        "mmact_tiny.reliability_overrides",
         "mmact_tiny.protocol",
         "mmact_tiny.cache_overrides",
     ],
@@ -73,7 +76,8 @@ def check_entry(entry: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """Returns the name and the arguments of one item of a config's `overrides` list.
 
     Raises:
-        UserError: no `type`, or a name or argument that does not exist, with a suggestion.
+        UserError: no `type`, a name or argument that does not exist, with a suggestion, or a
+            value of another type.
     """
     if not isinstance(entry, Mapping) or "type" not in entry:
         raise UserError(f"overrides: expected dict(type='name', ...), not {entry!r}")
@@ -83,6 +87,7 @@ def check_entry(entry: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     if name not in OVERRIDES.module_dict:
         raise UserError(f"no override {name!r}{suggest(name, OVERRIDES.module_dict)}")
     parameters = inspect.signature(OVERRIDES.module_dict[name]).parameters
+    types_of = get_type_hints(OVERRIDES.module_dict[name])
     allowed = list(parameters)[1:]
     for key in kwargs:
         if key not in allowed:
@@ -90,7 +95,28 @@ def check_entry(entry: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     for key in allowed:
         if parameters[key].default is inspect.Parameter.empty and key not in kwargs:
             raise UserError(f"override {name!r} needs its argument {key!r}")
+    for key, value in kwargs.items():
+        expected = types_of.get(key, Any)
+        if not _is_a(value, expected):
+            words = getattr(expected, "__name__", None) or str(expected)
+            raise UserError(f"override {name!r} {key}={value!r}: expected {words}")
     return name, kwargs
+
+
+def _is_a(value: Any, expected: Any) -> bool:
+    """Returns whether a value fits an annotation; a whole number is a float, a bool is no number.
+
+    Of containers only the kind is looked at.
+    """
+    if expected is Any:
+        return True
+    if get_origin(expected) in (Union, UnionType):
+        return any(_is_a(value, one) for one in get_args(expected))
+    kind = get_origin(expected) or expected
+    if kind in (int, float):
+        numbers = (int, float) if kind is float else int
+        return isinstance(value, numbers) and not isinstance(value, bool)
+    return isinstance(value, {str: (str, PathLike), list: (list, tuple)}.get(kind, kind))
 
 
 def suggest(wrong: str, known: Iterable[str]) -> str:

@@ -10,6 +10,7 @@ from .checkpoint import checkpoint_classes, checkpoint_config, load_checkpoint
 from .config import resolve_path, stock_configs
 from .config_text import vet_config
 from .errors import UserError
+from .guarded_reader import GuardedReader
 from .protocol import describe_protocol, pipeline_of
 from .weights import load_weights
 
@@ -60,7 +61,7 @@ class Recognizer:
         load_weights(self.model, loaded, path=self.checkpoint)
         self.model.to(get_device()).eval()
         self.labels = _labels_of(loaded, label_map, self.cfg.model.cls_head.num_classes)
-        self._pipeline = Compose(pipeline)
+        self._pipeline = GuardedReader(Compose(pipeline))
 
     def predict(self, video: str | Path, k: int = 5) -> list[tuple[str, float]]:
         """Returns the k best `(label, score)` of a video, best first; fewer where classes are.
@@ -78,16 +79,10 @@ class Recognizer:
         """
         from mmengine.dataset import pseudo_collate
 
-        if not Path(video).is_file():
-            raise UserError(f"no video file {video}")
-        sample = dict(filename=str(video), label=-1, start_index=0, modality="RGB")
         try:
-            data = self._pipeline(sample)
-        except Exception as error:  # whatever the decoder throws at a broken file
-            reason = str(error).strip().splitlines()
-            raise UserError(
-                f"cannot read video {video}: {reason[-1] if reason else error!r}"
-            ) from error
+            data = self._pipeline(sample_of(video))
+        except UserError as error:
+            raise UserError(f"cannot read video {video}: {error}") from error
         with torch.inference_mode():
             result = self.model.test_step(pseudo_collate([data]))[0]
         return result.pred_score.float().cpu().numpy()
@@ -98,6 +93,18 @@ class Recognizer:
             raise UserError(f"top-k {k}: expected 1 or more")
         order = np.argsort(-scores, kind="stable")[:k]
         return [(self.labels[index], float(scores[index])) for index in order]
+
+
+def sample_of(video: str | Path) -> dict[str, Any]:
+    """Returns what a test pipeline starts from, for one video without a label.
+
+    Raises:
+        UserError: no such file; or no regular one, which to open may wait for ever.
+    """
+    path = Path(video)
+    if not path.is_file():
+        raise UserError("not a regular file" if path.exists() else "no such file")
+    return dict(filename=str(video), label=-1, start_index=0, modality="RGB")
 
 
 def default_checkpoint() -> Path:

@@ -1,12 +1,16 @@
 """Runs on disk: `work_dirs/<config stem>/` with its dumped config and its checkpoints."""
 
+import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from .atomic import write_atomically
+from .checkpoint import checkpoint_config, load_checkpoint
 from .errors import UserError
 
 WORK_DIRS = Path("work_dirs")
+logger = logging.getLogger("mmact_tiny")
 
 
 @dataclass(frozen=True)
@@ -56,10 +60,59 @@ def best_checkpoint(work_dir: str | Path) -> Path | None:
 
 
 def last_checkpoint(work_dir: str | Path) -> Path | None:
-    """Returns the checkpoint that the run wrote last, by its number; None where there is none."""
-    numbered = {
-        path: int(match[1])
-        for path in Path(work_dir).glob("*.pth")
-        if (match := re.fullmatch(r"(?:epoch|iter)_(\d+)\.pth", path.name))
-    }
-    return max(numbered, key=numbered.__getitem__) if numbered else None
+    """Returns the checkpoint that the run wrote last; None where there is none."""
+    written = [path for path in Path(work_dir).glob("*.pth") if checkpoint_number(path) >= 0]
+    return max(
+        written, key=lambda path: (path.stat().st_mtime_ns, checkpoint_number(path)), default=None
+    )
+
+
+def checkpoint_number(path: Path) -> int:
+    """Returns N of `epoch_N.pth` and `iter_N.pth`, -1 of other files."""
+    match = re.fullmatch(r"(?:epoch|iter)_(\d+)\.pth", path.name)
+    return int(match[1]) if match else -1
+
+
+def newest_checkpoint(work_dir: str | Path) -> Path | None:
+    """Returns the checkpoint of a run that is furthest on and can be read; None without any.
+
+    Stock takes the one that the file `last_checkpoint` names, which a kill can leave behind.
+    Of the epochs' and of the iterations' the last is read; one that is damaged is passed over.
+
+    Raises:
+        UserError: there are checkpoints and none can be read.
+    """
+    found = []
+    errors = []
+    for kind in ("epoch", "iter"):
+        for path in sorted(
+            Path(work_dir).glob(f"{kind}_*.pth"), key=checkpoint_number, reverse=True
+        ):
+            try:
+                meta = load_checkpoint(path)["meta"]
+                found.append((int(meta["iter"]), int(meta["epoch"]), path))
+                break
+            except (UserError, KeyError, TypeError, ValueError) as error:
+                logger.warning("passed over: %s", error)
+                errors.append(str(error))
+    if errors and not found:
+        raise UserError(f"no checkpoint in {work_dir} can be read\n  " + "\n  ".join(errors))
+    return max(found)[2] if found else None
+
+
+def point_to_newest(work_dir: str | Path) -> None:
+    """Makes `last_checkpoint`, which stock resumes from, name the newest checkpoint.
+
+    Raises:
+        UserError: there is none.
+    """
+    checkpoint = newest_checkpoint(work_dir)
+    if checkpoint is None:
+        raise UserError(f"no checkpoint in {work_dir} to resume from: start without --resume")
+    write_atomically(str(checkpoint).encode(), Path(work_dir) / "last_checkpoint")
+
+
+def first_weights(checkpoint: str | Path) -> str | None:
+    """Returns what the run of a checkpoint once started from, as its config says; else None."""
+    config = checkpoint_config(load_checkpoint(checkpoint), source=str(checkpoint))
+    return (config or {}).get("initial_weights")

@@ -2,13 +2,15 @@
 
 import logging
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from . import compat, datasets, hardware
+from .disk import held
 from .errors import UserError
 from .overrides import split_datasets
-from .runs import best_checkpoint
+from .runs import best_checkpoint, point_to_newest
 
 compat.repair()
 
@@ -23,14 +25,18 @@ def train(cfg: Config) -> Any:
     Reads of the config what `Runner.from_cfg` reads; `mmact_tiny` adds nothing of its own.
 
     Raises:
-        UserError: problems in the dataset, all of them, or missing weights.
+        UserError: problems in the dataset, all of them, missing weights, another run in the work
+            directory, or whatever stops the run: too many bad videos, a loss that is no number.
     """
     check_inputs(cfg)
     log_choices(cfg)
     from mmengine.runner import Runner
 
-    runner = Runner.from_cfg(cfg)
-    runner.train()
+    with held(cfg.work_dir) if hardware.rank() == 0 else nullcontext():
+        if cfg.get("resume") and cfg.load_from is None and hardware.rank() == 0:
+            point_to_newest(cfg.work_dir)
+        runner = Runner.from_cfg(cfg)
+        runner.train()
     checkpoint = best_checkpoint(cfg.work_dir)
     if runner.rank == 0 and checkpoint is not None:
         score = runner.message_hub.runtime_info.get("best_score")

@@ -1,5 +1,6 @@
 """Overrides of the training: initial weights, schedule, learning rate, machine, run."""
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,10 @@ from mmengine.config import Config, ConfigDict
 from . import hardware
 from .errors import UserError
 from .overrides import OVERRIDES, SPLITS, add_hook, from_scratch, use_plugin
+from .runs import WORK_DIRS, first_weights, newest_checkpoint
 
 BASE_BATCH_SIZE = 256  # stock's 8 GPUs x 32 videos, which its learning rates belong to
+logger = logging.getLogger("mmact_tiny")
 
 
 @OVERRIDES.register_module()
@@ -19,6 +22,7 @@ def pretrained(
     weights: str = "auto",
     search: str | None = None,
     resume: bool | str | None = None,
+    work_dir: str | None = None,
 ) -> None:
     """Chooses the weights that training starts from.
 
@@ -30,15 +34,24 @@ def pretrained(
             (leave the backbone's own), or a path or URL of recognizer weights.
         search: Pattern of the files that `auto` takes. By default the published weights of the
             config by name: `checkpoints/<config stem>_*.pth`.
-        resume: True to go on from the newest checkpoint in the work directory, or from this
-            checkpoint. `initial_weights` still says what the run once started from.
+        resume: True to go on from the newest checkpoint in the work directory, if there is one,
+            or the checkpoint to go on from. `initial_weights` is then what the run once started
+            from, whatever `weights` would find today: schedule and learning rate hang on it.
+        work_dir: Where True looks, by default as `run` has it.
     """
+    checkpoint = _resumed_checkpoint(cfg, resume, work_dir)
+    if checkpoint is not None:
+        weights = first_weights(checkpoint) or weights
+        weights = "none" if weights == "random" else weights
     if weights == "auto":
         search = search or f"checkpoints/{Path(cfg.filename).stem}_*.pth"
         found = sorted(Path().glob(search))
         weights = str(found[-1]) if found else "none"
     elif (
-        weights not in ("none", "imagenet") and "://" not in weights and not Path(weights).is_file()
+        checkpoint is None
+        and weights not in ("none", "imagenet")
+        and "://" not in weights
+        and not Path(weights).is_file()
     ):
         raise UserError(
             f"no pretrained weights {weights}\n"
@@ -52,11 +65,32 @@ def pretrained(
         add_hook(cfg, "ZeroInitResidualHook")
     if weights != "imagenet" and cfg.model.get("backbone", {}).get("pretrained"):
         cfg.model.backbone.pretrained = None
-    if resume:
-        if isinstance(resume, str) and not Path(resume).is_file():
-            raise UserError(f"no checkpoint {resume} to resume from")
+    cfg.resume = checkpoint is not None
+    if checkpoint is not None:
+        # For True stock looks into the work directory itself, so the dump can be run again.
         cfg.load_from = resume if isinstance(resume, str) else None
-    cfg.resume = bool(resume)
+
+
+def _resumed_checkpoint(
+    cfg: Config, resume: bool | str | None, work_dir: str | None
+) -> str | Path | None:
+    """Returns the checkpoint to go on from; None starts from the beginning."""
+    if not resume:
+        return None
+    if isinstance(resume, str):
+        if not Path(resume).is_file():
+            raise UserError(f"no checkpoint {resume} to resume from")
+        return resume
+    folder = work_dir or cfg.get("work_dir") or default_work_dir(cfg)
+    found = newest_checkpoint(folder)
+    if found is None:
+        logger.info("no checkpoint in %s to resume from: starting from the beginning", folder)
+    return found
+
+
+def default_work_dir(cfg: Config) -> str:
+    """Returns `work_dirs/<config stem>`."""
+    return f"{WORK_DIRS}/{Path(cfg.filename).stem}"
 
 
 @OVERRIDES.register_module()
@@ -158,26 +192,6 @@ def hardware_override(cfg: Config, precision: str = "auto", num_workers: int | N
 
 
 @OVERRIDES.register_module()
-def checkpoints(cfg: Config, interval: int | None = None, max_keep: int | None = None) -> None:
-    """Makes checkpoints safe to read, atomic to write, and explained when they do not fit.
-
-    Args:
-        interval: Epochs between checkpoints, by default the config's. The last epoch and the
-            best one are always written.
-        max_keep: How many of them stay, by default the config's.
-    """
-    use_plugin(cfg, "mmact_tiny.checkpoint_hooks")
-    add_hook(cfg, "WeightsHook")
-    node = cfg.default_hooks.checkpoint
-    node.type = "SafeCheckpointHook"
-    for key, value in {"interval": interval, "max_keep_ckpts": max_keep}.items():
-        if value is not None:
-            if value < 1:
-                raise UserError(f"checkpoints {key}={value}: expected 1 or more")
-            node[key] = value
-
-
-@OVERRIDES.register_module()
 def run(
     cfg: Config,
     work_dir: str | None = None,
@@ -193,9 +207,11 @@ def run(
         deterministic: Whether PyTorch may use only deterministic algorithms.
         launcher: none, pytorch, slurm or mpi.
     """
-    cfg.work_dir = work_dir or cfg.get("work_dir") or f"work_dirs/{Path(cfg.filename).stem}"
+    cfg.work_dir = work_dir or cfg.get("work_dir") or default_work_dir(cfg)
     randomness = dict(cfg.get("randomness") or {})
     if seed is not None:
+        if seed < 0:
+            raise UserError(f"run seed={seed}: expected 0 or more")
         randomness["seed"] = seed
     if deterministic is not None:
         randomness["deterministic"] = deterministic

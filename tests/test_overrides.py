@@ -51,6 +51,8 @@ RANDOM = {
     "custom_imports.allow_failed_imports": False,
     "custom_hooks[ZeroInitResidualHook].type": "ZeroInitResidualHook",
 }
+CHECKPOINT_PLUGINS = ("checkpoint_hooks", "resume", "stopping")
+CHECKPOINT_HOOKS = ("WeightsHook", "ValidatedHook", "ResumeHook", "LossHook", "StopHook")
 TABLE = {
     "classes": (
         dict(type="classes"),
@@ -82,9 +84,31 @@ TABLE = {
         dict(type="pretrained", weights="imagenet"),
         {"initial_weights": "imagenet"},
     ),
-    "resume": (
-        dict(type="pretrained", weights="none", resume=True),
-        {**RANDOM, "resume": True},
+    "resume, nothing there": (
+        dict(type="pretrained", weights="none", resume=True, work_dir="no-such-folder"),
+        RANDOM,
+    ),
+    "checkpoints": (
+        dict(type="checkpoints", interval=2, max_keep=5, every=10),
+        {
+            "custom_imports.imports": [f"mmact_tiny.{name}" for name in CHECKPOINT_PLUGINS],
+            "custom_imports.allow_failed_imports": False,
+            **{f"custom_hooks[{name}].type": name for name in CHECKPOINT_HOOKS},
+            "custom_hooks[StopHook].every": 10,
+            "default_hooks.checkpoint.type": "SafeCheckpointHook",
+            "default_hooks.checkpoint.interval": 2,
+            "default_hooks.checkpoint.max_keep_ckpts": 5,
+        },
+    ),
+    "data_guard": (
+        dict(type="data_guard", max_bad_fraction=0.2),
+        {
+            "custom_imports.imports": ["mmact_tiny.guarded_loader"],
+            "custom_imports.allow_failed_imports": False,
+            "custom_hooks[DataGuardHook].type": "DataGuardHook",
+            "custom_hooks[DataGuardHook].max_bad_fraction": 0.2,
+            "custom_hooks[DataGuardHook].video_seconds": 120,
+        },
     ),
     "schedule": (
         dict(type="schedule", max_epochs=10),
@@ -142,16 +166,6 @@ TABLE = {
                 crop: 112,
                 **({"Resize#2].scale": (112, 112)} if "Multi" in crop else {}),
             }.items()
-        },
-    ),
-    "checkpoints": (
-        dict(type="checkpoints", interval=2),
-        {
-            "default_hooks.checkpoint.type": "SafeCheckpointHook",
-            "default_hooks.checkpoint.interval": 2,
-            "custom_imports.imports": ["mmact_tiny.checkpoint_hooks"],
-            "custom_imports.allow_failed_imports": False,
-            "custom_hooks[WeightsHook].type": "WeightsHook",
         },
     ),
     "hardware": (

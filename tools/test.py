@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int | None:
 
     from mmact_tiny import evaluation
 
-    evaluation.test(
+    result = evaluation.test(
         config=args.config,
         checkpoint=args.checkpoint,
         work_dir=args.work_dir,
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int | None:
         options=cli.parse_cfg_options(args),
         out=args.out,
     )
-    return cli.EXIT_OK
+    return cli.EXIT_PARTIAL if result.errors else cli.EXIT_OK
 
 
 if __name__ == "__main__":

@@ -27,6 +27,12 @@ def main(argv: Sequence[str] | None = None) -> int | None:
         metavar="CHECKPOINT",
         help="go on from the newest checkpoint of the work directory, or from this one",
     )
+    parser.add_argument(
+        "--checkpoint-every",
+        type=int,
+        metavar="N",
+        help="iterations between checkpoints within epochs; SIGTERM and Ctrl-C save in any case",
+    )
     cli.add_device(parser)
     parser.add_argument("--precision", choices=("auto", "fp32", "bf16", "fp16"))
     parser.add_argument("--seed", type=int, metavar="N")
@@ -45,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int | None:
         "schedule": epochs,
         "batch_size": {"train": args.batch_size},
         "pretrained": {"weights": args.pretrained, "resume": args.resume},
+        "checkpoints": {"every": args.checkpoint_every},
         "hardware": {"precision": args.precision},
         "run": {
             "work_dir": args.work_dir,
@@ -53,6 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int | None:
             "launcher": args.launcher,
         },
     }
+    if args.resume is True:
+        flags["pretrained"]["work_dir"] = args.work_dir
     changes = {name: cli.without_none(kwargs) for name, kwargs in flags.items()}
     cfg = load_config(args.config, changes=changes, options=cli.parse_cfg_options(args))
     if args.dry_run:

@@ -1,0 +1,116 @@
+"""Makes files that a reader of videos meets sooner or later: broken, odd, or hostile."""
+
+import os
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import av
+import numpy as np
+
+
+def write_clip(
+    path: Path,
+    *,
+    frames: int = 12,
+    size: tuple[int, int] = (64, 48),
+    codec: str = "libx264",
+    pix_fmt: str = "yuv420p",
+    seed: int = 0,
+) -> Path:
+    """Writes a clip of smooth noise, width x height = `size`."""
+    generator = np.random.default_rng(seed)
+    width, height = size
+    options = {"preset": "ultrafast", "g": "6"} if codec == "libx264" else {}
+    with av.open(str(path), "w") as sink:
+        stream = sink.add_stream(codec, rate=10, options=options)
+        stream.width, stream.height, stream.pix_fmt = width, height, pix_fmt
+        for _ in range(frames):
+            image = np.full((height, width, 3), generator.integers(0, 256, 3), dtype=np.uint8)
+            image[: height // 2] //= 2
+            frame = av.VideoFrame.from_ndarray(image, "rgb24")
+            sink.mux(stream.encode(frame.reformat(format=pix_fmt)))
+        sink.mux(stream.encode(None))
+    return path
+
+
+def write_sound(path: Path) -> None:
+    with av.open(str(path), "w") as sink:
+        stream = sink.add_stream("aac", rate=16000, layout="mono")
+        for _ in range(10):
+            frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
+            frame.sample_rate = 16000
+            sink.mux(stream.encode(frame))
+        sink.mux(stream.encode(None))
+
+
+def write_two_sizes(path: Path) -> None:
+    parts = []
+    for number, size in enumerate([(64, 48), (96, 80)]):
+        part = write_clip(path.with_name(f"part{number}.ts"), size=size)
+        parts.append(part.read_bytes())
+        part.unlink()
+    path.write_bytes(b"".join(parts))
+
+
+def patch(path: Path, box: bytes, offset: int, value: int) -> None:
+    """Writes a 32-bit number into an MP4 box, `offset` bytes after its name."""
+    data = bytearray(write_clip(path).read_bytes())
+    where = data.index(box) + 4 + offset
+    data[where : where + 4] = struct.pack(">I", value)
+    path.write_bytes(data)
+
+
+def rotate(path: Path) -> None:
+    """Turns a clip by a quarter; decord needs the height to be a multiple of 64 then."""
+    data = bytearray(write_clip(path, size=(128, 64)).read_bytes())
+    where = data.index(b"tkhd") + 4 + 40  # version 0: 40 bytes before the matrix
+    data[where : where + 36] = struct.pack(">9i", 0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30)
+    path.write_bytes(data)
+
+
+def cut(path: Path, part: float) -> None:
+    data = write_clip(path).read_bytes()
+    path.write_bytes(data[: int(len(data) * part)])
+
+
+def forbid(path: Path) -> None:
+    write_clip(path).chmod(0)
+
+
+def is_root() -> bool:
+    return os.geteuid() == 0
+
+
+READABLE, UNREADABLE, EITHER = "readable", "unreadable", "either"
+# name: (what writes it, what has to come out)
+TABLE: dict[str, tuple[Callable[[Path], object], str]] = {
+    "empty": (lambda path: path.touch(), UNREADABLE),
+    "text renamed": (lambda path: path.write_text("not a video\n" * 50), UNREADABLE),
+    **{f"cut at {n}0%": (lambda path, n=n: cut(path, n / 10), EITHER) for n in range(1, 10)},
+    "audio only": (write_sound, UNREADABLE),
+    "one frame": (lambda path: write_clip(path, frames=1), READABLE),
+    "2x2 pixels": (lambda path: write_clip(path, size=(2, 2)), EITHER),
+    "8K": (lambda path: write_clip(path, size=(7680, 4320), frames=1), READABLE),
+    "variable size": (write_two_sizes, EITHER),
+    "rotated": (rotate, READABLE),
+    "10-bit": (lambda path: write_clip(path, pix_fmt="yuv420p10le"), READABLE),
+    "0 fps header": (lambda path: patch(path, b"mdhd", 12, 0), EITHER),
+    "0 duration header": (lambda path: patch(path, b"stts", 12, 0), EITHER),
+    "million-frame header": (lambda path: patch(path, b"stsz", 8, 1_000_000), EITHER),
+    "FIFO": (lambda path: os.mkfifo(path), UNREADABLE),
+    "directory": (lambda path: path.mkdir(), UNREADABLE),
+    "no permission": (forbid, UNREADABLE),
+    "removed": (lambda path: None, UNREADABLE),
+}
+NAMES = ["a\nnewline.mp4", "emoji \U0001f3cb.mp4", "-leading-dash.mp4"]
+
+
+def mutants(clip: bytes, count: int, seed: int = 0) -> Iterator[bytes]:
+    """Yields copies of a file with 1 to 64 bytes changed at random."""
+    generator = np.random.default_rng(seed)
+    for _ in range(count):
+        data = np.frombuffer(clip, np.uint8).copy()
+        places = generator.integers(0, len(data), generator.integers(1, 65))
+        data[places] = generator.integers(0, 256, len(places))
+        yield data.tobytes()

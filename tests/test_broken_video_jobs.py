@@ -1,0 +1,77 @@
+"""Training and testing on a dataset with broken videos, through the stock Runner."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import kill_resume as job
+from mmact_tiny import cli
+from tools import test
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The config and the work directory of a run with a broken training and validation video."""
+    import torch
+
+    import mmact_tiny.training  # noqa: F401  before the forks
+
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("job")
+    config = job.write_job(folder)
+    for path in ("train/5.mp4", "val/2.mp4"):
+        (folder / "data" / path).write_text("not a video")
+    work_dir = folder / "run"
+    guard = {"max_bad_fraction": 0.25}
+    process = job.start(config, work_dir, {"schedule": {"max_epochs": 1}, "data_guard": guard})
+    process.join()
+    assert process.exitcode == 0, (work_dir / "output.txt").read_text()[-3000:]
+    return config, work_dir
+
+
+def test_training_goes_on_names_and_records_them(trained: tuple[Path, Path]) -> None:
+    config, work_dir = trained
+    rows = json.loads((work_dir / "bad_videos.json").read_text())
+    data = config.parent / "data"
+    assert [(row["split"], row["video"], row["times"]) for row in rows] == [
+        ("train", str(data / "train/5.mp4"), 1),
+        ("val", str(data / "val/2.mp4"), 1),
+    ]
+    text = (work_dir / "output.txt").read_text()
+    assert text.count(f"cannot read {data / 'train/5.mp4'}: ") == 1
+    assert "(train: replaced by another)" in text and "(val: left out)" in text
+    assert "1 train video(s) could not be read, met 1 time(s), recorded in " in text
+    assert text.count("Epoch(train)") == 4, "no batch was lost"
+
+
+def test_testing_gives_a_row_with_the_error_and_status_3(
+    trained: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, work_dir = trained
+    out = tmp_path / "test.json"
+    arguments = ["--work-dir", str(work_dir), "--protocol", "val", "--device", "cpu"]
+    assert test.main([*arguments, "--out", str(out)]) == cli.EXIT_PARTIAL
+    assert "1 of 4 videos could not be read" in capsys.readouterr().out
+    rows: list[dict[str, Any]] = json.loads(out.read_text())["videos"]
+    assert [Path(row["video"]).name for row in rows if "scores" in row] == [
+        "0.mp4",
+        "1.mp4",
+        "3.mp4",
+    ]
+    (error,) = [row for row in rows if "error" in row]
+    assert Path(error["video"]).name == "2.mp4" and error["error"]
+
+
+def test_a_run_with_too_many_is_stopped_with_the_list(
+    trained: tuple[Path, Path], tmp_path: Path
+) -> None:
+    config, _ = trained
+    process = job.start(config, tmp_path / "run", {"data_guard": {"max_bad_fraction": 0.0}})
+    process.join()
+    text = (tmp_path / "run" / "output.txt").read_text()
+    assert process.exitcode == 2
+    error = text[text.index("error: ") :]
+    assert "1 of 16 train videos cannot be read, more than max_bad_fraction=0 allows" in error
+    assert "5.mp4: " in error and "Traceback" not in error

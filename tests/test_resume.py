@@ -1,0 +1,142 @@
+"""Killed and interrupted runs end as the undisturbed one: real processes, real signals."""
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import kill_resume as job
+from mmact_tiny.checkpoint import load_checkpoint
+from mmact_tiny.runs import newest_checkpoint
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    import torch
+
+    import mmact_tiny.training  # noqa: F401  before the forks
+
+    torch.set_num_threads(1)
+    return job.write_job(tmp_path_factory.mktemp("job"))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(config: Path) -> dict[str, Any]:
+    process = job.start(config, config.parent / "undisturbed")
+    process.join()
+    assert process.exitcode == 0
+    return job.outcome(config.parent / "undisturbed")
+
+
+def wait_for(condition: Any, process: Any, seconds: float = 300) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert process.is_alive(), "the run ended before"
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+def output(work_dir: Path) -> str:
+    path = work_dir / "output.txt"
+    return path.read_text() if path.is_file() else ""
+
+
+def test_killed_and_resumed_runs_are_identical(
+    config: Path, undisturbed: dict[str, Any], tmp_path: Path
+) -> None:
+    """In an epoch, and within the write of a checkpoint; the slow test has 20 at random moments."""
+    work_dir = tmp_path / "run"
+    process = job.start(config, work_dir)
+    wait_for(lambda: "[2][3/4]" in output(work_dir), process)
+    process.kill()
+    process.join()
+    again = job.start(config, work_dir)
+    assert job.kill_within(again, work_dir, 0, writes=1) is not None
+    again.join()
+    last = job.start(config, work_dir)
+    last.join()
+    assert last.exitcode == 0, output(work_dir)[-2000:]
+    assert job.differences(undisturbed, job.outcome(work_dir)) == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+def test_twenty_killed_runs_are_identical(tmp_path: Path) -> None:
+    rows = job.kill_and_compare(tmp_path, runs=20, seed=0)
+    assert [row["run"] for row in rows if row["differences"]] == []
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_saves_within_an_iteration_and_resumes_identical(
+    config: Path, undisturbed: dict[str, Any], tmp_path: Path, number: int, status: int
+) -> None:
+    work_dir = tmp_path / "run"
+    process = job.start(config, work_dir, {"checkpoints": {"every": None}})
+    wait_for(lambda: "[2][2/4]" in output(work_dir), process)
+    assert process.pid is not None
+    os.kill(process.pid, number)
+    process.join()
+    assert process.exitcode == status
+    checkpoint = newest_checkpoint(work_dir)
+    assert checkpoint is not None
+    done = load_checkpoint(checkpoint)["meta"]["iter"]
+    lines = output(work_dir).count("Epoch(train)")
+    assert done in (lines, lines + 1) and 6 <= done <= 8, "saved after the iteration it was in"
+    assert f"saved {checkpoint}; --resume goes on from there" in output(work_dir)
+    again = job.start(config, work_dir, {"checkpoints": {"every": None}})
+    again.join()
+    assert again.exitcode == 0, output(work_dir)[-2000:]
+    assert job.differences(undisturbed, job.outcome(work_dir)) == []
+    # The log of the last process is that of the whole run: no gap, nothing twice.
+    log = sorted(work_dir.glob("*/vis_data/scalars.json"))[-1]
+    steps = [line["step"] for line in map(json.loads, log.read_text().splitlines()) if "lr" in line]
+    assert steps == list(range(1, 13))
+
+
+def test_a_second_run_is_refused_and_a_killed_one_is_not_in_the_way(
+    config: Path, tmp_path: Path
+) -> None:
+    work_dir = tmp_path / "run"
+    first = job.start(config, work_dir)
+    wait_for(lambda: "[1][1/4]" in output(work_dir), first)
+    second = job.start(config, work_dir)
+    second.join()
+    assert second.exitcode == 2
+    assert f"{work_dir} is in use by process {first.pid} on " in output(work_dir)
+    first.kill()
+    first.join()
+    third = job.start(config, work_dir)
+    wait_for(lambda: output(work_dir).count("[1][1/4]") + output(work_dir).count("[1][4/4]"), third)
+    third.kill()
+    third.join()
+
+
+def test_a_loss_that_is_no_number_stops_and_keeps_the_good_checkpoint(
+    config: Path, tmp_path: Path
+) -> None:
+    explosive = tmp_path / "explosive.py"
+    explosive.write_text(
+        config.read_text()
+        + "param_scheduler = [dict(type='MultiStepLR', milestones=[1], gamma=1e22)]\n"
+        + "optim_wrapper = dict(clip_grad=dict(max_norm=40))\n"
+    )
+    work_dir = tmp_path / "run"
+    changes = {"checkpoints": {"every": None}, "schedule": {"max_epochs": 2}}
+    process = job.start(explosive, work_dir, changes)
+    process.join()
+    text = output(work_dir)
+    assert process.exitcode == 2, text[-2000:]
+    assert "error: the loss is nan at iteration 6 (epoch 2, batch 2)" in text
+    error = text[text.index("error: the loss is") :]
+    assert "Traceback" not in error
+    assert f"kept: {work_dir / 'epoch_1.pth'}" in error
+    assert "learning rate: 7.8125e+19" in error
+    assert "gradient norm: " in error
+    assert error.count(".mp4") == 4, "names the four videos of the batch"
+    for path in work_dir.glob("*.pth"):
+        weights = load_checkpoint(path)["state_dict"].values()
+        assert all(tensor.isfinite().all() for tensor in weights if tensor.is_floating_point())

@@ -1,0 +1,85 @@
+"""Which checkpoint a run goes on from, and that the run stays what it was."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from mmact_tiny.config import load_config
+from mmact_tiny.errors import UserError
+from mmact_tiny.runs import newest_checkpoint, point_to_newest
+
+
+def save(
+    path: Path, *, epoch: int, iterations: int, cfg: str = "initial_weights = 'random'\n"
+) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(dict(meta=dict(epoch=epoch, iter=iterations, cfg=cfg), state_dict={}), path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("files", "newest"),
+    [
+        ({}, None),
+        ({"epoch_1.pth": (1, 8), "epoch_2.pth": (2, 16)}, "epoch_2.pth"),
+        ({"epoch_2.pth": (2, 16), "iter_14.pth": (1, 14)}, "epoch_2.pth"),
+        ({"epoch_2.pth": (2, 16), "iter_18.pth": (2, 18)}, "iter_18.pth"),
+        ({"epoch_2.pth": (2, 16), "iter_16.pth": (1, 16)}, "epoch_2.pth"),
+        ({"epoch_9.pth": (9, 90), "epoch_10.pth": (10, 100)}, "epoch_10.pth"),
+        ({"best_acc_top1_epoch_3.pth": (3, 24)}, None),
+    ],
+)
+def test_the_newest_is_the_furthest_on(
+    tmp_path: Path, files: dict[str, tuple[int, int]], newest: str | None
+) -> None:
+    for name, (epoch, iterations) in files.items():
+        save(tmp_path / name, epoch=epoch, iterations=iterations)
+    (tmp_path / "last_checkpoint").write_text("epoch_1.pth")  # a kill left it behind
+    assert newest_checkpoint(tmp_path) == (tmp_path / newest if newest else None)
+
+
+def test_a_damaged_checkpoint_is_passed_over(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    good = save(tmp_path / "epoch_1.pth", epoch=1, iterations=8)
+    (tmp_path / "epoch_2.pth").write_bytes(good.read_bytes()[:300])
+    with caplog.at_level("WARNING", logger="mmact_tiny"):
+        point_to_newest(tmp_path)
+    assert (tmp_path / "last_checkpoint").read_text() == str(good)
+    assert str(tmp_path / "epoch_2.pth") in caplog.text
+    good.write_bytes(b"")
+    with pytest.raises(UserError, match="can be read\n"):
+        newest_checkpoint(tmp_path)
+
+
+def test_nothing_to_resume_starts_from_the_beginning(toy_dataset: Path, tmp_path: Path) -> None:
+    cfg = load_config(
+        "configs/tsn_tiny.py",
+        changes={
+            "dataset_paths": {"data_root": str(toy_dataset)},
+            "pretrained": {"resume": True, "work_dir": str(tmp_path), "weights": "README.md"},
+        },
+    )
+    assert (cfg.resume, cfg.load_from) == (False, "README.md")
+
+
+@pytest.mark.parametrize(("started_from", "epochs"), [("random", 24), ("k400.pth", 10)])
+def test_a_resumed_run_keeps_its_schedule_whatever_weights_are_found_today(
+    toy_dataset: Path, tmp_path: Path, started_from: str, epochs: int
+) -> None:
+    """Weights that came since, or are gone, change neither the epochs nor the learning rate."""
+    save(
+        tmp_path / "epoch_1.pth", epoch=1, iterations=8, cfg=f"initial_weights = {started_from!r}\n"
+    )
+    found = "README.md" if started_from == "random" else "no-such-file_*.pth"
+    cfg = load_config(
+        "configs/tsn_tiny.py",
+        changes={
+            "dataset_paths": {"data_root": str(toy_dataset)},
+            "pretrained": {"resume": True, "work_dir": str(tmp_path), "search": found},
+        },
+    )
+    assert (cfg.resume, cfg.load_from) == (True, None)
+    assert cfg.initial_weights == started_from
+    assert cfg.train_cfg.max_epochs == epochs
