@@ -68,6 +68,30 @@ def int_or_auto(text: str) -> int | str:
     return text if text == "auto" else int(text)
 
 
+def add_cache(parser: argparse.ArgumentParser, what: str) -> None:
+    """Adds `--cache [small|fast]` and `--cache-size`."""
+    parser.add_argument(
+        "--cache",
+        nargs="?",
+        const="small",
+        choices=("small", "fast"),
+        help=f"{what}; small: about the bytes of the videos, fast: twice that",
+    )
+    parser.add_argument(
+        "--cache-size", type=num_bytes, metavar="SIZE", help="bound on the cache, as 20G"
+    )
+
+
+def num_bytes(text: str) -> int:
+    """Returns the bytes of `500M`, `20G` or a plain number, for argparse."""
+    units = {"K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+    unit = units.get(text[-1:].upper(), 1)
+    value = float(text[:-1] if unit > 1 else text) * unit
+    if not value >= 1:
+        raise ValueError(text)
+    return int(value)
+
+
 def start(args: argparse.Namespace) -> None:
     """Selects the device and lets rank 0 alone speak; called before torch is imported."""
     hardware.select_device(getattr(args, "device", "auto"))

@@ -15,14 +15,16 @@ again after adding videos, or after an interruption: only what is new is decoded
 
 from collections.abc import Sequence
 
-from mmact_tiny.cli import make_parser, tool
+from mmact_tiny.cli import add_cache, make_parser, tool
 
 
 @tool
 def main(argv: Sequence[str] | None = None) -> None:
     parser = make_parser(__doc__)
-    parser.add_argument("src", metavar="SRC", help="the videos: a folder, a list or a table")
-    parser.add_argument("--out", required=True, metavar="DIR", help="where the dataset goes")
+    parser.add_argument(
+        "src", nargs="?", metavar="SRC", help="the videos: a folder, a list or a table"
+    )
+    parser.add_argument("--out", metavar="DIR", help="where the dataset goes")
     parser.add_argument(
         "--val", type=float, default=0.2, help="part of each class for validation (default 0.2)"
     )
@@ -52,7 +54,20 @@ def main(argv: Sequence[str] | None = None) -> None:
         metavar="SECONDS",
         help="for one video, and 5 s for each megabyte (default 60)",
     )
+    add_cache(parser, "write the clip cache too")
+    parser.add_argument("--clear-cache", action="store_true", help="remove all cached clips")
     args = parser.parse_args(argv)
+    if args.cache_size and not args.cache:
+        parser.error("--cache-size bounds the cache of --cache")
+    if args.clear_cache:
+        from mmact_tiny.dataset_cache import clear_cache
+
+        clear_cache()
+        if args.src is None:
+            return
+    if args.src is None or args.out is None:
+        parser.error("name the videos, SRC, and where the dataset goes, --out DIR")
+
     from mmact_tiny.preparation import Settings
     from mmact_tiny.prepare import prepare_data
 
@@ -68,6 +83,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         seconds_per_video=args.time_limit,
     )
     prepare_data(args.src, args.out, settings)
+    if args.cache:
+        from mmact_tiny.dataset_cache import cache_dataset
+
+        cache_dataset(args.out, format=args.cache, max_bytes=args.cache_size)
 
 
 if __name__ == "__main__":

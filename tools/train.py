@@ -33,6 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int | None:
         metavar="N",
         help="iterations between checkpoints within epochs; SIGTERM and Ctrl-C save in any case",
     )
+    cli.add_cache(parser, "read videos from the clip cache, and fill it")
     cli.add_device(parser)
     parser.add_argument("--precision", choices=("auto", "fp32", "bf16", "fp16"))
     parser.add_argument("--seed", type=int, metavar="N")
@@ -41,6 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     parser.add_argument("--dry-run", action="store_true", help="print the changes and the config")
     cli.add_cfg_options(parser)
     args = parser.parse_args(argv)
+    if args.cache_size and not args.cache:
+        parser.error("--cache-size bounds the cache of --cache")
     cli.start(args)
 
     from mmact_tiny.config import load_config
@@ -51,6 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int | None:
         "schedule": epochs,
         "batch_size": {"train": args.batch_size},
         "pretrained": {"weights": args.pretrained, "resume": args.resume},
+        "clip_cache": {"format": args.cache, "max_bytes": args.cache_size},
         "checkpoints": {"every": args.checkpoint_every},
         "hardware": {"precision": args.precision},
         "run": {
