@@ -1,12 +1,17 @@
 """Makes files that a reader of videos meets sooner or later: broken, odd, or hostile."""
 
 import os
+import signal
 import struct
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import av
 import numpy as np
+from torch.utils.data import get_worker_info
+
+LEAKED: list[bytes] = []
 
 
 def write_clip(
@@ -114,3 +119,18 @@ def mutants(clip: bytes, count: int, seed: int = 0) -> Iterator[bytes]:
         places = generator.integers(0, len(data), generator.integers(1, 65))
         data[places] = generator.integers(0, 256, len(places))
         yield data.tobytes()
+
+
+def misbehave(sample: dict) -> dict:
+    """Crashes or hangs, really, where the name says so."""
+    name = Path(sample["filename"]).name
+    if "crash" in name:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if "hang" in name:
+        time.sleep(1000)
+    if "grow" in name and get_worker_info() is not None:
+        LEAKED.append(b"x" * (20 * 2**20))
+        time.sleep(0.1)
+    if "bad" in name:
+        raise ValueError(f"no video in {name}\nC++ stack")
+    return dict(inputs=name)

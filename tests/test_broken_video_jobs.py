@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import kill_resume as job
+from benchmarks import small_job as job
 from mmact_tiny import cli
 from tools import test
 

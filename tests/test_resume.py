@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks import kill_resume as job
+from benchmarks import small_job as job
+from benchmarks.kill_resume import kill_and_compare, kill_within
 from mmact_tiny.checkpoint import load_checkpoint
 from mmact_tiny.runs import newest_checkpoint
 
@@ -55,7 +56,7 @@ def test_killed_and_resumed_runs_are_identical(
     process.kill()
     process.join()
     again = job.start(config, work_dir)
-    assert job.kill_within(again, work_dir, 0, writes=1) is not None
+    assert kill_within(again, work_dir, 0, writes=1) is not None
     again.join()
     last = job.start(config, work_dir)
     last.join()
@@ -66,7 +67,7 @@ def test_killed_and_resumed_runs_are_identical(
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
 def test_twenty_killed_runs_are_identical(tmp_path: Path) -> None:
-    rows = job.kill_and_compare(tmp_path, runs=20, seed=0)
+    rows = kill_and_compare(tmp_path, runs=20, seed=0)
     assert [row["run"] for row in rows if row["differences"]] == []
 
 

@@ -120,7 +120,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from mmengine.config import Config
     from mmengine.registry import init_default_scope
 
-    from benchmarks.kill_resume import CONFIG
+    from benchmarks.small_job import CONFIG
 
     folder = tmp_path_factory.mktemp("recognizer")
     path = folder / "job.py"
