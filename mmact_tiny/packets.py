@@ -51,7 +51,7 @@ class PacketReader:
     def __init__(self, source: str | Path | BytesIO, *, num_threads: int = 1) -> None:
         name = source if isinstance(source, BytesIO) else str(source)
         self.num_packets_decoded = 0
-        self._container: Any = av.open(name)
+        self._container = av.open(name, mode="r")
         if not self._container.streams.video:
             raise UnclearPackets("no video stream")
         self._stream = self._container.streams.video[0]
