@@ -34,6 +34,22 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda|cuda:N")
 
 
+def add_engine(parser: argparse.ArgumentParser, *, precision: str, engine: str) -> None:
+    """Adds `--precision` and `--engine` of inference, with these defaults."""
+    parser.add_argument(
+        "--precision",
+        choices=("auto", "fp32", "bf16", "fp16"),
+        default=precision,
+        help=f"fp32 gives stock's scores, auto is the fastest (default: {precision})",
+    )
+    parser.add_argument(
+        "--engine",
+        choices=("auto", "torch", "openvino"),
+        default=engine,
+        help=f"openvino is an extra, for CPUs (default: {engine})",
+    )
+
+
 def add_cfg_options(parser: argparse.ArgumentParser) -> None:
     """Adds `--cfg-options k=v ...`, read by `parse_cfg_options`."""
     parser.add_argument(

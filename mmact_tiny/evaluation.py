@@ -40,6 +40,8 @@ def test(
     work_dir: str | Path | None = None,
     data_root: str | Path | None = None,
     protocol: str = "full",
+    precision: str = "fp32",
+    engine: str = "torch",
     launcher: str = "none",
     options: Mapping[str, Any] | None = None,
     out: str | Path | None = None,
@@ -54,6 +56,7 @@ def test(
     config, checkpoint, folder = _choose(config, checkpoint, work_dir)
     changes = {
         "protocol": {"name": protocol},
+        "inference": {"precision": precision, "engine": engine},
         "hardware": {"precision": "fp32"},
         "run": {"work_dir": str(folder / "test"), "launcher": launcher},
         "pretrained": {"weights": str(checkpoint)},

@@ -24,6 +24,8 @@ def infer(
     label_map: str | Path | None = None,
     top_k: int | None = None,
     protocol: str = "full",
+    precision: str = "auto",
+    engine: str = "auto",
     out: str | Path | None = None,
 ) -> int:
     """Prints the best labels of each video, and writes them to `out`.
@@ -37,13 +39,21 @@ def infer(
     videos = find_videos(paths)
     if out is not None and Path(out).suffix not in OUT_SUFFIXES:
         raise UserError(f"--out {out}: expected a name that ends in {', '.join(OUT_SUFFIXES)}")
-    recognizer = Recognizer(checkpoint, config=config, label_map=label_map, protocol=protocol)
+    recognizer = Recognizer(
+        checkpoint,
+        config=config,
+        label_map=label_map,
+        protocol=protocol,
+        precision=precision,
+        engine=engine,
+    )
     num_classes = len(recognizer.labels)
     if top_k is not None and not 1 <= top_k <= num_classes:
         raise UserError(f"--top-k {top_k}: the checkpoint has {num_classes} classes")
     top_k = top_k or min(DEFAULT_TOP_K, num_classes)
     logger.info("checkpoint: %s", recognizer.checkpoint)
     logger.info("protocol: %s", recognizer.protocol)
+    logger.info("engine: %s", recognizer.engine)
     rows = []
     for row in predict_rows(recognizer, videos, top_k):
         _print_row(row, top_k, name_video=len(videos) > 1)
@@ -61,12 +71,11 @@ def predict_rows(
     recognizer: Recognizer, videos: Sequence[Path], top_k: int
 ) -> Iterator[dict[str, Any]]:
     """Yields `dict(video, predictions=[dict(label, score)])`, or `dict(video, error)`."""
-    for video in videos:
-        try:
-            best = recognizer.predict(video, top_k)
-        except UserError as error:
-            yield dict(video=str(video), error=str(error))
+    for video, scores in zip(videos, recognizer.score_videos(videos), strict=True):
+        if isinstance(scores, UserError):
+            yield dict(video=str(video), error=str(scores))
         else:
+            best = recognizer.top_k(scores, top_k)
             predictions = [dict(label=label, score=score) for label, score in best]
             yield dict(video=str(video), predictions=predictions)
 

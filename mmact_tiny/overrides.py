@@ -34,6 +34,7 @@ OVERRIDES = Registry(
         "mmact_tiny.reliability_overrides",
         "mmact_tiny.protocol",
         "mmact_tiny.cache_overrides",
+        "mmact_tiny.inference_overrides",
     ],
 )
 SPLITS = ("train", "val", "test")

@@ -189,6 +189,8 @@ def hardware_override(cfg: Config, precision: str = "auto", num_workers: int | N
     cfg.env_cfg.dist_cfg.backend = "nccl" if cuda else "gloo"
     use_plugin(cfg, "mmact_tiny.precision")
     add_hook(cfg, "PrecisionHook")
+    use_plugin(cfg, "mmact_tiny.timing_hook")
+    add_hook(cfg, "TimingHook")
 
 
 @OVERRIDES.register_module()

@@ -19,6 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     parser.add_argument("--label-map", metavar="FILE", help="line i names class i")
     parser.add_argument("--top-k", type=int, metavar="K", help="default: 5, or all classes")
     parser.add_argument("--protocol", choices=("full", "val"), default="full")
+    cli.add_engine(parser, precision="auto", engine="auto")
     parser.add_argument("--out", metavar="FILE.json|.csv|.jsonl")
     cli.add_device(parser)
     args = parser.parse_args(argv)
@@ -33,6 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int | None:
         label_map=args.label_map,
         top_k=args.top_k,
         protocol=args.protocol,
+        precision=args.precision,
+        engine=args.engine,
         out=args.out,
     )
 

@@ -18,6 +18,7 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     parser.add_argument("--data", metavar="DIR", help="dataset folder")
     parser.add_argument("--work-dir", metavar="DIR", help="the run, if not work_dirs/<config stem>")
     parser.add_argument("--protocol", choices=("full", "val"), default="full")
+    cli.add_engine(parser, precision="fp32", engine="torch")
     parser.add_argument("--out", metavar="FILE.json", help="write metrics and each video's scores")
     cli.add_device(parser)
     parser.add_argument("--launcher", choices=("none", "pytorch", "slurm", "mpi"), default="none")
@@ -33,6 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int | None:
         work_dir=args.work_dir,
         data_root=args.data,
         protocol=args.protocol,
+        precision=args.precision,
+        engine=args.engine,
         launcher=args.launcher,
         options=cli.parse_cfg_options(args),
         out=args.out,

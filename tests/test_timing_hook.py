@@ -1,0 +1,105 @@
+"""TimingHook finds the part of an epoch that was slowed on purpose, in MMEngine's own loops."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from mmengine.evaluator import BaseMetric
+from mmengine.hooks import Hook
+from mmengine.model import BaseModel
+from mmengine.runner import Runner
+from torch.utils.data import DataLoader, Dataset
+
+from mmact_tiny.timing_hook import TimingHook, describe
+
+SLOW = 0.05
+
+
+class Numbers(Dataset):
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor]:
+        time.sleep(self.seconds)
+        return (torch.ones(1),)
+
+
+class Line(BaseModel):
+    def __init__(self, train_seconds: float, val_seconds: float) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(1, 1)
+        self.seconds = {"loss": train_seconds, "predict": val_seconds}
+
+    def forward(self, inputs: Any, mode: str = "tensor") -> Any:
+        time.sleep(self.seconds[mode])
+        loss = self.layer(inputs).sum()
+        return dict(loss=loss) if mode == "loss" else [loss]
+
+
+class Nothing(BaseMetric):
+    def process(self, data_batch: Any, data_samples: Any) -> None:
+        self.results.append(0)
+
+    def compute_metrics(self, results: list) -> dict:
+        return dict(zero=0.0)
+
+
+class SlowCheckpoint(Hook):
+    priority = "VERY_LOW"
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def after_train_epoch(self, runner: Any) -> None:
+        time.sleep(self.seconds)
+
+
+@pytest.mark.parametrize("slow", ["data", "device", "validation", "checkpoint"])
+def test_the_slow_part_is_found(slow: str, tmp_path: Path) -> None:
+    seconds = {part: SLOW if part == slow else 0.0 for part in ("data", "device", "validation")}
+    runner = Runner(
+        model=Line(seconds["device"], seconds["validation"]),
+        work_dir=str(tmp_path),
+        train_dataloader=DataLoader(Numbers(seconds["data"]), batch_size=1),
+        train_cfg=dict(by_epoch=True, max_epochs=2, val_interval=1),
+        optim_wrapper=dict(optimizer=dict(type="SGD", lr=0.01)),
+        val_dataloader=DataLoader(Numbers(0), batch_size=1),
+        val_cfg=dict(),
+        val_evaluator=[Nothing()],
+        default_hooks=dict(checkpoint=None),
+        custom_hooks=[SlowCheckpoint(4 * SLOW if slow == "checkpoint" else 0), TimingHook()],
+        experiment_name=f"timing_{slow}",
+    )
+    runner.train()
+    lines = Path(runner.log_dir, "vis_data", "scalars.json").read_text().splitlines()
+    times = [row for row in map(json.loads, lines) if "time/data" in row]
+    assert [row["step"] for row in times] == [1, 2]
+    for row in times:
+        parts = {key.removeprefix("time/"): row[key] for key in row if key.startswith("time/")}
+        assert max(parts, key=parts.__getitem__) == slow
+        assert parts[slow] >= 4 * SLOW
+    log = next(Path(runner.log_dir).glob("*.log")).read_text()
+    word = {"device": "compute"}.get(slow, slow)
+    assert log.count(f"{word}-bound: ") == 2
+
+
+@pytest.mark.parametrize(
+    "seconds, expected",
+    [
+        ((6.1, 3.0, 0.5, 0.4), "data-bound: 61% of the epoch waited for videos; use --cache ("),
+        ((2.5, 7.5, 0.0, 0.0), "data-bound: 25% of the epoch waited for videos; use --cache ("),
+        ((0.1, 9.7, 0.1, 0.1), "compute-bound: 97% ("),
+        ((0.0, 1.0, 3.0, 0.0), "validation-bound: 75%; raise train_cfg.val_interval ("),
+        ((0.0, 1.0, 0.0, 3.0), "checkpoint-bound: 75%; raise default_hooks.checkpoint.interval ("),
+    ],
+)
+def test_the_line_says_what_to_do(seconds: tuple[float, ...], expected: str) -> None:
+    parts = dict(zip(("data", "device", "validation", "checkpoint"), seconds, strict=True))
+    assert describe(parts, "use --cache").startswith(expected)
+    assert describe(parts, "use --cache").endswith(f"checkpoint {seconds[3]:.1f} s)")
