@@ -7,11 +7,15 @@ nothing where upstream is whole, so a fixed release needs no change in this file
 import importlib.metadata
 import importlib.util
 import logging
+import os
 import sys
 import types
 import warnings
 from functools import cache
 from pathlib import Path
+
+from . import hardware
+from .errors import UserError
 
 
 @cache
@@ -107,3 +111,28 @@ def provide_drn() -> None:
     package.__path__ = []
     module.DRN = DRN  # type: ignore[attr-defined]
     sys.modules[name], sys.modules[f"{name}.drn"] = package, module
+
+
+def start_processes(launcher: str) -> None:
+    """Joins the processes of a job on CPUs with gloo; does nothing on GPUs or without a launcher.
+
+    MMEngine 0.10.7 calls `torch.cuda.set_device` whatever the backend (`_init_dist_pytorch`), and
+    leaves a process group alone that is there already. Can go when it asks for CUDA first.
+
+    Args:
+        launcher: pytorch, slurm or mpi, whose variables give rank and number of processes. The
+            last two also need MASTER_ADDR; MASTER_PORT is 29500 by default.
+    """
+    import torch
+
+    if launcher == "none" or torch.cuda.is_available() or torch.distributed.is_initialized():
+        return
+    os.environ.setdefault("MASTER_PORT", "29500")
+    if "MASTER_ADDR" not in os.environ:
+        raise UserError(
+            f"--launcher {launcher}: MASTER_ADDR is not set\n"
+            "  start with: torchrun --nproc_per_node=2 tools/train.py ... --launcher pytorch"
+        )
+    torch.distributed.init_process_group(
+        "gloo", rank=hardware.rank(), world_size=hardware.world_size()
+    )

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from mmengine.config import Config
 
-from . import stock_checkpoints
+from . import compat, stock_checkpoints
 from .config import load_config
 from .errors import UserError
 from .metrics import Accuracy, VideoScores, summarize, to_records
@@ -110,6 +110,7 @@ def evaluate(cfg: Config) -> TestResult:
     stock_checkpoints.register()
     from mmengine.runner import Runner
 
+    compat.start_processes(cfg.get("launcher", "none"))
     runner = Runner.from_cfg(cfg)
     started = time.perf_counter()
     metrics = runner.test()

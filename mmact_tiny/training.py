@@ -32,6 +32,7 @@ def train(cfg: Config) -> Any:
     log_choices(cfg)
     from mmengine.runner import Runner
 
+    compat.start_processes(cfg.get("launcher", "none"))
     with held(cfg.work_dir) if hardware.rank() == 0 else nullcontext():
         if cfg.get("resume") and cfg.load_from is None and hardware.rank() == 0:
             point_to_newest(cfg.work_dir)

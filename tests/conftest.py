@@ -1,7 +1,9 @@
 """Where the tests find data, and what every test starts from."""
 
 import logging
+import logging
 import os
+from collections.abc import Iterator
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,6 +28,15 @@ def _logger_as_it_was() -> Iterator[None]:
     yield
     logger.handlers, logger.propagate = handlers, propagate
     logger.setLevel(level)
+
+
+@pytest.fixture(autouse=True)
+def _quiet_logger() -> Iterator[None]:
+    """Takes back what a tool set up for its own process: handlers, level, no propagation."""
+    yield
+    logger = logging.getLogger("mmact_tiny")
+    logger.handlers, logger.propagate = [], True
+    logger.setLevel(logging.NOTSET)
 
 
 @pytest.fixture

@@ -176,9 +176,10 @@ TABLE = {
             "optim_wrapper.dtype": "bfloat16",
             **{f"{loader}.num_workers": 2 for loader in LOADERS},
             **{f"{loader}.pin_memory": False for loader in LOADERS},
-            "custom_imports.imports": ["mmact_tiny.precision"],
+            "custom_imports.imports": ["mmact_tiny.precision", "mmact_tiny.timing_hook"],
             "custom_imports.allow_failed_imports": False,
             "custom_hooks[PrecisionHook].type": "PrecisionHook",
+            "custom_hooks[TimingHook].type": "TimingHook",
         },
     ),
     "run": (

@@ -64,7 +64,7 @@ def test_nothing_to_resume_starts_from_the_beginning(toy_dataset: Path, tmp_path
     assert (cfg.resume, cfg.load_from) == (False, "README.md")
 
 
-@pytest.mark.parametrize(("started_from", "epochs"), [("random", 24), ("k400.pth", 10)])
+@pytest.mark.parametrize(("started_from", "epochs"), [("random", 30), ("k400.pth", 10)])
 def test_a_resumed_run_keeps_its_schedule_whatever_weights_are_found_today(
     toy_dataset: Path, tmp_path: Path, started_from: str, epochs: int
 ) -> None:
