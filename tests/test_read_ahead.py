@@ -1,0 +1,29 @@
+"""read_ahead reads the next items while the caller works on one, in order, and not without end."""
+
+import threading
+
+import pytest
+
+from mmact_tiny.read_ahead import VIDEOS_AHEAD, read_ahead
+
+
+def test_the_next_item_is_read_while_the_caller_works() -> None:
+    read = {number: threading.Event() for number in range(6)}
+
+    def note(number: int) -> int:
+        read[number].set()
+        return number * 10
+
+    results = read_ahead(note, range(6))
+    assert next(results) == 0
+    for number in range(1, VIDEOS_AHEAD + 1):
+        assert read[number].wait(timeout=10)
+    assert not read[VIDEOS_AHEAD + 1].is_set()  # memory is bounded
+    assert list(results) == [10, 20, 30, 40, 50]
+
+
+def test_an_exception_comes_where_its_item_would() -> None:
+    results = read_ahead(lambda number: 1 // number, [1, 0, 1])
+    assert next(results) == 1
+    with pytest.raises(ZeroDivisionError):
+        next(results)
