@@ -128,6 +128,7 @@ def start_processes(launcher: str) -> None:
     if launcher == "none" or torch.cuda.is_available() or torch.distributed.is_initialized():
         return
     os.environ.setdefault("MASTER_PORT", "29500")
+    os.environ.setdefault("LOCAL_RANK", "0")  # MMEngine reads it, to name a GPU
     if "MASTER_ADDR" not in os.environ:
         raise UserError(
             f"--launcher {launcher}: MASTER_ADDR is not set\n"

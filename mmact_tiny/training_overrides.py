@@ -223,3 +223,11 @@ def run(
         if launcher not in hardware.LAUNCHERS:
             raise UserError(f"launcher {launcher!r}: expected {', '.join(hardware.LAUNCHERS)}")
         cfg.launcher = launcher
+        if launcher != "none" and not hardware.has_cuda():
+            # Without it MMEngine gives DistributedDataParallel a GPU's index.
+            cfg.model_wrapper_cfg = dict(
+                type="MMDistributedDataParallel",
+                device_ids=None,
+                broadcast_buffers=False,
+                find_unused_parameters=cfg.get("find_unused_parameters", False),
+            )

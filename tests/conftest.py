@@ -1,9 +1,7 @@
 """Where the tests find data, and what every test starts from."""
 
 import logging
-import logging
 import os
-from collections.abc import Iterator
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,16 +16,6 @@ STOCK = "mmaction::recognition/tsn/tsn_imagenet-pretrained-r50_8xb32-1x1x3-100e_
 def _in_project_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     """Configs name `data/tiny`, relative to the project's folder."""
     monkeypatch.chdir(ROOT)
-
-
-@pytest.fixture(autouse=True)
-def _logger_as_it_was() -> Iterator[None]:
-    """A tool takes the package's logger for its own output; the next test finds it untouched."""
-    logger = logging.getLogger("mmact_tiny")
-    handlers, propagate, level = logger.handlers, logger.propagate, logger.level
-    yield
-    logger.handlers, logger.propagate = handlers, propagate
-    logger.setLevel(level)
 
 
 @pytest.fixture(autouse=True)

@@ -189,6 +189,10 @@ TABLE = {
             "randomness.seed": 3,
             "randomness.deterministic": True,
             "launcher": "pytorch",
+            "model_wrapper_cfg.type": "MMDistributedDataParallel",
+            "model_wrapper_cfg.device_ids": None,
+            "model_wrapper_cfg.broadcast_buffers": False,
+            "model_wrapper_cfg.find_unused_parameters": False,
         },
     ),
 }
