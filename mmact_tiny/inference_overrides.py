@@ -24,7 +24,10 @@ def inference(
     if decoder not in DECODERS:
         raise UserError(f"decoder {decoder!r}: expected {' or '.join(DECODERS)}")
     loader = cfg.test_dataloader
-    loader.dataset.pipeline = with_decoder(loader.dataset.pipeline, decoder)
+    stock = loader.dataset.pipeline
+    loader.dataset.pipeline = with_decoder(stock, decoder)
+    if cfg.get("test_pipeline") == stock:
+        cfg.test_pipeline = loader.dataset.pipeline  # the copy that stock's inference reads
     clips, crops = num_views(loader.dataset.pipeline)
     loader.batch_size = max(loader.batch_size, VIEWS_A_BATCH // (clips * crops))
     use_plugin(cfg, "mmact_tiny.packets")

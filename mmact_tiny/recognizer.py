@@ -51,7 +51,7 @@ class Recognizer:
         config: str | Path | None = None,
         label_map: str | Path | None = None,
         protocol: str = "full",
-        precision: str = "auto",
+        precision: str = "fp32",
         engine: str = "auto",
         decoder: str = "packets",
     ) -> None:

@@ -1,0 +1,57 @@
+"""The rows of against_stock.py, and the machine that they belong to."""
+
+import importlib.metadata
+import os
+import platform
+import statistics
+from pathlib import Path
+
+from measured import Measured
+
+PACKAGES = ("torch", "mmaction2", "mmengine", "mmcv-lite", "decord", "av", "openvino", "numpy")
+Side = tuple[float, Measured, list]  # the figure, what the run took, its scores if any
+
+
+def summarize(name: str, unit: str, pairs: list[tuple[Side, Side]]) -> list[dict]:
+    """Returns the row of the figure and the row of the memory, over all repeats."""
+    stock, ours = ([pair[i][0] for pair in pairs] for i in (0, 1))
+    faster = [s / o if unit == "s" else o / s for s, o in zip(stock, ours, strict=True)]
+    cpu = [s[1].cpu_seconds / o[1].cpu_seconds for s, o in pairs]
+    notes = [f"{len(pairs)} runs", f"CPU seconds: {statistics.median(cpu):.2f}x"]
+    scores = pairs[0][0][2], pairs[0][1][2]
+    if scores[0]:
+        both = list(zip(*scores, strict=True))
+        difference = max(abs(a - b) for x, y in both for a, b in zip(x, y, strict=True))
+        same = sum(x.index(max(x)) == y.index(max(y)) for x, y in both)
+        notes.append(f"largest score difference {difference:.1e}")
+        notes.append(f"same top-1 on {same} of {len(both)}")
+    row = dict(name=name, unit=unit, note="; ".join(notes))
+    row |= dict(
+        zip(("stock", "ours", "ratio"), map(statistics.median, (stock, ours, faster)), strict=True)
+    )
+    memory = [statistics.median(p[i][1].peak_bytes / 2**20 for p in pairs) for i in (0, 1)]
+    peak = dict(name=f"peak_memory {name}", unit="MiB", stock=memory[0], ours=memory[1])
+    return [row, {**peak, "ratio": memory[0] / max(memory[1], 1), "note": "process tree, PSS"}]
+
+
+def machine(device: str) -> dict:
+    """Returns what the figures belong to."""
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = None
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    model = next((line.split(":")[1].strip() for line in lines if "model name" in line), "")
+    return dict(
+        cpu=model or platform.processor(),
+        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        device=device,
+        load=os.getloadavg()[0],
+        python=platform.python_version(),
+        versions=versions,
+    )

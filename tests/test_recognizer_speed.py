@@ -1,0 +1,74 @@
+"""Guards of speed that need no clock: passes, decoded packets and bytes for each video."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from h264_videos import write_video
+from mmengine.dataset import Compose
+from test_engine import build
+
+from mmact_tiny.engine import Engine
+from mmact_tiny.packets import PacketReader, with_decoder
+from mmact_tiny.recognizer import Recognizer, sample_of
+
+PIPELINE = [
+    dict(type="DecordInit"),
+    dict(type="SampleFrames", clip_len=1, frame_interval=1, num_clips=3, test_mode=True),
+    dict(type="DecordDecode"),
+    dict(type="Resize", scale=(-1, 48)),
+    dict(type="CenterCrop", crop_size=48),
+    dict(type="FormatShape", input_format="NCHW"),
+    dict(type="PackActionInputs"),
+]
+
+
+@pytest.fixture
+def recognizer() -> Recognizer:
+    """A recognizer that was not read from a file: 7 classes, 3 views, random weights."""
+    made = Recognizer.__new__(Recognizer)
+    made.engine = Engine(build("MobileNet"))
+    made.labels = [f"class {index}" for index in range(7)]
+    made._pipeline = Compose(with_decoder(PIPELINE, "packets"))
+    return made
+
+
+def test_several_videos_share_a_forward_pass(recognizer: Recognizer, tmp_path: Path) -> None:
+    videos = [write_video(tmp_path / f"{i}.mp4", num_frames=9, seed=i) for i in range(5)]
+    one_by_one = [recognizer.scores(video) for video in videos]
+    assert recognizer.engine.num_forwards == 5
+    together = list(recognizer.score_videos(videos))
+    assert recognizer.engine.num_forwards == 6
+    assert np.abs(np.stack(one_by_one) - np.stack(together)).max() < 1e-5
+
+
+def test_a_broken_video_keeps_its_place(recognizer: Recognizer, tmp_path: Path) -> None:
+    good = write_video(tmp_path / "good.mp4", num_frames=9)
+    answers = list(recognizer.score_videos([good, tmp_path / "missing.mp4", good]))
+    assert isinstance(answers[0], np.ndarray) and isinstance(answers[2], np.ndarray)
+    assert str(answers[1]) == f"cannot read video {tmp_path / 'missing.mp4'}: no such file"
+
+
+def test_views_stay_uint8_until_their_chunk(
+    recognizer: Recognizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mmact_tiny import engine
+
+    views = recognizer._pipeline(sample_of(write_video(tmp_path / "video.mp4")))["inputs"]
+    assert views.dtype == torch.uint8 and views.nbytes == 3 * 3 * 48 * 48
+    sizes = []
+    normalize = engine.normalize
+    monkeypatch.setattr(
+        engine, "normalize", lambda chunk, p: sizes.append(len(chunk)) or normalize(chunk, p)
+    )
+    recognizer.engine._chunk_pixels = 48 * 48
+    recognizer.scores(tmp_path / "video.mp4")
+    assert sizes == [1, 1, 1]  # never more in float32 than a chunk
+
+
+def test_a_test_video_decodes_fewer_packets_than_it_has(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "video.mp4", num_frames=60, x264="keyint=10:scenecut=0")
+    reader = PacketReader(path)
+    reader.get_batch([10, 30, 50])  # a keyframe each
+    assert reader.num_packets_decoded <= 12

@@ -1,0 +1,47 @@
+"""What starts at once imports nothing heavy: module lists, not clocks."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+HEAVY = (
+    "torch",
+    "numpy",
+    "mmengine",
+    "mmaction",
+    "mmcv",
+    "cv2",
+    "av",
+    "decord",
+    "openvino",
+    "rich",
+)
+TOOLS = sorted(path.name for path in (ROOT / "tools").glob("*.py"))
+
+
+def imported(*arguments: str) -> set[str]:
+    """Returns the names of the top-level modules that a Python process imported."""
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", *arguments],
+        cwd=ROOT,
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    lines = [line for line in done.stderr.splitlines() if line.startswith("import time:")]
+    return {line.rsplit("|", 1)[1].strip().split(".")[0] for line in lines[1:]}
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_help_imports_nothing_heavy(tool: str) -> None:
+    assert not imported(str(Path("tools") / tool), "--help").intersection(HEAVY)
+
+
+def test_the_package_imports_nothing_heavy() -> None:
+    modules = imported("-c", "import mmact_tiny")
+    assert "mmact_tiny" in modules
+    assert not modules.intersection(HEAVY)
