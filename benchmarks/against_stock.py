@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from measured import Measured, measure
-from report import Side, machine, summarize
+from report import Side, as_text, machine, summarize
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = "mmaction::recognition/tsn/tsn_imagenet-pretrained-r50_8xb32-1x1x3-100e_kinetics400-rgb.py"
@@ -115,10 +115,10 @@ def train_epoch(bench: Bench) -> tuple[Side, Side]:
     return (figures[0], took, []), (figures[1], ours_took, [])
 
 
-def train_ceiling(bench: Bench) -> tuple[Side, Side]:
+def train_ceiling(bench: Bench) -> tuple[None, Side]:
     ours, took = bench.job("our_job.py", "ceiling")
     figure = ours["samples"] / ours["seconds"]
-    return (float("nan"), took, []), (figure, took, [])
+    return None, (figure, took, [])
 
 
 def tiny_job(bench: Bench) -> tuple[Side, Side]:
@@ -168,7 +168,7 @@ def infer_many(bench: Bench) -> tuple[Side, Side]:
     return (count / stock[0], *stock[1:]), (count / ours[0], *ours[1:])
 
 
-ROWS: dict[str, tuple[Callable[[Bench], tuple[Side, Side]], str]] = {
+ROWS: dict[str, tuple[Callable[[Bench], tuple[Side | None, Side]], str]] = {
     "train_pipeline": (train_pipeline, "samples/s"),
     "train_epoch": (train_epoch, "videos/s"),
     "train_ceiling": (train_ceiling, "videos/s"),
@@ -203,14 +203,10 @@ def main() -> None:
         bench = Bench(args, Path(folder))
         for name in args.rows:
             run, unit = ROWS[name]
-            rows += summarize(name, unit, [run(bench) for _ in range(args.repeats)])
-            for row in rows[-2:]:
-                print(
-                    "{name:28} {unit:9} {stock:9.2f} {ours:9.2f} {ratio:6.2f}x  {note}".format(
-                        **row
-                    ),
-                    flush=True,
-                )
+            fresh = summarize(name, unit, [run(bench) for _ in range(args.repeats)])
+            rows += fresh
+            for row in fresh:
+                print(as_text(row), flush=True)
             record = dict(machine=machine(args.device), command=sys.argv[1:], rows=rows)
             Path(args.out).write_text(json.dumps(record, indent=1) + "\n")
 

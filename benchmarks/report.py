@@ -12,8 +12,21 @@ PACKAGES = ("torch", "mmaction2", "mmengine", "mmcv-lite", "decord", "av", "open
 Side = tuple[float, Measured, list]  # the figure, what the run took, its scores if any
 
 
-def summarize(name: str, unit: str, pairs: list[tuple[Side, Side]]) -> list[dict]:
-    """Returns the row of the figure and the row of the memory, over all repeats."""
+def summarize(name: str, unit: str, pairs: list[tuple[Side | None, Side]]) -> list[dict]:
+    """Returns the row of the figure and the row of the memory, over all repeats.
+
+    Stock's side is None for what only ours has, such as a ceiling.
+    """
+    ours = [pair[1][0] for pair in pairs]
+    compared = [(stock, our) for stock, our in pairs if stock is not None]
+    if not compared:
+        note = f"{len(pairs)} runs"
+        figure = statistics.median(ours)
+        return [dict(name=name, unit=unit, stock=None, ours=figure, ratio=None, note=note)]
+    return _compare(name, unit, compared)
+
+
+def _compare(name: str, unit: str, pairs: list[tuple[Side, Side]]) -> list[dict]:
     stock, ours = ([pair[i][0] for pair in pairs] for i in (0, 1))
     faster = [s / o if unit == "s" else o / s for s, o in zip(stock, ours, strict=True)]
     cpu = [s[1].cpu_seconds / o[1].cpu_seconds for s, o in pairs]
@@ -55,3 +68,11 @@ def machine(device: str) -> dict:
         python=platform.python_version(),
         versions=versions,
     )
+
+
+def as_text(row: dict) -> str:
+    """Returns a row as a line of the printed table."""
+    figures = ["" if row[key] is None else f"{row[key]:.2f}" for key in ("stock", "ours", "ratio")]
+    ratio = f"{figures[2]}x" if figures[2] else ""
+    start = f"{row['name']:28} {row['unit']:9} {figures[0]:>9} {figures[1]:>9} {ratio:>8}"
+    return f"{start}  {row['note']}"
