@@ -13,6 +13,7 @@ compat.repair()
 from mmengine.config import Config  # noqa: E402
 
 STOCK_PREFIX = "mmaction::"
+PROJECT = Path(__file__).resolve().parent.parent  # where configs/ lies
 
 # What a stock config gets; ours list what they need. The closing ones end every list.
 DEFAULT_OVERRIDES = (
@@ -90,7 +91,9 @@ def resolve_path(config: str | Path) -> Path:
         names = [str(found.relative_to(root)) for found in root.rglob("*.py")]
     else:
         path = Path(text).expanduser()
-        names = [str(found) for found in Path("configs").glob("*.py")]
+        if not path.is_file() and not path.is_absolute() and (PROJECT / path).is_file():
+            path = PROJECT / path  # `configs/tsn_tiny.py` from any folder
+        names = [f"configs/{found.name}" for found in (PROJECT / "configs").glob("*.py")]
     if not path.is_file():
         wrong = text.removeprefix(STOCK_PREFIX)
         raise UserError(f"no config {text}{suggest(wrong, names)}")

@@ -43,6 +43,9 @@ class TimingHook(Hook):
             self._seconds[part] += now - self._mark
         self._mark = now
 
+    def before_run(self, runner: Any) -> None:
+        self._spent(None)
+
     def before_train_epoch(self, runner: Any) -> None:
         self._report(runner)
         self._epoch = runner.epoch + 1
@@ -61,6 +64,8 @@ class TimingHook(Hook):
         self._spent("validation")
 
     def after_val_epoch(self, runner: Any, metrics: Any = None) -> None:
+        # A resumed run makes up for the validation that a kill cut off, before its first epoch.
+        self._epoch = self._epoch or runner.epoch
         self._spent("checkpoint")
 
     def after_train(self, runner: Any) -> None:

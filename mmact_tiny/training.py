@@ -10,13 +10,14 @@ from . import compat, datasets, hardware
 from .disk import held
 from .errors import UserError
 from .overrides import split_datasets
-from .runs import best_checkpoint, point_to_newest
+from .runs import WORK_DIRS, best_checkpoint, point_to_newest
 
 compat.repair()
 
 from mmengine.config import Config  # noqa: E402
 
 logger = logging.getLogger("mmact_tiny")
+GET_WEIGHTS = "`python tools/download.py tsn_r50_k400` gets the Kinetics-400 weights"
 
 
 def train(cfg: Config) -> Any:
@@ -42,7 +43,11 @@ def train(cfg: Config) -> Any:
     if runner.rank == 0 and checkpoint is not None:
         score = runner.message_hub.runtime_info.get("best_score")
         logger.info("best checkpoint: %s%s", checkpoint, f" ({score:.4f})" if score else "")
-        logger.info("next: python tools/test.py   or: python tools/infer.py VIDEO")
+        where = f" --work-dir {cfg.work_dir}" if Path(cfg.work_dir).parent != WORK_DIRS else ""
+        if cfg.get("initial_weights") == "random":
+            logger.info("trained from random weights: %s", GET_WEIGHTS)
+        logger.info("next: python tools/test.py%s", where)
+        logger.info("  or: python tools/infer.py VIDEO --checkpoint %s", checkpoint)
     return runner
 
 
@@ -79,8 +84,8 @@ def log_choices(cfg: Config) -> None:
         logger.info("weights: resumed from %s", cfg.load_from or f"the last in {cfg.work_dir}")
     elif weights == "random":
         logger.warning(
-            "*** RANDOM WEIGHTS: no pretrained recognizer in checkpoints/ or none wanted. "
-            "`python tools/download.py tsn_r50_k400` gets the Kinetics-400 weights. ***"
+            "*** RANDOM WEIGHTS: no pretrained recognizer in checkpoints/ or none wanted; %s ***",
+            GET_WEIGHTS,
         )
     else:
         logger.info("weights: %s", weights)

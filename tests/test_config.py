@@ -2,7 +2,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import STOCK
+from conftest import ROOT, STOCK
 from mmengine.config import Config
 
 from mmact_tiny.config import load_config, merge_options, resolve_path
@@ -99,3 +99,13 @@ def test_a_config_with_a_syntax_error_is_named(tmp_path: Path) -> None:
     (tmp_path / "broken.py").write_text("model = dict(\n")
     with pytest.raises(UserError, match=r"broken.py: SyntaxError"):
         load_config(tmp_path / "broken.py")
+
+
+def test_our_configs_are_found_from_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert resolve_path("configs/tsn_tiny.py").samefile(ROOT / "configs" / "tsn_tiny.py")
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "tsn_tiny.py").write_text("model = None\n")
+    assert resolve_path("configs/tsn_tiny.py") == Path("configs/tsn_tiny.py")

@@ -1,8 +1,10 @@
 """TimingHook finds the part of an epoch that was slowed on purpose, in MMEngine's own loops."""
 
 import json
+import logging
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -103,3 +105,21 @@ def test_the_line_says_what_to_do(seconds: tuple[float, ...], expected: str) -> 
     parts = dict(zip(("data", "device", "validation", "checkpoint"), seconds, strict=True))
     assert describe(parts, "use --cache").startswith(expected)
     assert describe(parts, "use --cache").endswith(f"checkpoint {seconds[3]:.1f} s)")
+
+
+def test_a_validation_made_up_for_on_resume_counts_to_its_own_epoch() -> None:
+    """No epoch of this process came before it, and no time since the machine's start."""
+    records: list[tuple[dict[str, float], int]] = []
+    runner = SimpleNamespace(
+        epoch=3,
+        logger=logging.getLogger("quiet"),
+        visualizer=SimpleNamespace(add_scalars=lambda r, step: records.append((r, step))),
+    )
+    hook = TimingHook()
+    hook.before_run(runner)
+    hook.after_val_iter(runner)
+    hook.after_val_epoch(runner)
+    hook.before_train_epoch(runner)
+    ((seconds, step),) = records
+    assert step == 3
+    assert sum(seconds.values()) < 60
