@@ -1,6 +1,8 @@
 """Where each epoch's time went, in one line that a person can act on."""
 
+import json
 import time
+from pathlib import Path
 from typing import Any
 
 from . import compat
@@ -22,7 +24,8 @@ class TimingHook(Hook):
     a step to the next batch; `device`, the step and the logging of it (stock's loss reads its
     accuracies back, so a GPU has finished); `checkpoint`, everything after the last step of an
     epoch and after the last batch of a validation; `validation`, its batches. The shares go to
-    the log, and to the run's `scalars.json` as `time/data`, ...
+    the log, the seconds to `timing.jsonl` beside it: not among the scalars, which a resumed run
+    continues as if nothing had been, while time passes only once.
 
     Args:
         data_hint: What to do about an epoch that waits for data.
@@ -77,8 +80,9 @@ class TimingHook(Hook):
         if not any(seconds.values()):
             return
         runner.logger.info(f"epoch {self._epoch}: {describe(seconds, self.data_hint)}")
-        records = {f"time/{part}": value for part, value in seconds.items()}
-        runner.visualizer.add_scalars(records, step=self._epoch)
+        if runner.rank == 0:
+            with Path(runner.log_dir, "timing.jsonl").open("a") as file:
+                file.write(json.dumps({"epoch": self._epoch, **seconds}) + "\n")
 
 
 def describe(seconds: dict[str, float], data_hint: str) -> str:
