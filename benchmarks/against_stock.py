@@ -33,6 +33,8 @@ class Bench:
         self.folder = folder
         self.cache = folder / "cache"
         self.env = {**os.environ, "PYTHONPATH": str(ROOT), "MMACT_TINY_CACHE": str(self.cache)}
+        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+            self.env.pop(name, None)  # both sides take the machine's cores
         if args.device == "cpu":
             self.env["CUDA_VISIBLE_DEVICES"] = ""
         self.data = folder / "data"

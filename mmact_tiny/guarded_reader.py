@@ -1,11 +1,14 @@
 """Reads videos in a process of its own, where a decoder may crash, hang or leak."""
 
+import atexit
 import contextlib
 import multiprocessing
+import multiprocessing.util  # its exit handler waits for children; ours is to run before it
 import os
 import pickle
 import signal
 import threading
+import weakref
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
@@ -15,6 +18,16 @@ from .guarded_dataset import reason_of
 
 VIDEO_SECONDS = 120.0
 VIDEOS_A_PROCESS = 200  # decord 0.6 leaks a little with every video
+
+
+_open: "weakref.WeakSet[GuardedReader]" = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    """Ends the processes of readers that outlive the program; they would be waited for for ever."""
+    for reader in list(_open):
+        reader.close()
 
 
 class GuardedReader:
@@ -70,6 +83,7 @@ class GuardedReader:
             target=_serve, args=(self.pipeline, theirs, self._connection), daemon=True
         )
         self._process.start()
+        _open.add(self)
         theirs.close()
         self._calls = 0
 

@@ -1,11 +1,14 @@
 """Broken, odd and hostile files are read or refused in a line; nothing hangs, nothing crashes."""
 
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from bad_inputs import NAMES, READABLE, TABLE, UNREADABLE, is_root, misbehave, mutants, write_clip
+from conftest import ROOT
 
 from mmact_tiny import compat
 from mmact_tiny.errors import UserError
@@ -113,3 +116,16 @@ def test_a_reader_outlives_its_decoder() -> None:
     reader.close()
     crashed, timed_out = "the decoder crashed (SIGSEGV)", "timed out after 1 s"
     assert found == ["good", crashed, "good", timed_out, "no video in bad", "good"]
+
+
+def test_a_program_ends_though_its_reader_is_still_open() -> None:
+    """A Recognizer at the top level of a script lives until the interpreter is gone."""
+    program = (
+        "from mmact_tiny.guarded_reader import GuardedReader\n"
+        "reader = GuardedReader(lambda sample: sample)\n"
+        "print(reader({'number': 1}))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, cwd=ROOT
+    )
+    assert (done.returncode, done.stdout) == (0, "{'number': 1}\n")
