@@ -87,7 +87,7 @@ def published_hash(url: str) -> str | None:
     """Returns the hash in a published file name: OpenMMLab's `..._20220906-cd10898e.pth` carries
     the first 8 hex digits of the file's SHA-256 (also torch.hub's convention); None without one.
     """
-    match = re.search(r"-([0-9a-f]{8,64})\.pth$", urlsplit(url).path)
+    match = re.search(r"-([0-9a-f]{8,64})\.\w+$", urlsplit(url).path)
     return match[1] if match else None
 
 

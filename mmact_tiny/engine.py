@@ -11,9 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from . import compat
+from . import compat, hardware
 from .errors import UserError
-from .hardware import cpu_flags
 
 compat.repair()
 
@@ -190,13 +189,7 @@ def choose_precision(precision: str, device: torch.device) -> str:
     """
     if precision not in ("auto", *DTYPES):
         raise UserError(f"precision {precision!r}: expected auto, {', '.join(DTYPES)}")
-    if precision == "fp16" and device.type == "cpu":
-        raise UserError("precision fp16 needs a CUDA device; a CPU takes bf16 or fp32")
-    if precision != "auto":
-        return precision
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-    return "bf16" if cpu_flags() & {"avx512_bf16", "amx_bf16"} else "fp32"
+    return hardware.choose_precision(precision, cuda=device.type == "cuda")[0]
 
 
 def fold_batchnorm(module: nn.Module) -> None:

@@ -9,6 +9,7 @@ from .errors import UserError
 
 LAUNCHERS = ("none", "pytorch", "slurm", "mpi")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}  # as PyTorch names them
 MAX_WORKERS = 8  # stock's num_workers; more did not help one GPU
 
 
@@ -89,19 +90,24 @@ def describe_device() -> str:
     return f"CPU, {torch.get_num_threads()} threads"
 
 
-def choose_precision(precision: str = "auto") -> tuple[str, str]:
-    """Returns `(precision, reason)` for training, precision one of fp32, bf16, fp16.
+def choose_precision(precision: str = "auto", cuda: bool | None = None) -> tuple[str, str]:
+    """Returns `(precision, reason)`, precision one of fp32, bf16, fp16.
+
+    Args:
+        precision: What was asked for.
+        cuda: Whether the device is a CUDA one, by default whether MMEngine will take one.
 
     Raises:
         UserError: an unknown precision, or fp16 on a CPU.
     """
     if precision not in PRECISIONS:
         raise UserError(f"precision {precision!r}: expected one of {', '.join(PRECISIONS)}")
-    if precision == "fp16" and not has_cuda():
+    cuda = has_cuda() if cuda is None else cuda
+    if precision == "fp16" and not cuda:
         raise UserError("precision fp16 needs a CUDA device; a CPU takes bf16 or fp32")
     if precision != "auto":
         return precision, "as asked"
-    if has_cuda():
+    if cuda:
         import torch
 
         if torch.cuda.is_bf16_supported(including_emulation=False):

@@ -1,7 +1,6 @@
 """Makes MMEngine's own reading and writing of checkpoints safe, through its extension points."""
 
 import hashlib
-import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,6 @@ from .atomic import write_atomically
 from .checkpoint import load_checkpoint
 from .compat import repair
 from .errors import UserError
-
-# Both OpenMMLab and torchvision put the first 8 hex digits of the SHA-256 into the name.
-PUBLISHED_HASH = re.compile(r"-([0-9a-f]{8,64})\.\w+$")
 
 
 @cache
@@ -59,16 +55,10 @@ def fetch(url: str) -> Path:
     """
     import torch
 
-    from .download import download
+    from .download import download, published_hash
 
     path = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlsplit(url).path).name
     return download(url, path, sha256_prefix=published_hash(url))
-
-
-def published_hash(url: str) -> str | None:
-    """Returns the first hex digits of the SHA-256 that the file's name promises, if it does."""
-    match = PUBLISHED_HASH.search(urlsplit(url).path)
-    return match[1] if match else None
 
 
 def load_from_local(filename: str, map_location: Any = None) -> dict:
@@ -83,6 +73,8 @@ def load_from_http(filename: str, map_location: Any = None) -> dict:
         UserError: not to be had, or not the file that was published.
     """
     from mmengine.dist import barrier, get_local_rank
+
+    from .download import published_hash
 
     path = fetch(filename) if get_local_rank() == 0 else None
     barrier()

@@ -73,11 +73,13 @@ def check_inputs(cfg: Config, splits: Sequence[str] = ("train", "val")) -> None:
 def log_choices(cfg: Config) -> None:
     """Logs the device, precision, workers, weights and learning rate, each with its reason."""
     wrapper, loader = cfg.optim_wrapper, cfg.train_dataloader
-    _, precision_reason = hardware.choose_precision()
-    _, workers_reason = hardware.choose_num_workers()
+    chosen, reason = hardware.choose_precision()
+    choice = hardware.DTYPES[chosen], reason
+    precision = _with_reason(wrapper.get("dtype", hardware.DTYPES["fp32"]), choice)
+    workers = _with_reason(loader.num_workers, hardware.choose_num_workers())
     logger.info("device: %s", hardware.describe_device())
-    logger.info("precision: %s (%s)", wrapper.get("dtype", "float32"), precision_reason)
-    logger.info("loader workers: %s (%s)", loader.num_workers, workers_reason)
+    logger.info("precision: %s", precision)
+    logger.info("loader workers: %s", workers)
     logger.info("learning rate: %s", describe_learning_rate(cfg))
     weights = cfg.get("load_from") or cfg.get("initial_weights")
     if cfg.get("resume"):
@@ -89,6 +91,12 @@ def log_choices(cfg: Config) -> None:
         )
     else:
         logger.info("weights: %s", weights)
+
+
+def _with_reason(value: Any, choice: tuple[Any, str]) -> str:
+    """Returns a value of the config with the reason why it would be chosen, if it would."""
+    chosen, reason = choice
+    return f"{value} ({reason if value == chosen else 'as the config or a flag says'})"
 
 
 def describe_learning_rate(cfg: Config) -> str:

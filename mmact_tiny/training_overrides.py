@@ -173,7 +173,7 @@ def hardware_override(cfg: Config, precision: str = "auto", num_workers: int | N
         wrapper.pop("dtype", None)
     else:
         wrapper.type = "AmpOptimWrapper" if cuda else "CpuAmpOptimWrapper"
-        wrapper.dtype = {"bf16": "bfloat16", "fp16": "float16"}[chosen]
+        wrapper.dtype = hardware.DTYPES[chosen]
     if wrapper.type != "AmpOptimWrapper":
         wrapper.pop("loss_scale", None)
     if num_workers is None:

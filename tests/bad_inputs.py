@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import av
+import h264_videos
 import numpy as np
 from torch.utils.data import get_worker_info
 
@@ -68,10 +69,7 @@ def patch(path: Path, box: bytes, offset: int, value: int) -> None:
 
 def rotate(path: Path) -> None:
     """Turns a clip by a quarter; decord needs the height to be a multiple of 64 then."""
-    data = bytearray(write_clip(path, size=(128, 64)).read_bytes())
-    where = data.index(b"tkhd") + 4 + 40  # version 0: 40 bytes before the matrix
-    data[where : where + 36] = struct.pack(">9i", 0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30)
-    path.write_bytes(data)
+    h264_videos.rotate(write_clip(path, size=(128, 64)), 90)
 
 
 def cut(path: Path, part: float) -> None:

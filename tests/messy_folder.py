@@ -4,11 +4,11 @@ import os
 import shutil
 from pathlib import Path
 
+from h264_videos import rotate
 from video_files import (
     FORMATS,
     claim_frames,
     encode_again,
-    rotate,
     truncate,
     write_audio,
     write_two_sizes,
@@ -35,7 +35,7 @@ def make_messy(root: Path) -> None:
     truncate(write_video(bad / "cut.mp4", seed=301))
     write_video(bad / "one.mp4", seed=302, frames=1)
     write_two_sizes(bad / "sizes.mkv", seed=303)
-    rotate(write_video(root / "clap hands" / "rotated.mp4", seed=304, height=80))
+    rotate(write_video(root / "clap hands" / "rotated.mp4", seed=304, height=80), 90)
     claim_frames(write_video(bad / "claims.avi", seed=305, codec="mjpeg"), 25)
     shutil.copy(root / "wave" / "two words.mp4", root / "wave" / "copy.mp4")
     (root / "wave" / "link.mp4").symlink_to(root / "wave" / "two words.mp4")

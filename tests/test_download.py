@@ -38,6 +38,7 @@ def left_over(folder: Path) -> list[str]:
         ("https://x/tsn_rgb_20220906-cd10898e.pth", "cd10898e"),
         ("https://x/tsn_rgb_20220906-cd10898e.pth?x=1", "cd10898e"),
         ("https://x/resnet50-0676ba61.pth", "0676ba61"),
+        ("https://x/tsn_rgb-cd10898e.safetensors", "cd10898e"),
         ("https://x/tsn_imagenet-pretrained.pth", None),
         ("https://x/kinetics400_tiny.zip", None),
     ],

@@ -3,10 +3,10 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from h264_videos import rotate
 from video_files import (
     FORMATS,
     claim_frames,
-    rotate,
     truncate,
     write_audio,
     write_two_sizes,
@@ -101,7 +101,7 @@ def test_a_small_disagreement_with_the_header_is_a_warning(tmp_path: Path) -> No
 
 
 def test_rotation_is_a_warning(tmp_path: Path) -> None:
-    record = probe(str(rotate(write_video(tmp_path / "a.mp4"))))
+    record = probe(str(rotate(write_video(tmp_path / "a.mp4"), 90)))
     assert find_fault(record, min_frames=3) is None
     assert [warning.kind for warning in find_warnings(record)] == ["rotated"]
     assert record["rotation"] == -90
@@ -109,7 +109,7 @@ def test_rotation_is_a_warning(tmp_path: Path) -> None:
 
 def test_decord_turns_rotated_videos_upright_as_convert_does(tmp_path: Path) -> None:
     decord = pytest.importorskip("decord")
-    path = rotate(write_video(tmp_path / "a.mp4", height=80))
+    path = rotate(write_video(tmp_path / "a.mp4", height=80), 90)
     target = tmp_path / "b.mp4"
     assert convert(str(path), str(target)) == 24
     by_decord = decord.VideoReader(str(path))[5].asnumpy().astype(int)

@@ -73,15 +73,6 @@ def truncate(path: Path, part: float = 0.6) -> Path:
     return path
 
 
-def rotate(path: Path) -> Path:
-    """Sets the display matrix of an .mp4 file to a quarter turn."""
-    data = bytearray(path.read_bytes())
-    matrix = data.index(b"tkhd") + 4 + 40  # version 0: 40 bytes before the matrix
-    data[matrix : matrix + 36] = struct.pack(">9i", 0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30)
-    path.write_bytes(data)
-    return path
-
-
 def claim_frames(path: Path, frames: int) -> Path:
     """Sets the number of frames that an .avi file's stream header claims."""
     data = bytearray(path.read_bytes())
