@@ -1,0 +1,45 @@
+"""The command of a tool, as it can be typed again."""
+
+import pytest
+
+from mmact_tiny import cli
+from mmact_tiny.run_facts import full_command, run_facts
+
+
+def seen_by(argv: list[str]) -> list[str | None]:
+    """Returns the command as a tool sees it that is called with these arguments."""
+    seen = []
+
+    @cli.tool
+    def main(argv: object = None) -> None:
+        seen.append(full_command())
+
+    main(argv)
+    return seen
+
+
+def test_the_command_can_be_typed_again() -> None:
+    assert seen_by(["configs/a.py", "--data", "my videos"]) == [
+        "python tests/test_run_facts.py configs/a.py --data 'my videos'"
+    ]
+    assert full_command() is None, "no tool runs any more"
+
+
+def test_the_command_under_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert seen_by(["--launcher", "pytorch"]) == [
+        "torchrun --nproc_per_node=2 tests/test_run_facts.py --launcher pytorch"
+    ]
+
+
+def test_the_facts_name_what_the_figures_belong_to() -> None:
+    import numpy
+    import torch
+
+    facts = run_facts()
+    assert facts["command"] is None
+    assert facts["num_processes"] == 1
+    assert facts["packages"]["numpy"] == numpy.__version__
+    assert facts["packages"]["torch"] == torch.__version__.partition("+")[0]
+    assert facts["machine"]["cores"] >= 1
