@@ -1,0 +1,56 @@
+"""A recognizer that was not read from a file: quick to make, and to ask."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from conftest import ROOT
+from mmaction.registry import MODELS
+from mmengine.dataset import Compose
+from mmengine.registry import init_default_scope
+from test_engine import build
+
+from mmact_tiny.checkpoint import save_checkpoint_atomically
+from mmact_tiny.config import load_config
+from mmact_tiny.engine import Engine
+from mmact_tiny.guarded_reader import GuardedReader
+from mmact_tiny.packets import with_decoder
+from mmact_tiny.recognizer import Recognizer
+
+PIPELINE = [
+    dict(type="DecordInit"),
+    dict(type="SampleFrames", clip_len=1, frame_interval=1, num_clips=3, test_mode=True),
+    dict(type="DecordDecode"),
+    dict(type="Resize", scale=(-1, 48)),
+    dict(type="CenterCrop", crop_size=48),
+    dict(type="FormatShape", input_format="NCHW"),
+    dict(type="PackActionInputs"),
+]
+
+
+def small_recognizer(pipeline: Sequence[Any] = PIPELINE, name: str = "MobileNet") -> Recognizer:
+    """Returns a recognizer of 7 classes with random weights."""
+    made = Recognizer.__new__(Recognizer)
+    made.engine = Engine(build(name))
+    made.labels = [f"class {index}" for index in range(7)]
+    made.steps = with_decoder(pipeline, "packets")
+    made.protocol = "val: as the test has it"
+    made._pipeline = GuardedReader(Compose(made.steps))
+    return made
+
+
+def write_checkpoint(path: Path) -> Path:
+    """Writes a checkpoint as training does: a small backbone, random weights, four classes."""
+    data = dict(dataset_paths=dict(data_root=str(ROOT / "data/tiny")))
+    cfg = load_config("configs/tsn_tiny.py", changes=dict(data, pretrained=dict(weights="none")))
+    cfg.model.backbone = dict(type="MobileNetV2", pretrained=None)
+    cfg.model.cls_head.in_channels = 1280
+    init_default_scope("mmaction")
+    torch.manual_seed(0)
+    model = MODELS.build(cfg.model)
+    torch.nn.init.normal_(model.cls_head.fc_cls.weight, std=0.3)
+    classes = [f"class {index}" for index in range(4)]
+    meta = dict(cfg=cfg.pretty_text, dataset_meta=dict(classes=classes))
+    save_checkpoint_atomically(dict(meta=meta, state_dict=model.state_dict()), path)
+    return path

@@ -1,0 +1,53 @@
+"""Look at what the network sees: a picture of a split's samples, or of one video's time line.
+
+python tools/browse.py configs/tsn_tiny.py
+python tools/browse.py configs/tsn_tiny.py --data data/mine --split val --num 32 --out val.png
+python tools/browse.py configs/tsn_tiny.py video.mp4
+
+Without VIDEO: the frames after every transform, augmentation applied, with label and file name.
+With VIDEO: which of its frames training, validation and test take.
+"""
+
+import logging
+from collections.abc import Sequence
+
+from mmact_tiny import cli
+
+
+@cli.tool
+def main(argv: Sequence[str] | None = None) -> int | None:
+    parser = cli.make_parser(__doc__)
+    parser.add_argument("config", help="file, or mmaction::NAME of an installed stock config")
+    parser.add_argument("video", nargs="?", help="mark the frames that are taken of this file")
+    parser.add_argument("--split", choices=("train", "val", "test"), default="train")
+    parser.add_argument("--num", type=int, default=16, metavar="N", help="videos (default: 16)")
+    parser.add_argument("--data", metavar="DIR", help="dataset folder")
+    parser.add_argument(
+        "--pretrained", metavar="auto|none|imagenet|PATH|URL", help="as in train.py"
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="default: 0")
+    parser.add_argument("--out", metavar="FILE.png", default="browse.png")
+    cli.add_cfg_options(parser)
+    args = parser.parse_intermixed_args(argv)  # VIDEO may come last
+    cli.start(args)
+
+    from mmact_tiny.browse import browse
+
+    logging.getLogger("mmact_tiny").setLevel(logging.WARNING)  # the overrides' changes
+    browse(
+        args.config,
+        args.video,
+        split=args.split,
+        num=args.num,
+        data_root=args.data,
+        pretrained=args.pretrained,
+        options=cli.parse_cfg_options(args),
+        seed=args.seed,
+        out=args.out,
+    )
+    print(f"written: {args.out}")
+    return cli.EXIT_OK
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
