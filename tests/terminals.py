@@ -1,0 +1,89 @@
+"""Runs a function or a command in a process whose standard streams are a terminal."""
+
+import fcntl
+import os
+import pty
+import re
+import select
+import struct
+import sys
+import termios
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+
+ERASED = re.compile(
+    r"[^\n]*(\n\r\x1b\[1A|\r)\x1b\[2K"
+)  # what a line said before it was drawn again
+COLORS = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
+HIDE_CURSOR = "\x1b[?25l"
+
+
+def on_terminal(
+    call: Callable[[], int | None] | Sequence[str],
+    *,
+    columns: int = 100,
+    environ: Mapping[str, str] | None = None,
+    keys: Mapping[str, bytes] | None = None,
+    hang_up_at: str | None = None,
+) -> tuple[str, int]:
+    """Returns all that was written and the exit status.
+
+    Args:
+        call: A command; or a function, which runs in a fork of this process and returns the
+            status. PyTorch is for commands: a fork has not the threads that it has started.
+        columns: Width of the terminal.
+        environ: Variables to set, TERM=xterm besides.
+        keys: What is typed when a text appears.
+        hang_up_at: A text at which the terminal is closed.
+    """
+    pid, master = pty.fork()
+    if pid == 0:
+        _run_in_child(call, columns, {"TERM": "xterm", **(environ or {})})
+    keys, written = dict(keys or {}), ""
+    ended = 0
+    while hang_up_at is None or hang_up_at not in written:
+        if select.select([master], [], [], 0.05)[0]:
+            try:
+                written += os.read(master, 4096).decode("utf-8", "replace")
+            except OSError:  # nobody has the terminal any more
+                break
+        elif ended:  # loader workers may outlive the child by seconds
+            break
+        else:
+            ended, code = os.waitpid(pid, os.WNOHANG)
+        for text in [text for text in keys if text in written]:
+            os.write(master, keys.pop(text))
+    os.close(master)
+    if not ended:
+        _, code = os.waitpid(pid, 0)
+    return written.replace("\r\n", "\n"), os.waitstatus_to_exitcode(code)
+
+
+def _run_in_child(
+    call: Callable[[], int | None] | Sequence[str], columns: int, environ: dict[str, str]
+) -> None:
+    status = 1
+    try:
+        fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+        os.environ.update(environ)
+        for name in ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR"):
+            if name not in environ:
+                os.environ.pop(name, None)
+        if not callable(call):
+            os.execvp(call[0], call)
+        encoding = environ.get("PYTHONIOENCODING", "utf-8")
+        sys.stdout = os.fdopen(1, "w", buffering=1, encoding=encoding)
+        sys.stderr = os.fdopen(2, "w", buffering=1, encoding=encoding)
+        status = call() or 0
+    except SystemExit as error:
+        status = error.code if isinstance(error.code, int) else 1
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(status)
+
+
+def left_to_see(written: str) -> list[str]:
+    """Returns the lines that are not erased again, without colors and blank ones."""
+    text = COLORS.sub("", ERASED.sub("", written))
+    return [line.rstrip() for line in text.split("\n") if line.strip()]

@@ -1,0 +1,148 @@
+"""Bars on terminals of any width, lines elsewhere, and nothing in the way of what runs."""
+
+import io
+import os
+import signal
+import sys
+import time
+
+import pytest
+from rich.console import Console
+from terminals import HIDE_CURSOR, left_to_see, on_terminal
+
+from mmact_tiny import progress
+from mmact_tiny.progress import Bar, clock, per_second, say, show_progress
+
+
+def drawn(width: int, encoding: str = "utf-8") -> str:
+    """Returns one drawing of a bar that is at 3 of 4."""
+    bar = Bar("epoch 1/30", 4)
+    bar.update(3, facts=["12 videos/s", "loss 0.657", "top-1 75%"], seconds_left=65)
+    file = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    Console(file=file, width=width, color_system=None).print(bar.line(width))
+    bar.close()
+    file.flush()
+    return file.buffer.getvalue().decode(encoding)
+
+
+@pytest.mark.parametrize(
+    ("width", "bar", "words"),
+    [
+        (100, 27, "3/4  1:05 left  12 videos/s  loss 0.657  top-1 75%"),
+        (80, 12, "3/4  1:05 left  12 videos/s  loss 0.657  top-1 75%"),
+        (60, 6, "3/4  1:05 left  12 videos/s  loss 0.657"),
+        (40, 9, "3/4  1:05 left"),
+        (24, 6, "3/4"),
+        (16, 2, ""),
+    ],
+)
+def test_a_narrow_terminal_shows_what_matters_most(width: int, bar: int, words: str) -> None:
+    line = drawn(width, "ascii")
+    assert len(line) <= width + 1 and line.count("\n") == 1
+    assert line.split("-")[0] == "epoch 1/30 "
+    assert (line.count("-") - words.count("-"), line.rsplit("- ", 1)[-1].strip()) == (bar, words)
+
+
+def test_a_terminal_that_knows_no_unicode_gets_ascii() -> None:
+    assert "\u2501" in drawn(80)
+    assert drawn(80, "latin-1").isascii()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"), [(0, "0:00"), (65.9, "1:05"), (3600, "1:00:00"), (90061, "25:01:01")]
+)
+def test_clock(seconds: float, expected: str) -> None:
+    assert clock(seconds) == expected
+
+
+@pytest.mark.parametrize(
+    ("rate", "expected"), [(0.123, "0.12 videos/s"), (5.16, "5.2 videos/s"), (52.4, "52 videos/s")]
+)
+def test_a_rate_has_two_digits(rate: float, expected: str) -> None:
+    assert per_second(rate) == expected
+
+
+def four_steps() -> None:
+    with show_progress("checking videos", 4, already=2) as advance:
+        for step in range(4):
+            say(f"step {step} [bold]{'x' * 100}[/bold] :smile:")
+            advance()
+
+
+def test_a_line_is_printed_above_the_bar_as_it_is() -> None:
+    """Not wrapped, which would break a path that is copied, and nothing in it is markup."""
+    written, status = on_terminal(lambda: four_steps(), columns=60)
+    assert (status, HIDE_CURSOR in written) == (0, False)
+    *lines, last = left_to_see(written)
+    assert lines == [f"step {step} [bold]{'x' * 100}[/bold] :smile:" for step in range(4)]
+    assert last.startswith("checking videos (2 known) ") and "4/4  0:00 left" in last
+
+
+@pytest.mark.parametrize("term", ["dumb", "unknown"])
+def test_a_dumb_terminal_gets_lines(term: str) -> None:
+    written, _ = on_terminal(lambda: four_steps(), environ={"TERM": term})
+    assert "\x1b" not in written and "\r" not in written
+    last = written.splitlines()[-1]
+    assert last.startswith("checking videos (2 known): 4/4, 0:00 left, ")
+
+
+def test_elsewhere_a_line_is_printed_now_and_then(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    say("quiet from here")
+    bar = Bar("epoch 1/2", 10)
+    now = time.monotonic()
+    for second in range(1, 10):
+        monkeypatch.setattr(progress.time, "monotonic", lambda at=now + 10 * second: at)
+        bar.update(second, facts=["5 videos/s"], seconds_left=60)
+    bar.close()
+    out, err = capsys.readouterr()
+    assert out == "quiet from here\n"
+    assert err.splitlines() == [
+        f"epoch 1/2: {done}/10, 1:00 left, 5 videos/s" for done in (3, 6, 9)
+    ], "each 30 seconds after what was said last"
+
+
+def test_a_forked_worker_writes_to_the_terminal_itself() -> None:
+    """Through the bar's console it would draw the bar a second time."""
+
+    def work() -> None:
+        bar = Bar("training", 2)
+        bar.update(1)
+        pid = os.fork()
+        if pid == 0:
+            print("from the worker", file=sys.stderr)
+            os._exit(0 if progress._bar is None else 9)
+        assert os.waitpid(pid, 0)[1] == 0
+        bar.close()
+
+    written, status = on_terminal(work)
+    assert status == 0
+    assert written.count("from the worker") == 1
+
+
+def test_what_runs_outlives_its_terminal(tmp_path) -> None:
+    done = tmp_path / "done"
+
+    def work() -> None:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        bar = Bar("training", 50)
+        for step in range(50):
+            bar.update(step + 1)
+            time.sleep(0.02)
+        bar.close()
+        done.write_text("yes")
+
+    _, status = on_terminal(work, hang_up_at="3/50")
+    assert (status, done.read_text()) == (0, "yes")
+
+
+def test_a_new_bar_takes_the_place_of_one_left_open() -> None:
+    def work() -> None:
+        Bar("first", 2).update(1)
+        Bar("second", 2, keep=True).update(2)
+        progress.close()
+
+    written, status = on_terminal(work)
+    (line,) = left_to_see(written)
+    assert status == 0 and line.startswith("second ")
