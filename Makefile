@@ -7,8 +7,9 @@ BIN = $(VENV)/bin
 train: setup
 	$(BIN)/python tools/train.py configs/tsn_tiny.py
 
+# A file's tests share what is costly to make, and stay in one process.
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow

@@ -110,9 +110,9 @@ def train_pipeline(bench: Bench) -> tuple[Side, Side]:
 def train_epoch(bench: Bench) -> tuple[Side, Side]:
     stock, took = bench.stock("train", "--epochs", "2")
     ours_took = bench.tool("train", *bench.train_flags(2))
-    records = next((bench.folder / "ours").rglob("vis_data/scalars.json")).read_text().splitlines()
-    times = [row for row in map(json.loads, records) if "time/data" in row][-1]
-    seconds = times["time/data"] + times["time/device"]
+    records = next((bench.folder / "ours").rglob("timing.jsonl")).read_text().splitlines()
+    times = json.loads(records[-1])
+    seconds = times["data"] + times["device"]
     figures = bench.num_train / stock["epoch_seconds"][-1], bench.num_train / seconds
     return (figures[0], took, []), (figures[1], ours_took, [])
 

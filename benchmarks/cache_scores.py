@@ -66,7 +66,7 @@ def scores_from_cache(
     for video in videos:
         sample = pipeline(dict(filename=str(video), label=-1, start_index=0, modality="RGB"))
         with torch.inference_mode():
-            result = recognizer.model.test_step(pseudo_collate([sample]))[0]
+            result = recognizer.engine.test_step(pseudo_collate([sample]))[0]
         scores.append(result.pred_score.float().cpu().numpy())
     return np.stack(scores)
 

@@ -1,6 +1,9 @@
 """Runs a command and measures it: seconds, CPU seconds, and the memory of its process tree."""
 
+import os
 import subprocess
+import sys
+import tempfile
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,3 +68,19 @@ def _sample(pid: int, peak: list[int], done: threading.Event) -> None:
             except (psutil.Error, AttributeError):
                 continue
         peak[0] = max(peak[0], total)
+
+
+def main() -> int:
+    """Measures the command in the arguments: `python benchmarks/measured.py python tools/...`."""
+    log = Path(tempfile.mkdtemp(prefix="measured_")) / "output.txt"
+    done = measure(sys.argv[1:], cwd=Path.cwd(), env=dict(os.environ), log=log)
+    print(done.output, end="")
+    print(
+        f"peak memory of the process tree {done.peak_bytes / 1e9:.2f} GB, {done.seconds:.1f} s, "
+        f"{done.cpu_seconds:.1f} CPU seconds"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

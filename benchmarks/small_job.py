@@ -4,7 +4,9 @@ import json
 import logging
 import multiprocessing
 import os
+import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -88,28 +90,63 @@ def start(
     It is forked from this one, which has the packages imported: the import would take most of the
     time of so small a run.
     """
-    process = multiprocessing.get_context("fork").Process(
-        target=_train, args=(config, work_dir, changes or {})
-    )
-    process.start()
-    return process
+    return start_ranks(config, work_dir, changes, num_processes=1)[0]
 
 
-def _train(config: Path, work_dir: Path, changes: dict[str, Any]) -> None:
-    work_dir.mkdir(parents=True, exist_ok=True)
-    log = os.open(work_dir / "output.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+def start_ranks(
+    config: Path, work_dir: Path, changes: dict[str, Any] | None = None, num_processes: int = 2
+) -> list[multiprocessing.process.BaseProcess]:
+    """Starts a training of several processes, which talk through gloo; returns them by rank."""
+    return fork_ranks(_train, (config, work_dir, changes or {}), work_dir, num_processes)
+
+
+def fork_ranks(
+    target: Callable[..., None], arguments: tuple, folder: Path, num_processes: int
+) -> list[multiprocessing.process.BaseProcess]:
+    """Calls a function in processes that have what torchrun gives, and write to `output.txt`."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    processes = []
+    for rank in range(num_processes):
+        environ = dict(RANK=rank, LOCAL_RANK=rank, WORLD_SIZE=num_processes, MASTER_PORT=port)
+        environ = {name: str(value) for name, value in environ.items()}
+        if num_processes == 1:
+            environ = {}
+        processes.append(
+            multiprocessing.get_context("fork").Process(
+                target=_in_rank, args=(target, arguments, folder, environ)
+            )
+        )
+        processes[-1].start()
+    return processes
+
+
+def _in_rank(
+    target: Callable[..., None], arguments: tuple, folder: Path, environ: dict[str, str]
+) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    log = os.open(folder / "output.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for number in (1, 2):
         os.dup2(log, number)
     sys.stdout = sys.stderr = os.fdopen(log, "w", buffering=1)  # pytest has its own in their place
-    logging.basicConfig(stream=sys.stdout, level="INFO", format="%(message)s", force=True)
-    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    level = "INFO" if environ.get("RANK", "0") == "0" else "ERROR"
+    logging.basicConfig(stream=sys.stdout, level=level, format="%(message)s", force=True)
+    os.environ.update(environ, MASTER_ADDR="127.0.0.1", CUDA_VISIBLE_DEVICES="")
+    target(*arguments)
+
+
+def _train(config: Path, work_dir: Path, changes: dict[str, Any]) -> None:
     from mmact_tiny.config import load_config
     from mmact_tiny.errors import UserError
     from mmact_tiny.training import train
 
     changes = {
         "pretrained": {"resume": True, "work_dir": str(work_dir)},
-        "run": {"work_dir": str(work_dir)},
+        "run": {
+            "work_dir": str(work_dir),
+            "launcher": "pytorch" if "WORLD_SIZE" in os.environ else "none",
+        },
         **changes,
     }
     try:

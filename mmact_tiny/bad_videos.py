@@ -5,9 +5,21 @@ import logging
 from collections import Counter
 from pathlib import Path
 
-from .atomic import write_atomically
-from .errors import UserError
-from .guarded_dataset import Fault
+from . import compat
+
+compat.repair()
+
+from mmengine.dist import (  # noqa: E402
+    all_gather_object,
+    broadcast_object_list,
+    get_world_size,
+    is_main_process,
+)
+
+from .agreement import stop_all  # noqa: E402
+from .atomic import write_atomically  # noqa: E402
+from .errors import UserError  # noqa: E402
+from .guarded_dataset import Fault  # noqa: E402
 
 MAX_SHOWN = 20
 logger = logging.getLogger("mmact_tiny")
@@ -15,6 +27,9 @@ logger = logging.getLogger("mmact_tiny")
 
 class BadVideos:
     """The faults of one run, kept in a JSON file of its work directory.
+
+    In a job of several processes each notes its `own` until they `share` them; then all know
+    all, and rank 0 logs and writes them.
 
     Args:
         path: The file; an unchanged run has none.
@@ -27,23 +42,23 @@ class BadVideos:
         self.reasons: dict[str, dict[str, str]] = {}
         self.times: Counter[tuple[str, str]] = Counter()
         self.skipped: dict[str, str] = {}
+        self.own: list[tuple[str, Fault, int, bool]] = []
 
     def load(self) -> None:
         """Takes up what an earlier process of the run met, the videos to skip above all."""
-        if not self.path.is_file():
-            return
+        text = [self.path.read_text(encoding="utf-8") if self.path.is_file() else "[]"]
+        broadcast_object_list(text)  # only rank 0 may have the file
         try:
-            rows = json.loads(self.path.read_text(encoding="utf-8"))
-            for row in rows:
+            for row in json.loads(text[0]):
                 self.reasons.setdefault(row["split"], {})[row["video"]] = row["reason"]
                 self.times[row["split"], row["video"]] = row["times"]
                 if row["skipped"]:
                     self.skipped[row["video"]] = row["reason"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"cannot read {self.path}: {error}; delete it to go on") from None
 
     def add(self, split: str, fault: Fault, *, num_videos: int, skip: bool = False) -> None:
-        """Counts a fault; the first of a video is logged and written.
+        """Counts a fault; the first of a video is logged and written, now or when it is shared.
 
         Args:
             split: train, val or test.
@@ -54,6 +69,24 @@ class BadVideos:
         Raises:
             UserError: too many videos of the split are bad; lists them.
         """
+        if skip:
+            self.skipped[fault.video] = fault.reason
+        self.own.append((split, fault, num_videos, skip))
+        if get_world_size() == 1:
+            self.share()
+
+    def share(self) -> None:
+        """Counts what every process noted since the last time; all of them have to call.
+
+        Raises:
+            UserError: as `add`, from rank 0.
+        """
+        noted = [row for rows in all_gather_object(self.own) for row in rows]
+        self.own = []
+        for row in noted:
+            self._count(*row)
+
+    def _count(self, split: str, fault: Fault, num_videos: int, skip: bool) -> None:
         reasons = self.reasons.setdefault(split, {})
         self.times[split, fault.video] += 1
         if skip:
@@ -65,7 +98,7 @@ class BadVideos:
         logger.warning("cannot read %s: %s (%s: %s)", fault.video, fault.reason, split, action)
         self.write()
         if self.max_fraction is not None and len(reasons) > self.max_fraction * num_videos:
-            raise UserError(
+            stop_all(
                 f"{len(reasons)} of {num_videos} {split} videos cannot be read, more than "
                 f"max_bad_fraction={self.max_fraction:g} allows\n  {self.listing(split)}\n"
                 f"  all are in {self.path}; tools/prepare_data.py leaves broken videos out"
@@ -99,6 +132,6 @@ class BadVideos:
             for split, reasons in self.reasons.items()
             for video, reason in reasons.items()
         ]
-        if rows:
+        if rows and is_main_process():
             text = json.dumps(rows, indent=1, ensure_ascii=False) + "\n"
             write_atomically(text.encode("utf-8", "surrogateescape"), self.path)

@@ -7,7 +7,8 @@ from mmengine.config import Config
 
 from .clip_file import CODECS
 from .errors import UserError
-from .overrides import OVERRIDES, SPLITS, split_datasets, suggest, use_plugin
+from .overrides import OVERRIDES, SPLITS, set_pipeline, split_datasets, suggest, use_plugin
+from .packets import with_decoder
 
 READERS = ("clip", "stock")
 
@@ -42,28 +43,25 @@ def clip_cache(
     for split, dataset in split_datasets(cfg):
         if split not in splits:
             continue
-        stock = list(dataset.pipeline)
-        steps = exact_pipeline(stock)
+        steps = exact_pipeline(dataset.pipeline)
         where = f"{split}_dataloader.dataset.pipeline"
         settings = dict(root=root, format=format, short_side=_short_side(steps, where))
         if max_bytes is not None:
             settings["max_bytes"] = max_bytes
         if reader == "clip":
             _open_clips(steps, where)
-        dataset.pipeline = [dict(type="CachedVideo", **settings, build=build), *steps]
-        # Stock's variable of the same content, so that the dump does not say two things.
-        if cfg.get(f"{split}_pipeline") == stock:
-            cfg[f"{split}_pipeline"] = dataset.pipeline
+        cached = dict(type="CachedVideo", **settings, build=build)
+        set_pipeline(cfg, split, dataset, [cached, *steps])
     use_plugin(cfg, "mmact_tiny.transforms")
 
 
 def exact_pipeline(steps: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Returns a pipeline's steps as they were before `clip_cache`: they read the sources."""
+    """Returns a pipeline's steps as stock has them: they read the sources, with decord."""
     exact = [dict(step) for step in steps if step["type"] != "CachedVideo"]
     for step in exact:
         if step["type"] == "ClipInit":
             step["type"] = "DecordInit"
-    return exact
+    return with_decoder(exact, "decord")
 
 
 def _short_side(steps: Sequence[dict[str, Any]], where: str) -> int:

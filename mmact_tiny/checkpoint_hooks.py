@@ -8,11 +8,14 @@ from mmaction.registry import HOOKS
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.model import is_model_wrapper
-from mmengine.runner import BaseLoop
+from mmengine.runner import BaseLoop, find_latest_checkpoint
 
 from .atomic import write_atomically
 from .errors import UserError
+from .later_writes import writes
+from .rank_state import gather_states
 from .stock_checkpoints import register
+from .terminal import SHOWN
 from .weights import match_weights
 
 register()  # a dumped config imports this module, also under a Runner that we did not start
@@ -34,7 +37,7 @@ class WeightsHook(Hook):
         Raises:
             UserError: it does not fit, or has not what a resumed run needs.
         """
-        path = runner._load_from or f"of {runner.work_dir}"
+        path = runner._load_from or find_latest_checkpoint(runner.work_dir)
         if runner._resume:
             _check_resumable(checkpoint, path)
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
@@ -43,7 +46,7 @@ class WeightsHook(Hook):
         if "state_dict" not in checkpoint:
             checkpoint.clear()
         checkpoint["state_dict"] = state_dict
-        runner.logger.info(message)
+        runner.logger.info(message, extra=SHOWN)
 
 
 def _check_resumable(checkpoint: dict, path: str) -> None:
@@ -78,27 +81,37 @@ class _LateRemovals:
 class SafeCheckpointHook(CheckpointHook):
     """Removes old checkpoints after the new one is on the disk, not before as stock does.
 
-    The pointer `last_checkpoint` is renamed into place after the checkpoint that it names.
+    The pointer `last_checkpoint` is renamed into place after the checkpoint that it names. All of
+    it happens in a thread, in that order, while training goes on with the next epoch.
     Arguments are those of `CheckpointHook`. A run needs room for one checkpoint more.
     """
 
     file_backend: Any
     keep_ckpt_ids: deque
 
+    def after_train(self, runner: Any) -> None:
+        writes.wait()
+        super().after_train(runner)
+
     def _save_best_checkpoint(self, runner: Any, metrics: dict) -> None:
         backend = self.file_backend
         self.file_backend = late = _LateRemovals(backend)
-        try:
-            super()._save_best_checkpoint(runner, metrics)
-        finally:
-            self.file_backend = backend
-        best = {getattr(self, "best_ckpt_path", None)}
-        best.update(getattr(self, "best_ckpt_path_dict", {}).values())
-        for remove, path in late.removals:
-            if path not in best:  # a resumed run writes the same name again
-                remove(path)
+        with writes.deferred():
+            try:
+                super()._save_best_checkpoint(runner, metrics)
+            finally:
+                self.file_backend = backend
+            best = {getattr(self, "best_ckpt_path", None)}
+            best.update(getattr(self, "best_ckpt_path_dict", {}).values())
+            for remove, path in late.removals:
+                if path not in best:  # a resumed run writes the same name again
+                    writes.do(remove, path)
 
     def _save_checkpoint_with_step(self, runner: Any, step: int, meta: dict) -> None:
+        with writes.deferred():
+            self._save_step(runner, step, meta)
+
+    def _save_step(self, runner: Any, step: int, meta: dict) -> None:
         expired = self._keep(runner, step)
         filename = self.filename_tmpl.format(step)
         self.last_ckpt = self.file_backend.join_path(self.out_dir, filename)
@@ -109,7 +122,7 @@ class SafeCheckpointHook(CheckpointHook):
             self.file_client_args,
             save_optimizer=self.save_optimizer,
             save_param_scheduler=self.save_param_scheduler,
-            meta=meta,
+            meta=dict(meta, states=gather_states(runner)),
             by_epoch=self.by_epoch,
             backend_args=self.backend_args,
             **self.args,
@@ -117,11 +130,14 @@ class SafeCheckpointHook(CheckpointHook):
         if not is_main_process():
             return
         pointer = os.path.join(runner.work_dir, "last_checkpoint")  # noqa: PTH118
-        write_atomically(str(self.last_ckpt).encode(), pointer)
+        writes.do(write_atomically, str(self.last_ckpt).encode(), pointer)
+        backend = self.file_backend
+        if isinstance(backend, _LateRemovals):  # the best one is being saved around this one
+            backend = backend.backend
         for old in expired:
-            path = self.file_backend.join_path(self.out_dir, self.filename_tmpl.format(old))
-            if self.file_backend.isfile(path):
-                self.file_backend.remove(path)
+            path = backend.join_path(self.out_dir, self.filename_tmpl.format(old))
+            if backend.isfile(path):
+                writes.do(backend.remove, path)
 
     def _keep(self, runner: Any, step: int) -> list[int]:
         """Notes the step among those to keep; returns those that are one too many."""

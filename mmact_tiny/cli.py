@@ -6,18 +6,19 @@ Imports only the standard library, so that `--help` answers at once.
 import argparse
 import ast
 import functools
-import logging
 import os
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from . import hardware
+from . import hardware, progress
 from .errors import UserError
 
 EXIT_OK = 0
 EXIT_ERROR = 2  # the user can put it right; argparse uses the same status
 EXIT_PARTIAL = 3  # answered in part: some videos could not be read
+_command: list[str] = []  # of the tool that runs
 
 
 def make_parser(doc: str | None) -> argparse.ArgumentParser:
@@ -27,6 +28,15 @@ def make_parser(doc: str | None) -> argparse.ArgumentParser:
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
+
+
+def add_verbose(parser: argparse.ArgumentParser) -> None:
+    """Adds `--verbose`."""
+    parser.add_argument(
+        "--verbose",
+        action="store_true",
+        help="print MMEngine's whole log and what each override changes, instead of bars",
+    )
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
@@ -48,6 +58,39 @@ def add_engine(parser: argparse.ArgumentParser, *, precision: str, engine: str) 
         default=engine,
         help=f"openvino is an extra, for CPUs (default: {engine})",
     )
+
+
+def add_recognizer(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of a trained recognizer, read by `recognizer_settings`."""
+    parser.add_argument("--checkpoint", metavar="FILE", help="default: the newest run's best")
+    parser.add_argument("--config", help="only for a checkpoint that carries none")
+    parser.add_argument("--label-map", metavar="FILE", help="line i names class i")
+    parser.add_argument("--protocol", choices=("full", "val"), default="full")
+    add_engine(parser, precision="auto", engine="auto")
+
+
+def recognizer_settings(args: argparse.Namespace) -> dict[str, Any]:
+    """Returns the arguments of `Recognizer` that `add_recognizer` added flags for."""
+    names = ("checkpoint", "config", "label_map", "protocol", "precision", "engine")
+    return {name: getattr(args, name) for name in names}
+
+
+def add_time_limit(parser: argparse.ArgumentParser) -> None:
+    """Adds `--time-limit`, in seconds; None where it is not given."""
+    parser.add_argument(
+        "--time-limit",
+        type=positive_float,
+        metavar="SECONDS",
+        help="a video that takes longer to read is a row with an error (default: 120)",
+    )
+
+
+def positive_float(text: str) -> float:
+    """Returns a finite number above 0, for argparse."""
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise ValueError(text)
+    return value
 
 
 def add_cfg_options(parser: argparse.ArgumentParser) -> None:
@@ -98,6 +141,11 @@ def add_cache(parser: argparse.ArgumentParser, what: str) -> None:
     )
 
 
+def names(text: str) -> list[str]:
+    """Returns the names of `a,b`, for argparse."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
 def num_bytes(text: str) -> int:
     """Returns the bytes of `500M`, `20G` or a plain number, for argparse."""
     units = {"K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
@@ -109,14 +157,13 @@ def num_bytes(text: str) -> int:
 
 
 def start(args: argparse.Namespace) -> None:
-    """Selects the device and lets rank 0 alone speak; called before torch is imported."""
+    """Selects the device and what the terminal shows; called before torch is imported."""
+    from . import terminal
+
     hardware.select_device(getattr(args, "device", "auto"))
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    logger = logging.getLogger("mmact_tiny")
-    logger.handlers = [handler]
-    logger.propagate = False
-    logger.setLevel(logging.INFO if hardware.rank() == 0 else logging.ERROR)
+    # A dry run is asked what each override changes.
+    verbose = getattr(args, "verbose", False) or getattr(args, "dry_run", False)
+    terminal.set_up(verbose=verbose)
 
 
 def without_none(values: dict[str, Any]) -> dict[str, Any]:
@@ -133,18 +180,32 @@ def tool(main: Callable[[Sequence[str] | None], int | None]) -> Callable[..., in
 
     @functools.wraps(main)
     def run(argv: Sequence[str] | None = None) -> int:
+        script = sys.modules[main.__module__].__file__ or sys.argv[0]
+        near = os.path.relpath(script)
+        script = script if near.startswith("..") else near
+        _command[:] = ["python", script, *(sys.argv[1:] if argv is None else argv)]
         try:
             return main(argv) or EXIT_OK
         except UserError as error:
             if "--debug" in (sys.argv if argv is None else argv):
                 raise
+            progress.close()
             print(f"error: {error}", file=sys.stderr)
             return EXIT_ERROR
         except KeyboardInterrupt:
+            progress.close()
             print("interrupted", file=sys.stderr)
             return 130
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 141
+        finally:
+            progress.close()
+            _command.clear()
 
     return run
+
+
+def command_line() -> str | None:
+    """Returns what to type to run the tool that runs again; None where none does."""
+    return shlex.join(_command) or None

@@ -4,6 +4,7 @@
 nothing where upstream is whole, so a fixed release needs no change in this file.
 """
 
+import importlib
 import importlib.metadata
 import importlib.util
 import logging
@@ -111,6 +112,29 @@ def provide_drn() -> None:
     package.__path__ = []
     module.DRN = DRN  # type: ignore[attr-defined]
     sys.modules[name], sys.modules[f"{name}.drn"] = package, module
+
+
+@cache
+def import_transforms() -> None:
+    """Imports MMAction2's transforms without `scipy.stats`, a second of every start.
+
+    mmaction2 1.2.0's pose transforms import its `mode` at the top and call it in one of them,
+    which then gets the real one. Can go when they import it where they use it.
+    """
+    name = "scipy.stats"
+    if name in sys.modules:
+        return
+
+    def mode(*args: object, **kwargs: object) -> object:
+        return importlib.import_module(name).mode(*args, **kwargs)
+
+    stand_in = types.ModuleType(name)
+    stand_in.mode = mode  # type: ignore[attr-defined]
+    sys.modules[name] = stand_in
+    try:
+        importlib.import_module("mmaction.datasets.transforms")
+    finally:
+        del sys.modules[name]
 
 
 def start_processes(launcher: str) -> None:

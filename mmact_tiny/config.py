@@ -24,7 +24,7 @@ DEFAULT_OVERRIDES = (
     dict(type="learning_rate"),
 )
 CLOSING_OVERRIDES = tuple(
-    dict(type=name) for name in ("checkpoints", "data_guard", "hardware", "run")
+    dict(type=name) for name in ("checkpoints", "data_guard", "decoder", "hardware", "run")
 )
 
 
@@ -48,6 +48,9 @@ def load_config(
         UserError: a missing or broken file, a typo, or whatever an override finds.
     """
     cfg = read_config(config)
+    bases = stock_bases(config)
+    if bases:
+        cfg.stock_base = bases  # a report shows the run as a difference from them
     changes = {name: dict(kwargs) for name, kwargs in (changes or {}).items() if kwargs}
     stock = str(config).startswith(STOCK_PREFIX)
     entries = cfg.pop("overrides", DEFAULT_OVERRIDES if stock else None)
@@ -100,6 +103,22 @@ def resolve_path(config: str | Path) -> Path:
     if path.suffix not in (".py", ".json", ".yaml", ".yml"):
         raise UserError(f"config {text}: expected a .py, .json or .yaml file")
     return path
+
+
+def stock_bases(config: str | Path) -> list[str]:
+    """Returns the stock configs that a config starts from, as `mmaction::...`, directly or not.
+
+    A dump names none: it carries those of the run in `stock_base`.
+    """
+    if str(config).startswith(STOCK_PREFIX):
+        return [str(config)]
+    path = resolve_path(config)
+    found = []
+    for base in Config._get_base_files(str(path)):
+        within = base if base.startswith(STOCK_PREFIX) else path.parent / base
+        if "::" not in base or base.startswith(STOCK_PREFIX):
+            found += stock_bases(within)
+    return found
 
 
 def stock_configs() -> Path:

@@ -8,7 +8,8 @@ from .canonical import read_videos_table
 from .faults import Fault, is_read_by_decord
 from .isolated import Lost, run_isolated
 from .preparation import Preparation, Settings, Video
-from .probing import SECONDS_PER_MEGABYTE, count_cores, show_progress
+from .probing import SECONDS_PER_MEGABYTE, count_cores
+from .progress import show_progress
 
 TASK = "mmact_tiny.convert:convert"
 _TIMES_SLOWER = 10  # than decoding alone, at most

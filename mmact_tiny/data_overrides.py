@@ -66,7 +66,7 @@ def classes(cfg: Config, label_map: str | None = None, names: list[str] | None =
 @OVERRIDES.register_module()
 def batch_size(
     cfg: Config,
-    train: int | str = "auto",
+    train: int | str | None = None,
     val: int | None = None,
     test: int | None = None,
     accumulate: int = 1,
@@ -74,13 +74,19 @@ def batch_size(
     """Sets the batch sizes, each at least 1 and at most its dataset.
 
     Args:
-        train: Videos a process and step; `auto` takes stock's, which fits a GPU, or 8 on a CPU.
+        train: Videos a process and step; by default stock's, made for a GPU, or 8 on a CPU;
+            `auto` tries what fits in the GPU's memory, which a CPU has none of.
         val: Videos a step in validation, by default as in training.
         test: Videos a step in testing, by default the config's: a test video has many views.
         accumulate: Steps whose gradients are added up before the weights change; the learning
             rate counts them.
     """
-    if train == "auto":
+    if train == "auto" and hardware.has_cuda():
+        from .largest_batch import fit_batch
+
+        ann_file = next(split_datasets(cfg))[1].ann_file
+        train = fit_batch(cfg, len(datasets.read_annotations(ann_file)))
+    if train in (None, "auto"):
         train = cfg.train_dataloader.batch_size if hardware.has_cuda() else 8
     wanted = {"train": train, "val": val or train, "test": test}
     for key, value in {**wanted, "accumulate": accumulate}.items():

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from .clip_cache import ClipCache, default_root
 from .datasets import find_dataset, read_annotations
-from .probing import show_progress
+from .progress import show_progress
 
 logger = logging.getLogger("mmact_tiny")
 

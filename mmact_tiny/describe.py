@@ -1,9 +1,7 @@
 """A config in words and numbers: the recognizer's stages, and how it samples a video."""
 
-import logging
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +10,7 @@ from mmengine.config import Config
 from .config import STOCK_PREFIX, load_config, merge_options, read_config
 from .errors import UserError
 from .overrides import SPLITS
-from .sampling import NUM_FRAMES, Sampling, read_sampling, say_sampling
+from .sampling import NUM_FRAMES, Sampling, quiet, read_sampling, say_sampling
 from .structure import Shape, Structure, build_model, read_structure
 
 NOTE = (
@@ -25,11 +23,19 @@ def config_to_describe(
     config: str | Path,
     *,
     data_root: str | Path | None = None,
+    pretrained: str | None = "none",
     options: Mapping[str, Any] | None = None,
 ) -> Config:
     """Returns a config as it would be trained, but for the weights, which change no structure.
 
     A stock one without a dataset is taken as MMAction2 has it.
+
+    Args:
+        config: A file, or `mmaction::NAME`.
+        data_root: The dataset's folder, where it is not the config's.
+        pretrained: Weights to start from, which may change the input's size; None for the
+            config's own.
+        options: Values by dotted key.
 
     Raises:
         UserError: what `load_config` raises.
@@ -38,7 +44,9 @@ def config_to_describe(
         cfg = read_config(config)
         merge_options(cfg, options or {})
         return cfg
-    changes: dict[str, dict[str, Any]] = {"pretrained": {"weights": "none"}}
+    changes: dict[str, dict[str, Any]] = {}
+    if pretrained is not None:
+        changes["pretrained"] = {"weights": pretrained}
     if data_root is not None:
         changes["dataset_paths"] = {"data_root": str(data_root)}
     return load_config(config, changes=changes, options=options)
@@ -62,7 +70,7 @@ def describe(cfg: Config, *, num_frames: int = NUM_FRAMES, video: str | Path | N
     failures: dict[str, UserError] = {}
     for split in SPLITS:
         try:
-            with _quiet():
+            with quiet():
                 samplings[split] = read_sampling(cfg, split, num_frames=num_frames, video=video)
         except UserError as error:
             failures[split] = error
@@ -70,7 +78,7 @@ def describe(cfg: Config, *, num_frames: int = NUM_FRAMES, video: str | Path | N
         raise failures["val"]
     # val where it is no larger than the others: stock's dense sampling validates on 80 frames
     one = min(("val", "train", "test"), key=lambda split: _num_values(samplings.get(split)))
-    with _quiet():
+    with quiet():
         structure = read_structure(build_model(cfg), samplings[one].sample)
     parts = [
         f"{name}: {cfg.model[name].type}"
@@ -88,17 +96,6 @@ def describe(cfg: Config, *, num_frames: int = NUM_FRAMES, video: str | Path | N
         said = say_sampling(samplings[split]) if split in samplings else [str(failures[split])]
         lines += ["", f"{split:<8}{said[0]}", *(f"{'':<8}{line}" for line in said[1:])]
     return "\n".join(lines)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Holds MMEngine's log back: some backbones log each weight, `DecordInit` its deprecations."""
-    disabled = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(disabled)
 
 
 def _num_values(sampling: Sampling | None) -> float:

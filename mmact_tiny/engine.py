@@ -64,6 +64,7 @@ class Engine:
         self.name = self._choose_engine(engine)
         self._chunk_pixels = CHUNK_VIEWS.get(self.device.type, CHUNK_VIEWS["cpu"]) * VIEW_PIXELS
         self.num_forwards = 0
+        self.before_chunk: Callable[[], None] = lambda: None  # may raise, to give a video up
         self._features: Callable[[Tensor], Tensor] = self._torch_features
         if self.frames_together is None:
             self.name, self.precision = "stock", "fp32"
@@ -123,11 +124,13 @@ class Engine:
         if inputs[0].shape[0] <= size:  # several videos in one chunk
             together = size // inputs[0].shape[0]
             for start in range(0, len(inputs), together):
+                self.before_chunk()
                 self.num_forwards += 1
                 yield torch.cat([self._to_device(v) for v in inputs[start : start + together]])
             return
         for views in inputs:
             for chunk in self._to_device(views).split(size):
+                self.before_chunk()
                 self.num_forwards += 1
                 yield chunk
 

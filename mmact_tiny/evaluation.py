@@ -1,6 +1,5 @@
 """Testing: the stock Runner's test loop, then accuracies with intervals."""
 
-import json
 import logging
 import time
 from collections.abc import Mapping
@@ -11,12 +10,17 @@ from typing import Any
 import numpy as np
 from mmengine.config import Config
 
-from . import compat, stock_checkpoints
-from .config import load_config
+from . import compat, hardware, stock_checkpoints
+from .checkpoint_format import open_regular
+from .config import load_config, resolve_path
 from .errors import UserError
+from .json_file import write_json
 from .metrics import Accuracy, VideoScores, summarize, to_records
 from .protocol import describe_protocol
-from .runs import WORK_DIRS, newest_run, open_run
+from .report import try_report
+from .run_facts import run_facts
+from .runs import RESULTS, WORK_DIRS, newest_run, open_run, sha256
+from .terminal import build_runner
 from .training import check_inputs
 
 logger = logging.getLogger("mmact_tiny")
@@ -43,24 +47,32 @@ def test(
     precision: str = "fp32",
     engine: str = "torch",
     launcher: str = "none",
+    time_limit: float | None = None,
     options: Mapping[str, Any] | None = None,
     out: str | Path | None = None,
 ) -> TestResult:
     """Tests a checkpoint and prints what it is worth; by default the best of the newest run.
 
-    The logs go to `test/` below the run, whose own config stays as it was trained.
+    The logs and `results.json` go to `test/` below the run, whose own config stays as it was
+    trained; its report is written again.
 
     Raises:
         UserError: no run, no checkpoint, or what `evaluate` finds.
     """
     config, checkpoint, folder = _choose(config, checkpoint, work_dir)
-    changes = {
+    resolve_path(config)
+    if "://" not in str(checkpoint):
+        open_regular(Path(checkpoint)).close()
+    changes: dict[str, dict[str, Any]] = {
         "protocol": {"name": protocol},
         "inference": {"precision": precision, "engine": engine},
         "hardware": {"precision": "fp32"},
-        "run": {"work_dir": str(folder / "test"), "launcher": launcher},
+        # A test logs no scalars: its trackers would have a run each, with nothing in it.
+        "run": {"work_dir": str(folder / "test"), "launcher": launcher, "track": []},
         "pretrained": {"weights": str(checkpoint)},
     }
+    if time_limit is not None:
+        changes["data_guard"] = {"video_seconds": time_limit}
     if data_root is not None:
         changes["dataset_paths"] = {"data_root": str(data_root)}
     cfg = load_config(config, changes=changes, options=options)
@@ -70,7 +82,29 @@ def test(
     logger.info("checkpoint: %s", checkpoint)
     logger.info("videos: %s", cfg.test_dataloader.dataset.ann_file)
     logger.info("protocol: %s", words)
+    started = run_facts()
     result = evaluate(cfg)
+    from mmengine.dist import barrier
+
+    if hardware.rank() == 0:
+        _log(result)
+        dataset = cfg.test_dataloader.dataset
+        facts = {
+            **dict(config=str(config), checkpoint=str(checkpoint), protocol=words),
+            **dict(precision=precision, engine=engine, ann_file=dataset.ann_file),
+            "checkpoint_sha256": sha256(checkpoint),
+            "classes": list((dataset.get("metainfo") or {}).get("classes", [])),
+            **started,
+        }
+        for path in (folder / RESULTS, *([out] if out is not None else [])):
+            write_result(path, result, **facts)
+            logger.info("written: %s", path)
+        try_report(folder)
+    barrier()  # a rank that ends with another status than 0 has torchrun end the others
+    return result
+
+
+def _log(result: TestResult) -> None:
     for accuracy in result.accuracies:
         logger.info("%s", accuracy)
     if result.errors:
@@ -79,11 +113,6 @@ def test(
     if result.rows:
         speed = len(result.rows) / result.seconds
         logger.info("%.2f videos/s (%d in %.1f s)", speed, len(result.rows), result.seconds)
-        if out is not None:
-            facts = dict(config=str(config), checkpoint=str(checkpoint), protocol=words)
-            write_result(out, result, **facts)
-            logger.info("written: %s", out)
-    return result
 
 
 def _choose(
@@ -108,10 +137,8 @@ def evaluate(cfg: Config) -> TestResult:
     """
     check_inputs(cfg, splits=("test",))
     stock_checkpoints.register()
-    from mmengine.runner import Runner
-
     compat.start_processes(cfg.get("launcher", "none"))
-    runner = Runner.from_cfg(cfg)
+    runner = build_runner(cfg)
     started = time.perf_counter()
     metrics = runner.test()
     seconds = time.perf_counter() - started
@@ -125,7 +152,9 @@ def evaluate(cfg: Config) -> TestResult:
 
 
 def _unreadable(runner: Any) -> list[dict[str, Any]]:
-    """Returns `dict(video, error)` of the videos that this process could not read."""
+    """Returns `dict(video, error)` of the videos that could not be read, on rank 0, as rows are."""
+    if runner.rank != 0:
+        return []
     guard = next(
         (hook for hook in runner.hooks if hook.__class__.__name__ == "DataGuardHook"), None
     )
@@ -137,11 +166,10 @@ def write_result(path: str | Path, result: TestResult, **facts: Any) -> None:
     """Writes a result as JSON: the facts given, accuracies, stock's metrics, a row a video."""
     record = {
         **facts,
+        "seconds": result.seconds,
         "videos_per_second": len(result.rows) / result.seconds,
         "accuracies": to_records(result.accuracies),
         "metrics": {key: float(value) for key, value in result.metrics.items()},
         "videos": [*result.rows, *result.errors],
     }
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(record, path)

@@ -157,10 +157,18 @@ class Draws:
 
     The order of stock's sampler is a function of its seed and epoch, so the batches before
     `first` are counted past, not read.
+
+    Args:
+        loader: The stock loader.
+        seed: The run's seed.
+        rank: This process's.
+        padded: Whether to read the videos that stock's sampler adds so that all processes have
+            as many. Not to test on: once a video is left out, stock cannot tell them any more.
     """
 
-    def __init__(self, loader: Any, *, seed: int, rank: int) -> None:
+    def __init__(self, loader: Any, *, seed: int, rank: int, padded: bool = True) -> None:
         self.loader = loader
+        self.padded = padded
         self.seed = seed
         self.rank = rank
         self.first = 0
@@ -171,12 +179,16 @@ class Draws:
 
     def __iter__(self) -> Iterator[list[Draw]]:
         epoch = getattr(self.loader.sampler, "epoch", 0)
+        num_processes = getattr(self.loader.sampler, "world_size", 1)
+        left = len(range(self.rank, len(self.loader.dataset), num_processes))
         for number, batch in enumerate(self.loader.batch_sampler):
             if self.drain:
                 return
             if number >= self.first:
                 place = (self.seed, epoch, self.rank, number)
-                yield [Draw(index, (*place, item)) for item, index in enumerate(batch)]
+                draws = [Draw(index, (*place, item)) for item, index in enumerate(batch)]
+                yield draws if self.padded else draws[: max(0, left)]
+            left -= len(batch)
 
 
 def collate_readable(collate: Any, items: Sequence[tuple[Any, list[Fault]]]) -> tuple:

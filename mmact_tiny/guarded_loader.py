@@ -1,7 +1,6 @@
 """A data loader that goes on where it stopped, and outlives its workers."""
 
 import logging
-import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -10,18 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from mmaction.registry import HOOKS
-from mmengine.dist import get_rank
+from mmengine.dist import get_rank, is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop, TestLoop, ValLoop
 from torch.utils.data import DataLoader
 
+from .agreement import agree, stop_all
 from .bad_videos import BadVideos
 from .errors import UserError
-from .guarded_dataset import Draws, Fault, GuardedDataset, Watch, collate_readable
+from .guarded_dataset import Draws, Fault, GuardedDataset, collate_readable
+from .watchdog import Watchdog
 
-MAX_RESTARTS = 3  # of the workers, without a batch between
-MAX_GROWTH_BYTES = 512 * 2**20
-PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+MAX_RESTARTS = 3  # of the workers, without a batch or a video to blame between
 ASKED_TO_END = (-signal.SIGTERM, -signal.SIGINT)  # a cluster's preemption reaches workers too
 logger = logging.getLogger("mmact_tiny")
 
@@ -30,8 +29,8 @@ class GuardedLoader:
     """Stands in a loop for the stock loader and reads the same batches in the same order.
 
     A worker that crashes, or is at one video for longer than `video_seconds`, is replaced with
-    its fellows; reading goes on at the batch that is due, without that video. So are workers
-    that have grown by `MAX_GROWTH_BYTES`: decord leaks nearly 1 MB with every video. Without
+    its fellows; reading goes on at the batch that is due, without that video. So are workers that
+    have grown by `watchdog.MAX_GROWTH_BYTES`: decord leaks nearly 1 MB with every video. Without
     workers (num_workers=0) a crash or a hang is that of the run.
 
     Args:
@@ -50,7 +49,7 @@ class GuardedLoader:
         self.bad = bad
         self.video_seconds = video_seconds
         self.skip = 0  # batches that the next pass leaves out
-        self.draws = Draws(loader, seed=seed, rank=get_rank())
+        self.draws = Draws(loader, seed=seed, rank=get_rank(), padded=split == "train")
         self.guarded = GuardedDataset(
             loader.dataset,
             num_workers=loader.num_workers,
@@ -87,9 +86,7 @@ class GuardedLoader:
             self.draws.first, self.draws.drain = number, False
             iterator = iter(self._inner)
             _hear_of_workers_in_turn(self._inner.num_workers)
-            with _Watchdog(
-                iterator, self.guarded.watch, self.draws, self.video_seconds
-            ) as watchdog:
+            with Watchdog(iterator, self.guarded.watch, self.draws, self.video_seconds) as watchdog:
                 try:
                     for batch, faults in iterator:
                         number, restarts = number + 1, 0
@@ -103,22 +100,26 @@ class GuardedLoader:
                     restarts += 1
                     if not watchdog.dead_workers() or restarts > MAX_RESTARTS:
                         raise
-                    self._blame(watchdog, error)
+                    if self._blame(watchdog, error):
+                        restarts = 0  # each video is blamed once, so this comes to an end
             self._restart(iterator)
-        if not num_read and self.split != "train" and self.bad.reasons.get(self.split):
-            self._refuse()
+        if self.split != "train":
+            self.bad.share()
+            if not agree(num_read, "sum") and self.bad.reasons.get(self.split):
+                stop_all(self._none_readable())
 
-    def _refuse(self) -> None:
-        raise UserError(f"no {self.split} video can be read\n  {self.bad.listing(self.split)}")
+    def _none_readable(self) -> str:
+        return f"no {self.split} video can be read\n  {self.bad.listing(self.split)}"
 
     def _add(self, faults: list[Fault], *, lost: bool) -> None:
         for fault in faults:
             self.bad.add(self.split, Fault(*fault), num_videos=len(self.guarded))
         if lost and self.guarded.replace:
-            self._refuse()
+            raise UserError(self._none_readable())
 
-    def _blame(self, watchdog: "_Watchdog", error: RuntimeError) -> None:
-        """Notes the videos that dead workers were at."""
+    def _blame(self, watchdog: "Watchdog", error: RuntimeError) -> bool:
+        """Notes the videos that dead workers were at; returns whether there was one."""
+        blamed = False
         for worker, status in watchdog.dead_workers():
             index = self.guarded.watch.index_of(worker)
             if worker in watchdog.timed_out:
@@ -129,8 +130,10 @@ class GuardedLoader:
             else:
                 reason = f"the decoder crashed ({_signal_name(status)})"
             if index is not None:
+                blamed = True
                 fault = Fault(self.guarded.video(index), reason)
                 self.bad.add(self.split, fault, num_videos=len(self.guarded), skip=True)
+        return blamed
 
     def _restart(self, iterator: Any) -> None:
         """Ends what is left of the workers; the next pass forks new ones."""
@@ -151,54 +154,10 @@ def _hear_of_workers_in_turn(num_workers: int) -> None:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
-def resident_bytes(pid: int) -> int:
-    """Returns the memory that a process has in RAM; 0 where there is no /proc, or no process."""
-    try:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE_BYTES
-    except (OSError, IndexError, ValueError):
-        return 0
-
-
 def _signal_name(status: int | None) -> str:
     if status is None or status >= 0:
         return f"status {status}"
     return signal.Signals(-status).name
-
-
-class _Watchdog:
-    """A thread that kills workers at one video for too long, and has grown ones replaced."""
-
-    def __init__(self, iterator: Any, watch: Watch, draws: Draws, seconds: float) -> None:
-        self.workers = getattr(iterator, "_workers", [])
-        self.watch = watch
-        self.draws = draws
-        self.seconds = seconds
-        self.timed_out: set[int] = set()
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def __enter__(self) -> "_Watchdog":
-        if self.workers:
-            self._thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._done.set()
-
-    def _run(self) -> None:
-        began = [resident_bytes(worker.pid) for worker in self.workers]
-        while not self._done.wait(min(1.0, self.seconds / 4)):
-            now = [resident_bytes(worker.pid) for worker in self.workers]
-            if any(b - a > MAX_GROWTH_BYTES for a, b in zip(began, now, strict=True)):
-                self.draws.drain = True
-            for worker in self.watch.overdue(self.seconds):
-                if self.workers[worker].is_alive():
-                    self.timed_out.add(worker)
-                    self.workers[worker].kill()
-
-    def dead_workers(self) -> list[tuple[int, int | None]]:
-        """Returns the number and the exit status of each worker that is gone."""
-        return [(n, w.exitcode) for n, w in enumerate(self.workers) if not w.is_alive()]
 
 
 @HOOKS.register_module()
@@ -219,14 +178,11 @@ class DataGuardHook(Hook):
 
     def before_run(self, runner: Any) -> None:
         training = isinstance(runner._train_loop, EpochBasedTrainLoop)
-        rank = get_rank()
-        path = Path(runner.work_dir) / (
-            "bad_videos.json" if not rank else f"bad_videos_{rank}.json"
-        )
+        path = Path(runner.work_dir) / "bad_videos.json"
         self.bad = BadVideos(path, self.max_bad_fraction if training else None)
         if training and runner._resume:
             self.bad.load()
-        else:
+        elif is_main_process():
             path.unlink(missing_ok=True)
         loops = (runner._train_loop, runner._val_loop, runner._test_loop)
         kinds = (EpochBasedTrainLoop, ValLoop, TestLoop)
@@ -239,6 +195,19 @@ class DataGuardHook(Hook):
                     bad=self.bad,
                     video_seconds=self.video_seconds,
                 )
+                if not loop.dataloader.num_workers:
+                    logger.warning(
+                        "%s_dataloader.num_workers=0: videos are decoded in this process, and one "
+                        "that crashes the decoder or hangs it ends the run; 1 or more guard it",
+                        split,
+                    )
+
+    def after_train_iter(
+        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        """Counts what the processes of a job met: the share allowed is one of the whole split."""
+        if self.bad is not None and agree(len(self.bad.own)):
+            self.bad.share()
 
     def after_train_epoch(self, runner: Any) -> None:
         if self.bad is not None:

@@ -7,10 +7,12 @@ import multiprocessing.util  # its exit handler waits for children; ours is to r
 import os
 import pickle
 import signal
+import stat
 import threading
 import weakref
 from collections.abc import Callable
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 from .errors import UserError
@@ -36,13 +38,18 @@ class GuardedReader:
     Args:
         pipeline: A transform, called with a sample.
         video_seconds: Time limit for a call.
+        calls_a_process: After so many calls a new process takes over.
     """
 
     def __init__(
-        self, pipeline: Callable[[dict], Any], video_seconds: float = VIDEO_SECONDS
+        self,
+        pipeline: Callable[[dict], Any],
+        video_seconds: float = VIDEO_SECONDS,
+        calls_a_process: int = VIDEOS_A_PROCESS,
     ) -> None:
         self.pipeline = pipeline
         self.video_seconds = video_seconds
+        self.calls_a_process = calls_a_process
         self._process: Any = None
         self._connection: Connection | None = None
         self._calls = 0
@@ -55,20 +62,21 @@ class GuardedReader:
             UserError: the pipeline failed, crashed, or took too long; in a line.
         """
         with self._lock:
-            if self._process is None or self._calls >= VIDEOS_A_PROCESS:
+            if self._calls >= self.calls_a_process:
                 self.close()
-                self._start()
-            assert self._connection is not None
+            self.start()
+            process, connection = self._process, self._connection
+            assert connection is not None
             self._calls += 1
             try:
-                self._connection.send_bytes(pickle.dumps(sample))
-                if not self._connection.poll(self.video_seconds):
+                connection.send_bytes(pickle.dumps(sample))
+                if not connection.poll(self.video_seconds):
                     self.close()
                     raise UserError(f"timed out after {self.video_seconds:g} s")
-                reason, result = pickle.loads(self._connection.recv_bytes())
+                reason, result = pickle.loads(connection.recv_bytes())
             except (EOFError, OSError):
-                self._process.join()
-                status = self._process.exitcode or 0
+                process.join()
+                status = process.exitcode or 0
                 self.close()
                 name = signal.Signals(-status).name if status < 0 else f"status {status}"
                 raise UserError(f"the decoder crashed ({name})") from None
@@ -76,7 +84,10 @@ class GuardedReader:
             raise UserError(reason)
         return result
 
-    def _start(self) -> None:
+    def start(self) -> None:
+        """Starts the process where none runs; it has what this one has now. A call does it too."""
+        if self._process is not None:
+            return
         context = multiprocessing.get_context("fork")  # the pipeline may not be picklable
         self._connection, theirs = context.Pipe()
         self._process = context.Process(
@@ -88,14 +99,27 @@ class GuardedReader:
         self._calls = 0
 
     def close(self) -> None:
-        """Ends the process; the next call starts another."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.join()
-            self._process = None
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        """Ends the process, from any thread; the next call starts another."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.join()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+
+def _drop_sockets(but: int) -> None:
+    """Lets go of the parent's connections: a fork would keep them open when the parent closes them.
+
+    Their numbers stay taken, by /dev/null: an inherited object may close them once more.
+    """
+    nothing = os.open(os.devnull, os.O_RDWR)
+    with contextlib.suppress(FileNotFoundError):  # a system without /proc
+        for fd in [int(path.name) for path in Path("/proc/self/fd").iterdir()]:
+            with contextlib.suppress(OSError):  # the one that listed them
+                if fd not in (0, 1, 2, but) and stat.S_ISSOCK(os.fstat(fd).st_mode):
+                    os.dup2(nothing, fd)
 
 
 def _serve(pipeline: Callable[[dict], Any], calls: Connection, theirs: Connection) -> None:
@@ -103,6 +127,7 @@ def _serve(pipeline: Callable[[dict], Any], calls: Connection, theirs: Connectio
     import torch
 
     theirs.close()
+    _drop_sockets(but=calls.fileno())
     for number in (signal.SIGINT, signal.SIGTERM):  # the caller ends this process
         signal.signal(number, signal.SIG_IGN)
     torch.set_num_threads(1)  # the forked thread pool would be waited for without end

@@ -51,6 +51,12 @@ def world_size(environ: Mapping[str, str] = os.environ) -> int:
     return _first_number(environ, ("WORLD_SIZE", "SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE"), 1)
 
 
+def local_rank(environ: Mapping[str, str] = os.environ) -> int:
+    """Returns this process's place among those of the job on this machine: its GPU's index."""
+    names = ("LOCAL_RANK", "SLURM_LOCALID", "OMPI_COMM_WORLD_LOCAL_RANK")
+    return _first_number(environ, names, 0)
+
+
 def local_world_size(environ: Mapping[str, str] = os.environ) -> int:
     """Returns how many processes of the job share this machine."""
     names = ("LOCAL_WORLD_SIZE", "SLURM_NTASKS_PER_NODE", "OMPI_COMM_WORLD_LOCAL_SIZE")

@@ -1,13 +1,29 @@
-"""The override of inference: how a test computes what its protocol asks for."""
+"""The overrides of decoding and of inference: how videos are read, and how a test computes."""
 
 from mmengine.config import Config
 
 from .errors import UserError
-from .overrides import OVERRIDES, add_hook, use_plugin
+from .overrides import OVERRIDES, add_hook, set_pipeline, split_datasets, use_plugin
 from .packets import DECODERS, with_decoder
 from .protocol import num_views
 
 VIEWS_A_BATCH = 24
+
+
+@OVERRIDES.register_module()
+def decoder(cfg: Config, name: str = "packets") -> None:
+    """Chooses how training and validation decode the videos that no clip cache has.
+
+    Args:
+        name: `packets`, which decodes only what the frames need, or `decord`; same pixels.
+    """
+    _check_decoder(name)
+    for split, dataset in split_datasets(cfg):
+        pipeline = dataset.get("pipeline") or []
+        if split != "test" and not any(step["type"] == "CachedVideo" for step in pipeline):
+            set_pipeline(cfg, split, dataset, with_decoder(pipeline, name))
+    if name == "packets":
+        use_plugin(cfg, "mmact_tiny.packets")
 
 
 @OVERRIDES.register_module()
@@ -21,15 +37,16 @@ def inference(
         engine: `torch`, `openvino` or `auto`.
         decoder: `packets`, which decodes only what the frames need, or `decord`.
     """
-    if decoder not in DECODERS:
-        raise UserError(f"decoder {decoder!r}: expected {' or '.join(DECODERS)}")
+    _check_decoder(decoder)
     loader = cfg.test_dataloader
-    stock = loader.dataset.pipeline
-    loader.dataset.pipeline = with_decoder(stock, decoder)
-    if cfg.get("test_pipeline") == stock:
-        cfg.test_pipeline = loader.dataset.pipeline  # the copy that stock's inference reads
+    set_pipeline(cfg, "test", loader.dataset, with_decoder(loader.dataset.pipeline, decoder))
     clips, crops = num_views(loader.dataset.pipeline)
     loader.batch_size = max(loader.batch_size, VIEWS_A_BATCH // (clips * crops))
     use_plugin(cfg, "mmact_tiny.packets")
     use_plugin(cfg, "mmact_tiny.engine_hook")
     add_hook(cfg, "EngineHook", precision=precision, engine=engine)
+
+
+def _check_decoder(name: str) -> None:
+    if name not in DECODERS:
+        raise UserError(f"decoder {name!r}: expected {' or '.join(DECODERS)}")

@@ -8,6 +8,7 @@ import hashlib
 import importlib.util
 import logging
 import os
+import sys
 import tempfile
 import warnings
 from pathlib import Path
@@ -41,6 +42,18 @@ def cache_dir_of(checkpoint: Path) -> Path:
     return caches / "mmact_tiny" / beside.name
 
 
+def import_openvino() -> Any:
+    """Returns the module `openvino` without its telemetry, and the time that takes to import.
+
+    OpenVINO reports conversions to Google Analytics unless the user declined in another tool; it
+    does without where its telemetry package is not there.
+    """
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+    import openvino
+
+    return openvino
+
+
 class OpenVinoBackbone:
     """Normalization, backbone and pooling of a recognizer, from uint8 views to features.
 
@@ -51,9 +64,7 @@ class OpenVinoBackbone:
     """
 
     def __init__(self, model: Any, *, precision: str, cache_dir: str | Path | None) -> None:
-        import openvino
-
-        core = openvino.Core()
+        core = import_openvino().Core()
         graph = self._load(core, model, cache_dir)
         self._compiled = core.compile_model(
             graph,
@@ -88,8 +99,7 @@ class OpenVinoBackbone:
 
 def export(model: Any) -> Any:
     """Returns normalization, backbone and pooling as an OpenVINO model of uint8 (N, H, W, 3)."""
-    import openvino
-
+    openvino = import_openvino()
     example = torch.zeros(1, 224, 224, 3, dtype=torch.uint8)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # OpenVINO 2026.4 traces with torch.jit, deprecated there
@@ -119,13 +129,11 @@ class _Features(nn.Module):
 
 def fingerprint(model: Any) -> str:
     """Returns a hash of the weights and settings of what is exported, and of OpenVINO's version."""
-    import openvino
-
     preprocessor: Any = model.data_preprocessor
     digest = hashlib.sha256()
     settings = (
         FORMAT,
-        openvino.__version__,
+        import_openvino().__version__,
         preprocessor.to_rgb,
         preprocessor._enable_normalize,
         str(getattr(model.cls_head, "avg_pool", None)),
@@ -141,13 +149,11 @@ def fingerprint(model: Any) -> str:
 
 def keep(graph: Any, path: Path) -> None:
     """Writes an exported model, whole or not at all, in the place of older ones."""
-    import openvino
-
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
             fresh = Path(folder) / path.name
-            openvino.save_model(graph, fresh, compress_to_fp16=False)
+            import_openvino().save_model(graph, fresh, compress_to_fp16=False)
             fresh.with_suffix(".bin").replace(path.with_suffix(".bin"))
             fresh.replace(path)
     except OSError as error:

@@ -39,7 +39,7 @@ OVERRIDES = Registry(
 )
 SPLITS = ("train", "val", "test")
 MISSING = "(not set)"
-logger = logging.getLogger("mmact_tiny")
+logger = logging.getLogger("mmact_tiny.overrides")  # to the log file, not the terminal
 
 
 def apply_overrides(cfg: Config, entries: Iterable[Mapping[str, Any]]) -> None:
@@ -179,6 +179,16 @@ def split_datasets(cfg: Config) -> Iterator[tuple[str, ConfigDict]]:
             while "dataset" in dataset and "ann_file" not in dataset:
                 dataset = dataset.dataset
             yield split, dataset
+
+
+def set_pipeline(cfg: Config, split: str, dataset: ConfigDict, steps: list[Any]) -> None:
+    """Sets a dataset's pipeline, and the config's variable of the same content with it.
+
+    The dump would say two things otherwise, and stock's inference reads the variable.
+    """
+    if cfg.get(f"{split}_pipeline") == dataset.pipeline:
+        cfg[f"{split}_pipeline"] = steps
+    dataset.pipeline = steps
 
 
 def from_scratch(cfg: Config) -> bool:

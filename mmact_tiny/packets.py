@@ -16,6 +16,7 @@ from typing import Any
 from . import compat
 
 compat.repair()
+compat.import_transforms()
 
 import av  # noqa: E402
 import numpy as np  # noqa: E402
@@ -24,6 +25,7 @@ from mmaction.registry import TRANSFORMS  # noqa: E402
 from mmcv.transforms import BaseTransform  # noqa: E402
 
 DECODERS = ("packets", "decord")
+MAX_PACKET_BYTES = 512 << 20  # they stand in memory; decord streams a larger file
 _STEPS = {
     "packets": {"DecordInit": "PacketInit", "DecordDecode": "PacketDecode"},
     "decord": {"PacketInit": "DecordInit", "PacketDecode": "DecordDecode"},
@@ -44,7 +46,8 @@ class PacketReader:
         num_threads: Threads of the decoder; 0 takes one for each CPU core.
 
     Raises:
-        UnclearPackets: no video, packets without a time or with the same time.
+        UnclearPackets: no video, packets without a time or with the same time, or more of them
+            than should stand in memory.
         av.FFmpegError: a file that FFmpeg cannot open.
     """
 
@@ -57,15 +60,21 @@ class PacketReader:
         self._stream = self._container.streams.video[0]
         self._stream.codec_context.thread_count = num_threads
         self._stream.codec_context.thread_type = "AUTO"
-        self._packets = [packet for packet in self._container.demux(self._stream) if packet.size]
+        self._packets = self._read_packets()
+        self._times = clear_times(self._packets)
         self._decode_order = [packet.pts for packet in self._packets if packet.pts is not None]
-        self._times = sorted(set(self._decode_order))
-        if not self._times or len(self._times) < len(self._packets):
-            raise UnclearPackets("packets without a time of their own")
-        if any(packet.is_discard for packet in self._packets):
-            raise UnclearPackets("an edit list hides frames")
         self._position = {time: index for index, time in enumerate(self._decode_order)}
         self._keyframes = [i for i, packet in enumerate(self._packets) if packet.is_keyframe]
+
+    def _read_packets(self) -> list[av.Packet]:
+        packets, num_bytes = [], 0
+        for packet in self._container.demux(self._stream):
+            num_bytes += packet.size
+            if num_bytes > MAX_PACKET_BYTES:
+                raise UnclearPackets(f"more than {MAX_PACKET_BYTES >> 20} MB of packets")
+            if packet.size:
+                packets.append(packet)
+        return packets
 
     def __len__(self) -> int:
         return len(self._packets)
@@ -128,11 +137,33 @@ class PacketReader:
     def _take(decoded: Any, wanted: set[int], frames: dict[int, np.ndarray]) -> None:
         for frame in decoded:
             if frame.pts in wanted and frame.pts not in frames:
-                if frame.rotation % 90:
-                    raise UnclearPackets(f"rotated by {frame.rotation} degrees")
-                image = frame.to_ndarray(format="rgb24")
-                upright = np.rot90(image, frame.rotation // 90)  # as decord turns it
-                frames[frame.pts] = np.ascontiguousarray(upright)
+                frames[frame.pts] = upright(frame)
+
+
+def clear_times(packets: Sequence[Any]) -> list[int]:
+    """Returns the presentation times of a stream's packets, sorted: a frame's index is its rank.
+
+    Raises:
+        UnclearPackets: no packets, some without a time or with the same time, or some not shown.
+    """
+    times: list[int] = sorted({packet.pts for packet in packets if packet.pts is not None})
+    if not times or len(times) < len(packets):
+        raise UnclearPackets("packets without a time of their own")
+    if any(packet.is_discard for packet in packets):
+        raise UnclearPackets("an edit list hides frames")
+    return times
+
+
+def upright(frame: av.VideoFrame) -> np.ndarray:
+    """Returns a frame as it is shown, uint8 RGB, shape (height, width, 3).
+
+    Raises:
+        UnclearPackets: it is rotated by an angle that is not a quarter turn.
+    """
+    if frame.rotation % 90:
+        raise UnclearPackets(f"rotated by {frame.rotation} degrees")
+    image = frame.to_ndarray(format="rgb24")
+    return np.ascontiguousarray(np.rot90(image, frame.rotation // 90))  # as decord turns it
 
 
 @TRANSFORMS.register_module()

@@ -12,6 +12,7 @@ from mmaction.registry import HOOKS, OPTIM_WRAPPERS  # noqa: E402
 from mmengine.hooks import Hook  # noqa: E402
 from mmengine.model import is_model_wrapper  # noqa: E402
 from mmengine.optim import OptimWrapper  # noqa: E402
+from torch.nn.parallel import DistributedDataParallel  # noqa: E402
 
 
 @OPTIM_WRAPPERS.register_module()
@@ -37,18 +38,28 @@ class CpuAmpOptimWrapper(OptimWrapper):
 
 @HOOKS.register_module()
 class PrecisionHook(Hook):
-    """Makes a model fit for autocast: channels_last weights, class scores in float32.
+    """Makes the model fit for autocast before it runs."""
+
+    def before_run(self, runner: Any) -> None:
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        fit_for_autocast(model)
+        if isinstance(runner.model, DistributedDataParallel):
+            # It has noted the layout of every parameter, and would sum the gradients of the first
+            # step in one layout and read them in the other: noise, in every convolution.
+            runner.model = runner.wrap_model(runner.cfg.get("model_wrapper_cfg"), model)
+
+
+def fit_for_autocast(model: torch.nn.Module) -> None:
+    """Makes a model's weights channels_last, and its class scores float32.
 
     bf16 convolutions are fast in channels_last, and a convolution whose weights are in that
     layout brings its input there; no value changes. Stock's heads turn the scores into a numpy
     array, which has no bfloat16.
     """
-
-    def before_run(self, runner: Any) -> None:
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        model.to(memory_format=torch.channels_last)
-        if getattr(model, "cls_head", None) is not None:
-            model.cls_head.register_forward_hook(_to_float32)
+    model.to(memory_format=torch.channels_last)
+    cls_head = getattr(model, "cls_head", None)
+    if isinstance(cls_head, torch.nn.Module):
+        cls_head.register_forward_hook(_to_float32)
 
 
 def _to_float32(module: torch.nn.Module, inputs: Any, output: Any) -> Any:

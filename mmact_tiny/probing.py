@@ -2,20 +2,17 @@
 
 import os
 import stat
-import sys
-import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any
 
 from .isolated import Lost, run_isolated
 from .probe import Record
 from .probe_log import ProbeLog
+from .progress import show_progress
 
 TASK = "mmact_tiny.probe:probe"
 SECONDS_PER_VIDEO = 60.0
 SECONDS_PER_MEGABYTE = 5.0  # on top: more than the slowest decoders take
-_SECONDS_BETWEEN_LINES = 10.0
 
 
 def probe_all(
@@ -83,35 +80,3 @@ def _calls(
             "num_threads": num_threads,
         }
         yield path, arguments, seconds + megabytes * SECONDS_PER_MEGABYTE
-
-
-class Advance(Protocol):
-    def __call__(self) -> None: ...
-
-
-@contextmanager
-def show_progress(what: str, total: int, *, already: int = 0) -> Iterator[Advance]:
-    """Shows a bar on a terminal, and a line now and then anywhere else (standard error)."""
-    suffix = f" ({already} known)" if already else ""
-    if sys.stderr.isatty():
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-        columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=Console(stderr=True), refresh_per_second=4) as progress:
-            task = progress.add_task(what + suffix, total=total)
-            yield lambda: progress.advance(task)
-        return
-    start = shown = time.monotonic()
-    done = 0
-
-    def advance() -> None:
-        nonlocal done, shown
-        done += 1
-        now = time.monotonic()
-        if done == total or now - shown >= _SECONDS_BETWEEN_LINES:
-            shown = now
-            rate = done / max(now - start, 1e-9)
-            print(f"{what}: {done}/{total}{suffix}, {rate:.1f}/s", file=sys.stderr, flush=True)
-
-    yield advance

@@ -1,28 +1,27 @@
 """Inference: one video in, the best labels with their scores out."""
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from . import compat, datasets, runs
-from .checkpoint import checkpoint_classes, checkpoint_config, load_checkpoint
-from .config import resolve_path, stock_configs
-from .config_text import vet_config
+from . import compat
+from .checkpoint import load_checkpoint
 from .errors import UserError
-from .guarded_reader import GuardedReader
+from .guarded_reader import VIDEO_SECONDS, GuardedReader
+from .listing import VIDEO_SUFFIXES, is_video
 from .openvino_engine import cache_dir_of
 from .protocol import describe_protocol, pipeline_of
-from .read_ahead import read_ahead
+from .read_ahead import ReadAhead
+from .trained import config_of, default_checkpoint, labels_of
 from .weights import load_weights
 
 compat.repair()
 
 import numpy as np  # noqa: E402
-from mmengine.config import Config  # noqa: E402
 
-K400_WEIGHTS = "tsn_imagenet-pretrained-r50_8xb32-1x1x3-100e_kinetics400-rgb_*.pth"
-VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".flv", ".wmv")
+if TYPE_CHECKING:
+    from .engine import Engine
 
 
 class Recognizer:
@@ -38,10 +37,10 @@ class Recognizer:
             `auto`, the fastest for the device, whose scores are within about 0.01.
         engine: `torch`, `openvino` (a CPU) or `auto`: see `engine.Engine`.
         decoder: `packets` or `decord`; their frames are the same.
+        video_seconds: Time limit for reading one video, which cannot be read if it takes longer.
 
     Raises:
-        UserError: no checkpoint, one that is broken, a label map of another length, or an
-            engine that cannot run the model.
+        UserError: no checkpoint, one that is broken, or a label map of another length.
     """
 
     def __init__(
@@ -54,31 +53,41 @@ class Recognizer:
         precision: str = "fp32",
         engine: str = "auto",
         decoder: str = "packets",
+        video_seconds: float = VIDEO_SECONDS,
     ) -> None:
-        from mmaction.registry import MODELS
         from mmengine.dataset import Compose
-        from mmengine.device import get_device
         from mmengine.registry import init_default_scope
 
-        from .engine import Engine
         from .packets import with_decoder
 
         self.checkpoint = Path(checkpoint) if checkpoint is not None else default_checkpoint()
-        loaded = load_checkpoint(self.checkpoint)
-        self.cfg = _config_of(loaded, self.checkpoint, config)
+        self._loaded = load_checkpoint(self.checkpoint)
+        self._choices = dict(precision=precision, engine=engine)
+        self.cfg = config_of(self._loaded, self.checkpoint, config)
         init_default_scope("mmaction")
         pipeline = pipeline_of(self.cfg, protocol)
         self.protocol = describe_protocol(protocol, pipeline)
-        self.model = MODELS.build(self.cfg.model)
-        load_weights(self.model, loaded, path=self.checkpoint)
-        self.labels = _labels_of(loaded, label_map, self.cfg.model.cls_head.num_classes)
-        self.engine = Engine(
-            self.model.to(get_device()).eval(),
-            precision=precision,
-            engine=engine,
-            cache_dir=cache_dir_of(self.checkpoint),
-        )
-        self._pipeline = GuardedReader(Compose(with_decoder(pipeline, decoder)))
+        self.labels = labels_of(self._loaded, label_map, self.cfg.model.cls_head.num_classes)
+        self.steps = with_decoder(pipeline, decoder)
+        self._pipeline = GuardedReader(Compose(self.steps), video_seconds)
+
+    @cached_property
+    def engine(self) -> "Engine":
+        """The engine with the model, built when first asked for: while the first video is read.
+
+        Raises:
+            UserError: weights that do not fit the model, or an engine that cannot run it.
+        """
+        from mmaction.registry import MODELS
+        from mmengine.device import get_device
+
+        from .engine import Engine
+
+        model = MODELS.build(self.cfg.model)
+        load_weights(model, self._loaded, path=self.checkpoint)
+        self._loaded = {}
+        cache_dir = cache_dir_of(self.checkpoint)
+        return Engine(model.to(get_device()).eval(), **self._choices, cache_dir=cache_dir)
 
     def predict(self, video: str | Path, k: int = 5) -> list[tuple[str, float]]:
         """Returns the k best `(label, score)` of a video, best first; fewer where classes are.
@@ -102,11 +111,18 @@ class Recognizer:
     def score_videos(self, videos: Iterable[str | Path]) -> Iterator[np.ndarray | UserError]:
         """Yields the scores of each video in order; a UserError for one that cannot be read.
 
-        The next videos are decoded while the device computes, and several share a batch where
-        they have few views.
+        The next videos are decoded while the device computes, the first from this call on, and
+        several share a batch where they have few views.
         """
+        self._pipeline.start()  # in this thread, and before the model, of which it has no need
+        return self.score_samples(ReadAhead(self._read, videos))
+
+    def score_samples(
+        self, samples: Iterable[dict | UserError]
+    ) -> Iterator[np.ndarray | UserError]:
+        """Yields the scores of samples as the pipeline packs them; a UserError goes through."""
         group: list[dict | UserError] = []
-        for sample in read_ahead(self._read, videos):
+        for sample in samples:
             group.append(sample)
             readable = [sample for sample in group if isinstance(sample, dict)]
             if not readable or self.engine.has_room(readable[0]["inputs"], len(readable)):
@@ -156,25 +172,6 @@ def sample_of(video: str | Path) -> dict[str, Any]:
     return dict(filename=str(video), label=-1, start_index=0, modality="RGB")
 
 
-def default_checkpoint() -> Path:
-    """Returns the best checkpoint of the newest run, else the K400 weights in checkpoints/.
-
-    Raises:
-        UserError: there is neither; names the commands that make one.
-    """
-    run = runs.newest_run()
-    if run is not None:
-        return run.checkpoint
-    found = sorted(Path("checkpoints").glob(K400_WEIGHTS))
-    if found:
-        return found[-1]
-    raise UserError(
-        "no trained run in work_dirs/ and no weights in checkpoints/\n"
-        "  train: python tools/train.py configs/tsn_tiny.py\n"
-        "  or get the Kinetics-400 weights: python tools/download.py tsn_r50_k400"
-    )
-
-
 def find_videos(paths: Sequence[str | Path]) -> list[Path]:
     """Returns the files named, and the videos below each folder, sorted.
 
@@ -184,57 +181,13 @@ def find_videos(paths: Sequence[str | Path]) -> list[Path]:
     videos: list[Path] = []
     for path in map(Path, paths):
         if path.is_dir():
-            found = sorted(p for p in path.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES)
+            found = sorted(p for p in path.rglob("*") if is_video(p.name))
             if not found:
-                raise UserError(f"no video in {path}; looked for {' '.join(VIDEO_SUFFIXES)}")
+                suffixes = " ".join(sorted(VIDEO_SUFFIXES))
+                raise UserError(f"no video in {path}; looked for {suffixes}")
             videos.extend(found)
         elif path.exists():
             videos.append(path)
         else:
             raise UserError(f"no video file {path}")
     return videos
-
-
-def _config_of(loaded: dict[str, Any], checkpoint: Path, config: str | Path | None) -> Config:
-    """Returns the config: the one given, the stock one that the file is named for, its own."""
-    published = re.fullmatch(r"(.+)_\d{8}-[0-9a-f]{8}", checkpoint.stem)
-    if config is None and published:
-        config = next(stock_configs().rglob(f"{published[1]}.py"), None)
-    if config is not None:
-        cfg = Config.fromfile(resolve_path(config))
-    else:
-        own = checkpoint_config(loaded, source=str(checkpoint))
-        if own is None:
-            raise UserError(f"{checkpoint} carries no config: name one with --config")
-        cfg = Config(vet_config(own, source=str(checkpoint)))
-    if cfg.model.get("backbone", {}).get("pretrained"):
-        cfg.model.backbone.pretrained = None
-    return cfg
-
-
-def _labels_of(loaded: dict[str, Any], label_map: str | Path | None, num_classes: int) -> list[str]:
-    """Returns the class names: of the file given, of the checkpoint, or those of K400."""
-    if label_map is not None:
-        labels = datasets.read_label_map(label_map)
-        if len(labels) != num_classes:
-            raise UserError(
-                f"label map {label_map} has {len(labels)} lines; "
-                f"the model has {num_classes} classes"
-            )
-        return labels
-    labels = checkpoint_classes(loaded)
-    if len(labels) == num_classes:
-        return labels
-    if num_classes == 400:
-        return k400_labels()
-    return [f"class {index}" for index in range(num_classes)]
-
-
-def k400_labels() -> list[str]:
-    """Returns the 400 names of Kinetics-400, in the order of MMAction2's label map.
-
-    MMAction2's wheel leaves its label maps out; torchvision carries the same list.
-    """
-    from torchvision.models.video import R3D_18_Weights
-
-    return list(R3D_18_Weights.KINETICS400_V1.meta["categories"])

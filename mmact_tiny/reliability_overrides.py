@@ -30,6 +30,9 @@ def checkpoints(
         use_plugin(cfg, module)
     for name in ("ValidatedHook", "ResumeHook", "LossHook"):
         add_hook(cfg, name)
+    for hook in cfg.custom_hooks:
+        if hook["type"] == "EarlyStoppingHook":
+            hook.setdefault("priority", "LOW")  # counts before the checkpoint that says so
     hooks = [hook for hook in cfg.custom_hooks if hook["type"] == "StopHook"]
     every = every or (hooks[0].get("every") if hooks else None)
     add_hook(cfg, "StopHook", **({"every": every} if every else {}))

@@ -1,5 +1,6 @@
 """Exact resume: what stock MMEngine leaves out of a checkpoint and of going on from it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,42 +11,45 @@ compat.repair()
 import torch  # noqa: E402
 from mmaction.registry import HOOKS  # noqa: E402
 from mmengine.dist import get_rank, get_world_size, is_main_process  # noqa: E402
-from mmengine.hooks import CheckpointHook, Hook  # noqa: E402
-from mmengine.model import is_model_wrapper  # noqa: E402
+from mmengine.hooks import CheckpointHook, EarlyStoppingHook, Hook  # noqa: E402
 from mmengine.runner import EpochBasedTrainLoop, ValLoop  # noqa: E402
 
 from .atomic import write_atomically  # noqa: E402
 from .errors import UserError  # noqa: E402
 from .guarded_dataset import seed_generators  # noqa: E402
 from .guarded_loader import GuardedLoader  # noqa: E402
+from .later_writes import writes  # noqa: E402
+from .rank_state import State, gather_states, own_state, restore_state  # noqa: E402
 from .runs import checkpoint_number  # noqa: E402
+from .terminal import SHOWN  # noqa: E402
 
 
-def save_progress(runner: Any, num_iters: int) -> Path:
+def save_progress(runner: Any, num_iters: int, states: Sequence[State] | None = None) -> Path:
     """Saves a run after `num_iters` iterations as `iter_N.pth`, then removes the older ones.
+
+    Args:
+        runner: MMEngine's.
+        num_iters: Names the file.
+        states: What `gather_states` gave; without, all processes of a job have to call.
 
     Raises:
         UserError: it cannot be written; what was there is as before.
     """
     folder = Path(runner.work_dir)
     path = folder / f"iter_{num_iters}.pth"
-    meta = dict(epoch=runner.epoch, iter=num_iters)
+    meta = dict(epoch=runner.epoch, iter=num_iters, states=states or gather_states(runner))
     runner.save_checkpoint(runner.work_dir, path.name, meta=meta, by_epoch=False)
     if is_main_process():
         write_atomically(str(path).encode(), folder / "last_checkpoint")
         _remove_progress(runner, before=num_iters)
+        writes.wait()
     return path
 
 
 def _remove_progress(runner: Any, before: int) -> None:
     for old in Path(runner.work_dir).glob("iter_*.pth"):
         if checkpoint_number(old) < before:
-            old.unlink(missing_ok=True)
-
-
-def _optimizer_wrapper_is_between_steps(runner: Any) -> bool:
-    wrapper = runner.optim_wrapper
-    return wrapper._inner_count % wrapper._accumulative_counts != 0
+            writes.later(old.unlink, True)
 
 
 @HOOKS.register_module()
@@ -54,8 +58,8 @@ class ResumeHook(Hook):
 
     Randomness is a function of the seed and of the place in the run, here for the training
     process and in `GuardedDataset` for the samples, so no generator's state is saved. Added to a
-    checkpoint, under `progress`, are the batches done of the epoch, the length of the log and
-    gradients that were not yet applied.
+    checkpoint, under `progress`, are the batches done of the epoch, the length of the log, what
+    each process has of its own (`rank_state`), and what `EarlyStoppingHook` has counted.
     """
 
     priority = "LOWEST"  # the other hooks have prepared the run when this one sets it forward
@@ -67,7 +71,13 @@ class ResumeHook(Hook):
     def before_train(self, runner: Any) -> None:
         loop = runner.train_loop
         if not isinstance(loop, EpochBasedTrainLoop):
-            runner.logger.warning("%s: resume is stock's, not exact", type(loop).__name__)
+            runner.logger.warning(
+                "%s: a resume goes on with the weights, the optimizer and the schedule, but reads "
+                "the videos before it again and is not exact; a video that cannot be read ends "
+                "the run. Use EpochBasedTrainLoop (max_epochs) for both",
+                type(loop).__name__,
+                extra=SHOWN,
+            )
             return
         if isinstance(loop.dataloader, GuardedLoader):
             # An unseeded run draws its seed; resumed, it has the one in the checkpoint.
@@ -83,9 +93,9 @@ class ResumeHook(Hook):
         for hook in runner.hooks:
             if isinstance(hook, CheckpointHook):
                 hook.last_ckpt = runner.message_hub.runtime_info.get("last_ckpt")
-        for name, parameter in _unwrapped(runner).named_parameters():
-            if name in progress.get("gradients", {}):
-                parameter.grad = progress["gradients"][name].to(parameter)
+        for hook, counted in zip(_early_stopping(runner), progress["stopping"], strict=False):
+            hook.wait_count, hook.best_score, loop.stop_training = counted
+        restore_state(runner, progress["states"])
         now = _facts(runner)
         changed = [k for k, v in now.items() if progress[k] != v]
         if progress["batches"] and changed:
@@ -95,7 +105,8 @@ class ResumeHook(Hook):
                 + ". Resume from an epoch_*.pth, or with what it was"
             )
         if changed:
-            runner.logger.warning("resumed with other %s: not the same run", ", ".join(changed))
+            message = "resumed with other %s: not the same run"
+            runner.logger.warning(message, ", ".join(changed), extra=SHOWN)
         self.batches = progress["batches"]
         if self.batches:
             loop.dataloader.skip = self.batches
@@ -132,19 +143,19 @@ class ResumeHook(Hook):
                     f"weight {name} is not finite after iteration {runner.iter + 1}: nothing "
                     "was saved, the checkpoints before are as they were. Lower the learning rate"
                 )
-        if not isinstance(runner._train_loop, EpochBasedTrainLoop):
+        states = checkpoint["meta"].pop("states", None)
+        if not isinstance(runner._train_loop, EpochBasedTrainLoop) or "optimizer" not in checkpoint:
             return
         epoch_is_done = checkpoint["meta"]["epoch"] > runner.epoch
         progress: dict[str, Any] = dict(
             _facts(runner), batches=0 if epoch_is_done else self.batches
         )
         progress["log"] = _log_length(runner)
-        if _optimizer_wrapper_is_between_steps(runner):
-            progress["gradients"] = {
-                name: parameter.grad.cpu()
-                for name, parameter in _unwrapped(runner).named_parameters()
-                if parameter.grad is not None
-            }
+        progress["states"] = states or [own_state(runner)]
+        progress["stopping"] = [
+            (hook.wait_count, hook.best_score, runner.train_loop.stop_training)
+            for hook in _early_stopping(runner)
+        ]
         checkpoint["progress"] = progress
 
     def after_load_checkpoint(self, runner: Any, checkpoint: dict) -> None:
@@ -173,8 +184,8 @@ def _facts(runner: Any) -> dict[str, int]:
     )
 
 
-def _unwrapped(runner: Any) -> torch.nn.Module:
-    return runner.model.module if is_model_wrapper(runner.model) else runner.model
+def _early_stopping(runner: Any) -> list[Any]:
+    return [hook for hook in runner.hooks if isinstance(hook, EarlyStoppingHook)]
 
 
 def _validation_is_due(runner: Any) -> bool:

@@ -1,8 +1,10 @@
 """Runs on disk: `work_dirs/<config stem>/` with its dumped config and its checkpoints."""
 
+import hashlib
 import logging
 import re
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from .atomic import write_atomically
@@ -10,6 +12,7 @@ from .checkpoint import checkpoint_config, load_checkpoint
 from .errors import UserError
 
 WORK_DIRS = Path("work_dirs")
+RESULTS = Path("test", "results.json")  # of a run's last test, below its work directory
 logger = logging.getLogger("mmact_tiny")
 
 
@@ -112,7 +115,42 @@ def point_to_newest(work_dir: str | Path) -> None:
     write_atomically(str(checkpoint).encode(), Path(work_dir) / "last_checkpoint")
 
 
+def set_aside(work_dir: str | Path, keep: str | Path | None = None) -> Path | None:
+    """Moves the checkpoints of an earlier run out of the way of one that starts anew.
+
+    They would be taken for the new run's own: the furthest to resume from, the best to test.
+
+    Args:
+        work_dir: The run's folder.
+        keep: A file to leave where it is: the new run starts from its weights.
+
+    Returns:
+        The folder below `earlier/` that has them now, None where there were none.
+    """
+    folder = Path(work_dir)
+    kept = Path(keep).resolve() if keep is not None and "://" not in str(keep) else None
+    patterns = ("epoch_*.pth", "iter_*.pth", "best_*.pth", "best_*.openvino", "epoch_*.openvino")
+    old = [path for pattern in patterns for path in folder.glob(pattern) if path.resolve() != kept]
+    if not any(path.suffix == ".pth" for path in old):
+        return None
+    target = folder / "earlier" / datetime.now().strftime("%Y%m%d_%H%M%S_%f")
+    target.mkdir(parents=True)
+    for path in old:
+        path.rename(target / path.name)
+    (folder / "last_checkpoint").unlink(missing_ok=True)
+    return target
+
+
 def first_weights(checkpoint: str | Path) -> str | None:
     """Returns what the run of a checkpoint once started from, as its config says; else None."""
     config = checkpoint_config(load_checkpoint(checkpoint), source=str(checkpoint))
     return (config or {}).get("initial_weights")
+
+
+def sha256(path: str | Path) -> str | None:
+    """Returns the SHA-256 of a file, None where it is not to be had (an address, say)."""
+    try:
+        with Path(path).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return None

@@ -1,6 +1,8 @@
 """Which frames and crops of a video a pipeline takes, found by running the pipeline itself."""
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ from . import compat
 from .errors import UserError
 
 compat.repair()
+compat.import_transforms()
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
@@ -24,6 +27,17 @@ FRAME_SIZE = (
 )  # height and width of the stand-in frames: a Kinetics video after its resizing
 NUM_FRAMES = 300  # of the stand-in video: 10 seconds at 30 frames a second
 SEED = 0  # of the draw that is shown of a random pipeline
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Holds MMEngine's log back: some backbones log each weight, `DecordInit` its deprecations."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(disabled)
 
 
 @dataclass(frozen=True)
@@ -61,7 +75,12 @@ class Sampling:
 
 
 def read_sampling(
-    cfg: Config, split: str, *, num_frames: int = NUM_FRAMES, video: str | Path | None = None
+    cfg: Config,
+    split: str,
+    *,
+    num_frames: int = NUM_FRAMES,
+    video: str | Path | None = None,
+    seed: int = SEED,
 ) -> Sampling:
     """Runs a split's pipeline on stand-in frames and returns how it samples.
 
@@ -70,6 +89,7 @@ def read_sampling(
         split: train, val or test.
         num_frames: Length of the video.
         video: A file whose length counts instead, opened as the pipeline opens it.
+        seed: Of the draw of a random pipeline.
 
     Raises:
         UserError: the config has no such split, or its pipeline is not one for video, or fails.
@@ -83,11 +103,11 @@ def read_sampling(
     if video is not None and not Path(video).is_file():
         raise UserError(f"no video {video}")
     channels = 2 if modality == "Flow" else 3
-    start, end = _find_sampler(pipeline, split)
+    start, end = find_sampler(pipeline, split)
     results = dict(total_frames=num_frames, start_index=0, modality=modality, label=0, filename="")
     state = np.random.get_state()
-    np.random.seed(SEED)
-    torch.manual_seed(SEED)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
     try:
         if video is not None:
             results["filename"] = str(video)
@@ -117,7 +137,7 @@ def read_sampling(
     )
 
 
-def _find_sampler(pipeline: Sequence[Mapping[str, Any]], split: str) -> tuple[int, int]:
+def find_sampler(pipeline: Sequence[Mapping[str, Any]], split: str) -> tuple[int, int]:
     """Returns where the frames are chosen and where they are decoded images."""
     types = [str(step["type"]) for step in pipeline]
     start = next((i for i, name in enumerate(types) if "Sample" in name), None)
@@ -139,6 +159,26 @@ def _apply(steps: Sequence[Any], results: dict[str, Any], split: str) -> dict[st
                 f"{split} pipeline: {step['type']}: {type(error).__name__}: {error}"
             ) from error
     return results
+
+
+def run_transforms(
+    transforms: Sequence[Any], results: dict[str, Any]
+) -> tuple[dict[str, Any], list[int]]:
+    """Returns what transforms make of a sample, and the index of the frame in each picture.
+
+    The frames repeat where there are several crops: a crop of all frames comes before the next.
+
+    Args:
+        transforms: Of one pipeline, built.
+        results: What the first of them starts from.
+    """
+    frame_inds = np.zeros(1, dtype=int)
+    for transform in transforms:
+        frame_inds = np.asarray(results.get("frame_inds", frame_inds)).ravel()
+        results = transform(results)
+    inputs = results["inputs"]
+    num_pictures = len(inputs) * (inputs.shape[2] if inputs.ndim == 5 else 1)
+    return results, [int(frame_inds[i % len(frame_inds)]) for i in range(num_pictures)]
 
 
 def _segments(sampler: Any, num_frames: int) -> list[tuple[int, int]]:

@@ -10,6 +10,7 @@ from .atomic import write_atomically
 from .checkpoint import load_checkpoint
 from .compat import repair
 from .errors import UserError
+from .later_writes import writes
 
 
 @cache
@@ -26,10 +27,10 @@ def register() -> None:
     from mmengine.runner.checkpoint import CheckpointLoader
 
     class AtomicLocalBackend(LocalBackend):
-        """Writes beside and renames."""
+        """Writes beside and renames; later where `later_writes` defers."""
 
         def put(self, obj: bytes, filepath: str | Path) -> None:
-            write_atomically(obj, filepath)
+            writes.do(write_atomically, obj, filepath)
 
         def put_text(self, obj: str, filepath: str | Path, encoding: str = "utf-8") -> None:
             write_atomically(obj.encode(encoding), filepath)

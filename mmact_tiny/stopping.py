@@ -4,6 +4,7 @@ import logging
 import math
 import signal
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,12 @@ compat.repair()
 
 import torch  # noqa: E402
 from mmaction.registry import HOOKS  # noqa: E402
-from mmengine.dist import all_reduce, get_world_size  # noqa: E402
-from mmengine.hooks import Hook  # noqa: E402
+from mmengine.dist import all_gather_object, get_rank, get_world_size  # noqa: E402
+from mmengine.hooks import EMAHook, Hook  # noqa: E402
 
-from .errors import UserError  # noqa: E402
+from .agreement import agree, stop_all  # noqa: E402
+from .later_writes import writes  # noqa: E402
+from .rank_state import State, gather_states  # noqa: E402
 from .resume import save_progress  # noqa: E402
 from .runs import newest_checkpoint  # noqa: E402
 
@@ -29,7 +32,9 @@ class StopHook(Hook):
     """Saves every so many iterations, and at SIGTERM or SIGINT, after which the process ends.
 
     The exit status is 128 + the signal's number, as the shell gives it: 143 or 130. A second
-    signal ends the process at once.
+    signal ends the process at once; not in a job of several processes, which their launcher and
+    the terminal may both signal. Those stop after the same iteration; within a validation each
+    stops where it is.
 
     Args:
         every: Iterations between `iter_*.pth` checkpoints; None for none.
@@ -41,14 +46,16 @@ class StopHook(Hook):
         self.every = every
         self.received = 0
         self._before: dict[int, Any] = {}
+        self._states: Sequence[State] | None = None
 
     def before_train(self, runner: Any) -> None:
         if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
 
     def _note(self, number: int, frame: Any) -> None:
-        self._restore()
-        self.received = number
+        if get_world_size() == 1:
+            self._restore()
+        self.received = self.received or number
 
     def _restore(self) -> None:
         for number, handler in self._before.items():
@@ -58,33 +65,30 @@ class StopHook(Hook):
     def after_train_iter(
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
-        received = self._received_by_any(runner)
+        received = agree(self.received)
         due = self.every is not None and self.every_n_train_iters(runner, self.every)
-        if (received or due) and not self._must_wait(runner):
+        if received or due:
             path = save_progress(runner, runner.iter + 1)
             if received:
                 self._end(received, path)
 
+    def before_val_epoch(self, runner: Any) -> None:
+        """Gathers what a signal within the validation saves: then no process waits for others."""
+        if self._before:
+            self._states = gather_states(runner)
+
     def after_val_iter(
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
-        """Validation starts anew when the run is resumed; only one process's can be ended."""
-        if self.received and get_world_size() == 1:
-            self._end(self.received, save_progress(runner, runner.iter))
+        """Saves as the epoch before left the run: a resume starts the validation anew."""
+        if self.received and self._states is not None:
+            for hook in runner.hooks:
+                if isinstance(hook, EMAHook):
+                    hook.after_val_epoch(runner)  # it validates with its average in the model
+            self._end(self.received, save_progress(runner, runner.iter, self._states))
 
-    def _received_by_any(self, runner: Any) -> int:
-        if get_world_size() == 1:
-            return self.received
-        device = next(runner.model.parameters()).device
-        flag = torch.tensor(self.received, device=device)
-        all_reduce(flag, "max")
-        return int(flag)
-
-    def _must_wait(self, runner: Any) -> bool:
-        """Returns whether other processes hold gradients that the checkpoint would not have."""
-        wrapper = runner.optim_wrapper
-        between = wrapper._inner_count % wrapper._accumulative_counts != 0
-        return get_world_size() > 1 and between
+    def after_val_epoch(self, runner: Any, metrics: Any = None) -> None:
+        self._states = None
 
     def _end(self, number: int, path: Path) -> None:
         name = signal.Signals(number).name
@@ -107,23 +111,37 @@ class LossHook(Hook):
         """Checks the loss of the iteration.
 
         Raises:
-            UserError: it is not finite; names the batch.
+            UserError: it is not finite, in any process of the job; names the batch.
         """
         loss = torch.as_tensor((outputs or {}).get("loss", 0.0)).detach().item()
-        if math.isfinite(loss):
+        finite = math.isfinite(loss)
+        if not agree(not finite):
             return
-        rates = sorted({rate for group in runner.optim_wrapper.get_lr().values() for rate in group})
-        norms = runner.message_hub.log_scalars.get("train/grad_norm")
         samples = (data_batch or {}).get("data_samples", [])
         videos = [str(sample.get("filename", "?")) for sample in samples]
+        batches = all_gather_object(None if finite else (get_rank(), loss, videos))
+        stop_all(self._describe(runner, batch_idx, [batch for batch in batches if batch]))
+
+    def _describe(
+        self, runner: Any, batch_idx: int, batches: Sequence[tuple[int, float, list[str]]]
+    ) -> str:
+        """Returns the message about the batches (rank, loss, videos) that are to blame."""
+        rates = sorted({rate for group in runner.optim_wrapper.get_lr().values() for rate in group})
+        norms = runner.message_hub.log_scalars.get("train/grad_norm")
+        several = get_world_size() > 1
+        videos = [
+            f"  videos{f' of process {rank}' if several else ''}: {', '.join(names)}\n"
+            for rank, _, names in batches
+        ]
+        writes.wait()
         checkpoint = newest_checkpoint(runner.work_dir)
         kept = f"kept: {checkpoint}" if checkpoint else "no checkpoint was written yet"
-        raise UserError(
-            f"the loss is {loss} at iteration {runner.iter + 1} (epoch {runner.epoch + 1}, batch "
-            f"{batch_idx + 1}); {kept}\n"
+        return (
+            f"the loss is {batches[0][1]} at iteration {runner.iter + 1} "
+            f"(epoch {runner.epoch + 1}, batch {batch_idx + 1}); {kept}\n"
             f"  learning rate: {', '.join(f'{rate:g}' for rate in rates)}\n"
             f"  gradient norm: {norms.current() if norms else 'not computed: no clip_grad'}\n"
-            f"  videos: {', '.join(videos)}\n"
+            f"{''.join(videos)}"
             "  look at these videos, or lower the learning rate: "
             "--cfg-options optim_wrapper.optimizer.lr=..."
         )

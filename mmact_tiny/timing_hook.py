@@ -14,6 +14,11 @@ from mmengine.hooks import Hook  # noqa: E402
 
 PARTS = ("data", "device", "validation", "checkpoint")
 DATA_BOUND = 0.25  # a quarter of an epoch spent waiting is worth a person's attention
+FILL_FIRST = "the first epoch fills the cache; after it, raise train_dataloader.num_workers"
+RAISE = {
+    "validation": "train_cfg.val_interval",
+    "checkpoint": "default_hooks.checkpoint.interval",
+}
 
 
 @HOOKS.register_module()
@@ -28,14 +33,17 @@ class TimingHook(Hook):
     continues as if nothing had been, while time passes only once.
 
     Args:
-        data_hint: What to do about an epoch that waits for data.
+        data_hint: What to do about an epoch that waits for data, by default the clip cache.
+
+    Attributes:
+        seconds: Of each part, in the epoch that is not reported yet.
     """
 
     priority = "LOWEST"
 
-    def __init__(self, data_hint: str = "use --cache") -> None:
+    def __init__(self, data_hint: str | None = None) -> None:
         self.data_hint = data_hint
-        self._seconds = dict.fromkeys(PARTS, 0.0)
+        self.seconds = dict.fromkeys(PARTS, 0.0)
         self._epoch = 0
         self._mark = 0.0
 
@@ -43,7 +51,7 @@ class TimingHook(Hook):
         """Adds the time since the last call to a part, or to none."""
         now = time.perf_counter()
         if part is not None:
-            self._seconds[part] += now - self._mark
+            self.seconds[part] += now - self._mark
         self._mark = now
 
     def before_run(self, runner: Any) -> None:
@@ -74,30 +82,38 @@ class TimingHook(Hook):
     def after_train(self, runner: Any) -> None:
         self._report(runner)
 
+    def hint(self, runner: Any) -> str:
+        """Returns what to do about an epoch of this run that waits for data."""
+        cached = "CachedVideo" in str(runner.cfg.get("train_dataloader"))
+        return self.data_hint or (FILL_FIRST if cached else "use --cache")
+
     def _report(self, runner: Any) -> None:
         """Logs and records the epoch that is over, and begins another."""
-        seconds, self._seconds = self._seconds, dict.fromkeys(PARTS, 0.0)
+        seconds, self.seconds = self.seconds, dict.fromkeys(PARTS, 0.0)
         if not any(seconds.values()):
             return
-        runner.logger.info(f"epoch {self._epoch}: {describe(seconds, self.data_hint)}")
+        runner.logger.info(f"epoch {self._epoch}: {describe(seconds, self.hint(runner))}")
         if runner.rank == 0:
             with Path(runner.log_dir, "timing.jsonl").open("a") as file:
                 file.write(json.dumps({"epoch": self._epoch, **seconds}) + "\n")
 
 
+def find_bound(seconds: dict[str, float]) -> tuple[str, float]:
+    """Returns what bounds an epoch, and its share: data, compute, validation or checkpoint."""
+    total = sum(seconds.values())
+    if seconds["data"] >= DATA_BOUND * total:
+        return "data", seconds["data"] / total
+    largest = max(PARTS, key=seconds.__getitem__)
+    return ("compute" if largest == "device" else largest), seconds[largest] / total
+
+
 def describe(seconds: dict[str, float], data_hint: str) -> str:
     """Returns what bounds an epoch, from the seconds of its parts, and the parts' shares."""
-    total = sum(seconds.values())
-    shares = {part: value / total for part, value in seconds.items()}
-    largest = max(PARTS, key=shares.__getitem__)
-    if shares["data"] >= DATA_BOUND:
-        verdict = f"data-bound: {shares['data']:.0%} of the epoch waited for videos; {data_hint}"
-    elif largest == "device":
-        verdict = f"compute-bound: {shares['device']:.0%}"
-    elif largest == "validation":
-        verdict = f"validation-bound: {shares['validation']:.0%}; raise train_cfg.val_interval"
-    else:
-        share = shares["checkpoint"]
-        verdict = f"checkpoint-bound: {share:.0%}; raise default_hooks.checkpoint.interval"
+    bound, share = find_bound(seconds)
+    verdict = f"{bound}-bound: {share:.0%}"
+    if bound == "data":
+        verdict += f" of the epoch waited for videos; {data_hint}"
+    elif bound != "compute":
+        verdict += f"; raise {RAISE[bound]}"
     listing = ", ".join(f"{part} {seconds[part]:.1f} s" for part in PARTS)
     return f"{verdict} ({listing})"

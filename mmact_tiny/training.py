@@ -10,7 +10,11 @@ from . import compat, datasets, hardware
 from .disk import held
 from .errors import UserError
 from .overrides import split_datasets
-from .runs import WORK_DIRS, best_checkpoint, point_to_newest
+from .report import try_report
+from .run_facts import record_run
+from .runs import WORK_DIRS, best_checkpoint, point_to_newest, set_aside
+from .terminal import build_runner
+from .tracking import describe_trackers
 
 compat.repair()
 
@@ -30,14 +34,18 @@ def train(cfg: Config) -> Any:
             directory, or whatever stops the run: too many bad videos, a loss that is no number.
     """
     check_inputs(cfg)
+    log_job(cfg)
     log_choices(cfg)
-    from mmengine.runner import Runner
-
     compat.start_processes(cfg.get("launcher", "none"))
     with held(cfg.work_dir) if hardware.rank() == 0 else nullcontext():
         if cfg.get("resume") and cfg.load_from is None and hardware.rank() == 0:
             point_to_newest(cfg.work_dir)
-        runner = Runner.from_cfg(cfg)
+        elif not cfg.get("resume") and hardware.rank() == 0:
+            moved = set_aside(cfg.work_dir, keep=cfg.get("load_from"))
+            if moved is not None:
+                logger.info("checkpoints of an earlier run: moved to %s", moved)
+        runner = build_runner(cfg)
+        record_run(runner)
         runner.train()
     checkpoint = best_checkpoint(cfg.work_dir)
     if runner.rank == 0 and checkpoint is not None:
@@ -48,6 +56,8 @@ def train(cfg: Config) -> Any:
             logger.info("trained from random weights: %s", GET_WEIGHTS)
         logger.info("next: python tools/test.py%s", where)
         logger.info("  or: python tools/infer.py VIDEO --checkpoint %s", checkpoint)
+    if runner.rank == 0:
+        try_report(cfg.work_dir)
     return runner
 
 
@@ -68,6 +78,29 @@ def check_inputs(cfg: Config, splits: Sequence[str] = ("train", "val")) -> None:
     weights = cfg.get("load_from")
     if weights and "://" not in weights and not Path(weights).is_file():
         raise UserError(f"no checkpoint {weights} (load_from)")
+
+
+def log_job(cfg: Config) -> None:
+    """Logs what is trained, on what, for how long, and where its results go.
+
+    Raises:
+        UserError: the package of a tracker is not installed.
+    """
+    trackers = describe_trackers(cfg)
+    head: dict = cfg.model.get("cls_head") or {}
+    backbone = (cfg.model.get("backbone") or {}).get("type")
+    model = cfg.model.type + (f" with {backbone}" if backbone else "")
+    steps = next((key for key in ("max_epochs", "max_iters") if cfg.train_cfg.get(key)), None)
+    length = f", {cfg.train_cfg[steps]} {steps[4:-1]}(s)" if steps else ""
+    classes = f", {head['num_classes']} classes" if "num_classes" in head else ""
+    logger.info("training: %s%s%s", model, classes, length)
+    for split, dataset in split_datasets(cfg):
+        if split != "test" and dataset.type == "VideoDataset":
+            num = len(datasets.read_annotations(dataset.ann_file))
+            logger.info("%s: %d videos of %s", split, num, dataset.ann_file)
+    logger.info("work directory: %s", cfg.work_dir)
+    for line in trackers:
+        logger.info(line)
 
 
 def log_choices(cfg: Config) -> None:

@@ -11,6 +11,7 @@ from . import hardware
 from .errors import UserError
 from .overrides import OVERRIDES, SPLITS, add_hook, from_scratch, use_plugin
 from .runs import WORK_DIRS, first_weights, newest_checkpoint
+from .tracking import use_trackers
 
 BASE_BATCH_SIZE = 256  # stock's 8 GPUs x 32 videos, which its learning rates belong to
 logger = logging.getLogger("mmact_tiny")
@@ -200,6 +201,7 @@ def run(
     seed: int | None = None,
     deterministic: bool | None = None,
     launcher: str | None = None,
+    track: list | None = None,
 ) -> None:
     """Sets what belongs to this run alone.
 
@@ -208,8 +210,11 @@ def run(
         seed: Seed of every random generator.
         deterministic: Whether PyTorch may use only deterministic algorithms.
         launcher: none, pytorch, slurm or mpi.
+        track: Trackers to log to: tensorboard, wandb, mlflow; by default the config's.
     """
     cfg.work_dir = work_dir or cfg.get("work_dir") or default_work_dir(cfg)
+    if track is not None:
+        use_trackers(cfg, track)
     randomness = dict(cfg.get("randomness") or {})
     if seed is not None:
         if seed < 0:

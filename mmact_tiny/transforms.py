@@ -15,6 +15,7 @@ from .clip_file import ClipReader
 from .errors import UserError
 
 compat.repair()
+compat.import_transforms()
 
 from mmaction.datasets.transforms import DecordInit  # noqa: E402
 from mmaction.registry import TRANSFORMS  # noqa: E402

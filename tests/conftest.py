@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,6 +29,14 @@ def _quiet_logger() -> Iterator[None]:
 
 
 @pytest.fixture
+def dead_workers_noticed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch looks after 5 s without a batch."""
+    from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter as Workers
+
+    monkeypatch.setattr(Workers._try_get_data, "__defaults__", (0.2,))
+
+
+@pytest.fixture
 def real_data() -> Path:
     """The folder of real videos; skips where it is not."""
     if not (REAL_DATA / "exercise_or_typing").is_dir():
@@ -48,3 +57,31 @@ def toy_dataset(tmp_path: Path) -> Path:
         (root / f"{split}.txt").write_text("".join(lines))
     (root / "label_map.txt").write_text("walk\nrun\njump high\n")
     return root
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A running server of the page, a `web_site.Served`."""
+    from web_site import serving
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        with serving(tmp_path_factory.mktemp("site")) as served:
+            yield served
+
+
+@pytest.fixture
+def leaves_nothing(served: Any) -> Iterator[None]:
+    """After the test no upload is left on that server, and nobody holds a place."""
+    from web_site import wait_until
+
+    yield
+    wait_until(served.is_clean)
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of a small recognizer of four classes, with random weights."""
+    from small_recognizer import write_checkpoint
+
+    return write_checkpoint(tmp_path_factory.mktemp("checkpoint") / "tiny.pth")

@@ -1,7 +1,9 @@
 """A write that fails leaves what was there."""
 
+import multiprocessing
 import os
 import resource
+from pathlib import Path
 
 import pytest
 import torch
@@ -43,3 +45,21 @@ def test_a_full_disk_is_explained(tmp_path):
         assert [p.name for p in disk.iterdir()] == ["x.pth"]
     finally:
         os.system(f"umount {disk}")
+
+
+def write_often(path: Path, rank: int) -> None:
+    os.environ["RANK"] = str(rank)
+    for _ in range(40):
+        write_atomically(b"metrics", path)
+
+
+def test_two_ranks_of_a_job_may_write_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.json"
+    context = multiprocessing.get_context("fork")
+    ranks = [context.Process(target=write_often, args=(path, rank)) for rank in (0, 1)]
+    for process in ranks:
+        process.start()
+    for process in ranks:
+        process.join(60)
+    assert [process.exitcode for process in ranks] == [0, 0]
+    assert [p.name for p in tmp_path.iterdir()] == ["metrics.json"]

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import small_job as job
 from mmact_tiny import cli
-from tools import test
+from tools import infer, test
 
 
 @pytest.fixture(scope="module")
@@ -75,3 +75,43 @@ def test_a_run_with_too_many_is_stopped_with_the_list(
     error = text[text.index("error: ") :]
     assert "1 of 16 train videos cannot be read, more than max_bad_fraction=0 allows" in error
     assert "5.mp4: " in error and "Traceback" not in error
+
+
+@pytest.mark.usefixtures("dead_workers_noticed_at_once")
+def test_a_video_that_takes_too_long_is_a_row_with_the_reason(
+    trained: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing can be read in ten microseconds."""
+    config, work_dir = trained
+    videos = [str(config.parent / "data" / "val" / name) for name in ("0.mp4", "1.mp4")]
+    out = tmp_path / "answers.json"
+    arguments = ["--checkpoint", str(next(work_dir.glob("best_*.pth"))), "--protocol", "val"]
+    options = ["--engine", "torch", "--device", "cpu", "--out", str(out)]
+    assert infer.main([*videos, *arguments, *options, "--time-limit", "1e-05"]) == cli.EXIT_ERROR
+    rows = json.loads(out.read_text())
+    assert [row["error"] for row in rows] == [
+        f"cannot read video {video}: timed out after 1e-05 s" for video in videos
+    ]
+    arguments = ["--work-dir", str(work_dir), "--protocol", "val", "--device", "cpu"]
+    assert test.main([*arguments, "--time-limit", "1e-05"]) == cli.EXIT_ERROR
+    assert "timed out after 1e-05 s" in capsys.readouterr().err
+    for wrong in ("0", "-1", "nan", "inf", "soon"):
+        with pytest.raises(SystemExit) as caught:
+            infer.main([*videos, "--time-limit", wrong])
+        assert caught.value.code == cli.EXIT_ERROR
+
+
+def test_without_workers_the_run_says_what_it_risks(
+    trained: tuple[Path, Path], tmp_path: Path
+) -> None:
+    config, _ = trained
+    changes: dict[str, Any] = {"schedule": {"max_epochs": 1}, "hardware": {"num_workers": 0}}
+    changes["data_guard"] = {"max_bad_fraction": 0.25}
+    process = job.start(config, tmp_path / "run", changes)
+    process.join()
+    text = (tmp_path / "run" / "output.txt").read_text()
+    assert process.exitcode == 0, text[-3000:]
+    for split in ("train", "val"):
+        risk = f"{split}_dataloader.num_workers=0: videos are decoded in this process"
+        assert text.count(risk) == 1
+    assert text.count("5.mp4: ") > 0, "a file that is refused costs itself here too"

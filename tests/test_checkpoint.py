@@ -154,7 +154,7 @@ def test_safetensors_carry_weights_classes_and_config(tmp_path):
         "meta": {"cfg": Config(config).pretty_text, "dataset_meta": {"classes": ["a", "b"]}},
     }
     save_checkpoint_atomically(checkpoint, tmp_path / "x.pth")
-    out = export_safetensors(tmp_path / "x.pth", tmp_path / "x.safetensors")
+    out = export_safetensors(tmp_path / "x.pth", tmp_path / "x.safetensors").path
     loaded = load_checkpoint(out)
     assert torch.equal(loaded["state_dict"]["w"], weight.t())
     assert torch.equal(loaded["state_dict"]["w2"], weight)

@@ -5,7 +5,7 @@ import pytest
 from conftest import ROOT, STOCK
 from mmengine.config import Config
 
-from mmact_tiny.config import load_config, merge_options, resolve_path
+from mmact_tiny.config import load_config, merge_options, resolve_path, stock_bases
 from mmact_tiny.errors import UserError
 
 
@@ -109,3 +109,16 @@ def test_our_configs_are_found_from_any_folder(
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "tsn_tiny.py").write_text("model = None\n")
     assert resolve_path("configs/tsn_tiny.py") == Path("configs/tsn_tiny.py")
+
+
+def test_the_stock_base_is_noted_and_kept(toy_dataset: Path, tmp_path: Path) -> None:
+    """Through a config of ours that starts from another of ours, and through a dump."""
+    changes = {"dataset_paths": {"data_root": str(toy_dataset)}, "pretrained": {"weights": "none"}}
+    assert stock_bases("configs/tsn_kinetics400_tiny.py") == [STOCK]
+    assert stock_bases(STOCK) == [STOCK]
+    cfg = load_config("configs/tsn_tiny.py", changes=changes)
+    assert cfg.stock_base == [STOCK]
+    dump = tmp_path / "dump.py"
+    cfg.dump(dump)
+    assert stock_bases(dump) == []
+    assert load_config(dump).stock_base == [STOCK]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, STOCK
 
 from mmact_tiny import cli
 from tools import infer, test, train
@@ -60,6 +60,31 @@ def test_testing_writes_metrics_and_every_videos_scores(
     assert all(math.isclose(sum(row["scores"]), 1, abs_tol=1e-5) for row in record["videos"])
     assert record["accuracies"][0]["value"] == pytest.approx(record["metrics"]["acc/top1"])
     assert (run_dir / "tsn_tiny.py").read_bytes() == before, "the run's own config was changed"
+    assert json.loads((run_dir / "test" / "results.json").read_text()) == record
+    assert record["classes"] == LABELS
+    assert f"report: {run_dir / 'report.html'}" in printed
+    check_report(run_dir, record)
+
+
+def check_report(run_dir: Path, record: dict) -> None:
+    """Checks that the report has the training and the test, with the numbers of their files."""
+    (run,) = json.loads((run_dir / "report.json").read_text())["runs"]
+    assert run["test"]["accuracies"] == record["accuracies"]
+    assert sum(map(sum, run["test"]["confusion"]["counts"])) == 16
+    right = sum(row["scores"].index(max(row["scores"])) == row["label"] for row in record["videos"])
+    assert sum(row["right"] for row in run["test"]["by_class"]) == right
+    assert run["test"]["checkpoint_sha256"] == run["checkpoint"]["sha256"]
+    assert run["config"]["base"] == [STOCK]
+    assert run["data"]["splits"]["train"]["videos"] == 40
+    (start,) = run["starts"]
+    assert start["command"].startswith("python tools/train.py configs/tsn_tiny.py --epochs 1 ")
+    assert (start["seed"], start["resumed"], start["num_processes"]) == (0, False, 1)
+    assert run["log"]["train"][-1]["x"] == 1 and run["timing"]["epochs"][0]["epoch"] == 1
+    page = (run_dir / "report.html").read_text()
+    assert page.count('<img src="data:image/jpeg') == 3 * len(
+        run["test"]["wrong"] + run["test"]["unsure"]
+    )
+    assert len(page) < 1_000_000
 
 
 def test_inference_prints_and_writes_the_answers(
@@ -156,7 +181,9 @@ def test_two_processes_train_with_gloo(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr[-3000:]
     # Only rank 0 speaks and writes, and the rate follows the world size.
-    assert done.stdout.count("override dataset_paths(") == 1
+    for line in ("device: ", "epoch 1/1  loss ", "best checkpoint: "):
+        assert done.stdout.count(line) == 1
+    assert "mmengine" not in done.stdout
     assert len(list(work_dir.glob("*.log"))) + len(list(work_dir.glob("*/*.log"))) == 1
     batch = 8
     assert f"batch {batch} * 2 process(es)" in done.stdout

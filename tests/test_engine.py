@@ -2,6 +2,8 @@
 
 import copy
 import importlib.util
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -190,6 +192,17 @@ def test_openvino_scores_are_stocks_and_the_export_is_kept(
     assert len(exports) == 2
     assert sorted(path.name for path in tmp_path.iterdir()) != kept
     assert len(list(tmp_path.iterdir())) == 2
+
+
+@needs_openvino
+def test_openvino_sends_no_telemetry() -> None:
+    code = (
+        "from mmact_tiny.openvino_engine import import_openvino; import_openvino()\n"
+        "from openvino.tools.ovc import convert_impl, telemetry_utils\n"
+        "print(convert_impl.tm.__name__, telemetry_utils.tm.__name__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["openvino.tools.ovc.telemetry_stub"] * 2
 
 
 def test_the_export_is_kept_beside_the_checkpoint(tmp_path: Path) -> None:

@@ -20,6 +20,8 @@ compat.repair()
 
 from mmact_tiny.guarded_loader import GuardedLoader  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("dead_workers_noticed_at_once")
+
 
 class Names:
     """A dataset as stock's are: `get_data_info` and samples by index."""
@@ -44,7 +46,13 @@ class Names:
 
 
 def loader_of(
-    names: list[str], folder: Path, *, split: str = "train", fraction: float = 1.0, workers: int = 2
+    names: list[str],
+    folder: Path,
+    *,
+    split: str = "train",
+    fraction: float = 1.0,
+    workers: int = 2,
+    batch_size: int = 3,
 ) -> GuardedLoader:
     from mmengine.dataset import DefaultSampler, pseudo_collate
     from torch.utils.data import DataLoader
@@ -53,7 +61,7 @@ def loader_of(
     sampler = DefaultSampler(dataset, shuffle=split == "train", seed=5)
     stock = DataLoader(
         dataset,  # type: ignore[arg-type]
-        batch_size=3,
+        batch_size=batch_size,
         sampler=sampler,
         num_workers=workers,
         persistent_workers=workers > 0,
@@ -124,6 +132,15 @@ def test_testing_leaves_bad_videos_out(tmp_path: Path) -> None:
         epoch_of(nothing)
 
 
+def test_a_batch_of_crashing_videos_is_survived(tmp_path: Path) -> None:
+    """One after the other takes its worker down; none is opened twice."""
+    names = [*(f"crash{number}" for number in range(6)), "good6"]
+    loader = loader_of(names, tmp_path, split="test", workers=1, batch_size=7)
+    loader.bad.max_fraction = None
+    assert [[n for n, _ in batch] for batch in epoch_of(loader)] == [["good6"]]
+    assert sorted(loader.bad.skipped) == names[:6]
+
+
 def test_too_many_bad_videos_stop_the_run_with_the_list(tmp_path: Path) -> None:
     names = [*GOOD[:10], "bad10", "bad11"]
     with pytest.raises(UserError) as caught:
@@ -154,7 +171,7 @@ def test_workers_that_have_grown_are_replaced(
     """decord leaks; what was read does not change with the worker that reads it."""
     names = [f"grow{n}" for n in range(60)]
     expected = epoch_of(loader_of(names, tmp_path, workers=0))
-    monkeypatch.setattr("mmact_tiny.guarded_loader.MAX_GROWTH_BYTES", 50 * 2**20)
+    monkeypatch.setattr("mmact_tiny.watchdog.MAX_GROWTH_BYTES", 50 * 2**20)
     loader = loader_of(names, tmp_path)
     loader.sampler.set_epoch(0)
     found, workers = [], set()

@@ -1,6 +1,8 @@
 """Memory stays bounded: a run of many epochs, a long video, a folder of many clips."""
 
+import multiprocessing
 import os
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import av
@@ -113,10 +115,16 @@ def peak_of_reading(videos: list[Path]) -> int:
     return peak
 
 
+def peak_in_a_fresh_process(videos: list[Path]) -> int:
+    """Returns the same of a process that is not as large as this one: forks count its pages."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(peak_of_reading, videos).result()
+
+
 def test_reading_for_inference_is_bounded(tmp_path: Path) -> None:
     write_long_video(tmp_path / "long.mp4", seconds=300, size=(320, 192))
     clip = write_clip(tmp_path / "clip.mp4")
-    assert peak_of_reading([tmp_path / "long.mp4"] + [clip] * 20) < 2 * GB
+    assert peak_in_a_fresh_process([tmp_path / "long.mp4"] + [clip] * 20) < 2 * GB
 
 
 @pytest.mark.slow
@@ -131,6 +139,6 @@ def test_an_hour_of_1080p_and_1000_clips_stay_below_2_gb(tmp_path: Path) -> None
         else:
             write_clip(clips[0])
     for name, videos in (("one hour of 1080p", [tmp_path / "hour.mp4"]), ("1,000 clips", clips)):
-        peak = peak_of_reading(videos)
+        peak = peak_in_a_fresh_process(videos)
         print(f"{name}: {peak / GB:.2f} GB above the idle process")
         assert peak < 2 * GB

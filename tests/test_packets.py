@@ -8,6 +8,7 @@ import pytest
 from h264_videos import rotate, write_video
 from mmaction.registry import TRANSFORMS
 
+from mmact_tiny import packets
 from mmact_tiny.packets import PacketReader, UnclearPackets, with_decoder
 
 INDICES = [3, 0, 17, 17, 30, 31, 59]
@@ -49,10 +50,21 @@ def test_threads_give_the_same_frames(tmp_path: Path) -> None:
 
 def test_only_what_the_frames_need_is_decoded(tmp_path: Path) -> None:
     path = write_video(tmp_path / "video.mp4", x264="keyint=20:min-keyint=20:scenecut=0:bframes=0")
-    for indices, packets in {(0,): 1, (20, 0): 2, (45,): 6, (5, 45): 12}.items():
+    for indices, num_packets in {(0,): 1, (20, 0): 2, (45,): 6, (5, 45): 12}.items():
         reader = PacketReader(path)
         reader.get_batch(indices)
-        assert reader.num_packets_decoded == packets
+        assert reader.num_packets_decoded == num_packets
+
+
+def test_a_file_too_large_for_memory_goes_to_decord(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_video(tmp_path / "video.mp4")
+    monkeypatch.setattr(packets, "MAX_PACKET_BYTES", path.stat().st_size // 2)
+    with pytest.raises(UnclearPackets, match="MB of packets"):
+        PacketReader(path)
+    opened = TRANSFORMS.build(dict(type="PacketInit"))(dict(filename=str(path)))
+    assert isinstance(opened["video_reader"], decord.VideoReader)
 
 
 def test_a_frame_that_does_not_come_is_not_guessed(tmp_path: Path) -> None:
@@ -81,14 +93,14 @@ def test_the_transforms_take_the_place_of_decords(tmp_path: Path) -> None:
 
 def test_with_decoder_changes_decords_steps_alone() -> None:
     stock = [dict(type="DecordInit", io_backend="disk"), dict(type="DecordDecode")]
-    packets = with_decoder([*stock, dict(type="TenCrop", crop_size=224)], "packets")
-    assert packets == [
+    ours = with_decoder([*stock, dict(type="TenCrop", crop_size=224)], "packets")
+    assert ours == [
         dict(type="PacketInit", io_backend="disk"),
         dict(type="PacketDecode"),
         dict(type="TenCrop", crop_size=224),
     ]
-    assert with_decoder(packets[:2], "decord") == stock
-    assert with_decoder(packets, "packets") == packets
+    assert with_decoder(ours[:2], "decord") == stock
+    assert with_decoder(ours, "packets") == ours
     efficient = [dict(type="DecordInit"), dict(type="DecordDecode", mode="efficient")]
     assert with_decoder(efficient, "packets") == efficient
 

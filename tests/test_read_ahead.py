@@ -1,10 +1,10 @@
-"""read_ahead reads the next items while the caller works on one, in order, and not without end."""
+"""ReadAhead reads the next items while the caller works on one, in order, and not without end."""
 
 import threading
 
 import pytest
 
-from mmact_tiny.read_ahead import VIDEOS_AHEAD, read_ahead
+from mmact_tiny.read_ahead import VIDEOS_AHEAD, ReadAhead
 
 
 def test_the_next_item_is_read_while_the_caller_works() -> None:
@@ -14,7 +14,9 @@ def test_the_next_item_is_read_while_the_caller_works() -> None:
         read[number].set()
         return number * 10
 
-    results = read_ahead(note, range(6))
+    ahead = ReadAhead(note, range(6))
+    assert read[0].wait(timeout=10)  # before the first result is asked for
+    results = iter(ahead)
     assert next(results) == 0
     for number in range(1, VIDEOS_AHEAD + 1):
         assert read[number].wait(timeout=10)
@@ -23,7 +25,24 @@ def test_the_next_item_is_read_while_the_caller_works() -> None:
 
 
 def test_an_exception_comes_where_its_item_would() -> None:
-    results = read_ahead(lambda number: 1 // number, [1, 0, 1])
+    results = iter(ReadAhead(lambda number: 1 // number, [1, 0, 1]))
     assert next(results) == 1
     with pytest.raises(ZeroDivisionError):
         next(results)
+
+
+def test_what_nobody_waits_for_is_not_read() -> None:
+    started, go_on, read = threading.Event(), threading.Event(), []
+
+    def note(number: int) -> None:
+        started.set()
+        go_on.wait(timeout=10)
+        read.append(number)
+
+    ahead = ReadAhead(note, range(6))
+    assert started.wait(timeout=10)
+    thread = ahead._thread
+    del ahead
+    go_on.set()
+    thread.shutdown(wait=True)
+    assert read == [0]

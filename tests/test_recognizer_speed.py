@@ -6,32 +6,16 @@ import numpy as np
 import pytest
 import torch
 from h264_videos import write_video
-from mmengine.dataset import Compose
-from test_engine import build
+from small_recognizer import small_recognizer
 
-from mmact_tiny.engine import Engine
-from mmact_tiny.packets import PacketReader, with_decoder
+from mmact_tiny.packets import PacketReader
 from mmact_tiny.recognizer import Recognizer, sample_of
-
-PIPELINE = [
-    dict(type="DecordInit"),
-    dict(type="SampleFrames", clip_len=1, frame_interval=1, num_clips=3, test_mode=True),
-    dict(type="DecordDecode"),
-    dict(type="Resize", scale=(-1, 48)),
-    dict(type="CenterCrop", crop_size=48),
-    dict(type="FormatShape", input_format="NCHW"),
-    dict(type="PackActionInputs"),
-]
 
 
 @pytest.fixture
 def recognizer() -> Recognizer:
-    """A recognizer that was not read from a file: 7 classes, 3 views, random weights."""
-    made = Recognizer.__new__(Recognizer)
-    made.engine = Engine(build("MobileNet"))
-    made.labels = [f"class {index}" for index in range(7)]
-    made._pipeline = Compose(with_decoder(PIPELINE, "packets"))
-    return made
+    """7 classes, 3 views, random weights."""
+    return small_recognizer()
 
 
 def test_several_videos_share_a_forward_pass(recognizer: Recognizer, tmp_path: Path) -> None:

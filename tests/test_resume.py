@@ -36,7 +36,8 @@ def undisturbed(config: Path) -> dict[str, Any]:
 def wait_for(condition: Any, process: Any, seconds: float = 300) -> None:
     end = time.monotonic() + seconds
     while not condition():
-        assert process.is_alive(), "the run ended before"
+        alive = process.poll() is None if hasattr(process, "poll") else process.is_alive()
+        assert alive, "the run ended before"
         assert time.monotonic() < end
         time.sleep(0.005)
 
@@ -96,6 +97,53 @@ def test_a_signal_saves_within_an_iteration_and_resumes_identical(
     log = sorted(work_dir.glob("*/vis_data/scalars.json"))[-1]
     steps = [line["step"] for line in map(json.loads, log.read_text().splitlines()) if "lr" in line]
     assert steps == list(range(1, 13))
+
+
+def test_a_signal_within_a_validation_saves_and_resumes_identical(
+    config: Path, undisturbed: dict[str, Any], tmp_path: Path
+) -> None:
+    """The validation starts anew. A resume here tells the same run but for the hook."""
+    hook = f"[dict(type='SignalInValidation', epoch=2, marker={str(tmp_path / 'sent')!r})]"
+    signalling = tmp_path / "job.py"
+    imports = "custom_imports = dict(imports=['disturbances'])\n"
+    signalling.write_text(f"{config.read_text()}{imports}custom_hooks = {hook}\n")
+    work_dir = tmp_path / "run"
+    first = job.start(signalling, work_dir)
+    first.join()
+    assert first.exitcode == 143, output(work_dir)[-2000:]
+    assert f"SIGTERM: saved {work_dir / 'iter_8.pth'}; --resume goes on" in output(work_dir)
+    again = job.start(signalling, work_dir)
+    again.join()
+    assert again.exitcode == 0, output(work_dir)[-2000:]
+    assert job.differences(undisturbed, job.outcome(work_dir)) == []
+
+
+def test_gradients_that_wait_for_their_step_survive_a_kill(config: Path, tmp_path: Path) -> None:
+    """Steps of 3 iterations, checkpoints every 2 and at the end of an epoch, which has 4."""
+    accumulating = tmp_path / "job.py"
+    accumulating.write_text(
+        config.read_text() + "optim_wrapper = dict(accumulative_counts=3)\n"
+        "custom_hooks = [dict(type='EarlyStoppingHook', monitor='acc/top1', patience=1)]\n"
+    )
+    process = job.start(accumulating, tmp_path / "undisturbed")
+    process.join()
+    assert process.exitcode == 0, output(tmp_path / "undisturbed")[-2000:]
+    work_dir = tmp_path / "run"
+    for place in ("[1][3/4]", "[2][2/4]"):
+        killed = job.start(accumulating, work_dir)
+        wait_for(lambda place=place: place in output(work_dir), killed)
+        killed.kill()
+        killed.join()
+    last = job.start(accumulating, work_dir)
+    last.join()
+    assert last.exitcode == 0, output(work_dir)[-2000:]
+    assert "gradients of the step under way restored" in output(work_dir)
+    expected = job.outcome(tmp_path / "undisturbed")
+    assert job.differences(expected, job.outcome(work_dir)) == []
+    # The hook stopped both runs after the epoch that was the second without a better score.
+    for path in (tmp_path / "undisturbed", work_dir):
+        last_checkpoint = newest_checkpoint(path)
+        assert last_checkpoint is not None and last_checkpoint.name == "epoch_2.pth"
 
 
 def test_a_second_run_is_refused_and_a_killed_one_is_not_in_the_way(

@@ -7,7 +7,7 @@ import torch
 
 from mmact_tiny.config import load_config
 from mmact_tiny.errors import UserError
-from mmact_tiny.runs import newest_checkpoint, point_to_newest
+from mmact_tiny.runs import newest_checkpoint, point_to_newest, set_aside
 
 
 def save(
@@ -83,3 +83,20 @@ def test_a_resumed_run_keeps_its_schedule_whatever_weights_are_found_today(
     assert (cfg.resume, cfg.load_from) == (True, None)
     assert cfg.initial_weights == started_from
     assert cfg.train_cfg.max_epochs == epochs
+
+
+def test_a_run_that_starts_anew_leaves_no_checkpoint_to_mistake(tmp_path: Path) -> None:
+    assert set_aside(tmp_path / "none") is None
+    names = ("epoch_30.pth", "iter_7.pth", "best_acc_top1_epoch_11.pth", "weights.pth")
+    for name in names:
+        (tmp_path / name).write_text(name)
+    (tmp_path / "last_checkpoint").write_text("epoch_30.pth")
+    moved = set_aside(tmp_path, keep=tmp_path / "best_acc_top1_epoch_11.pth")
+    assert moved is not None and moved.parent == tmp_path / "earlier"
+    assert sorted(path.name for path in moved.iterdir()) == ["epoch_30.pth", "iter_7.pth"]
+    left = sorted(path.name for path in tmp_path.glob("*.pth"))
+    assert left == ["best_acc_top1_epoch_11.pth", "weights.pth"]  # the weights it starts from
+    assert not (tmp_path / "last_checkpoint").exists()
+    assert set_aside(tmp_path, keep="https://example.org/x.pth") is not None
+    assert [path.name for path in tmp_path.glob("*.pth")] == ["weights.pth"]
+    assert set_aside(tmp_path) is None

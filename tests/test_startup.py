@@ -18,6 +18,10 @@ HEAVY = (
     "decord",
     "openvino",
     "rich",
+    "PIL",
+    "matplotlib",
+    "jinja2",
+    "fastapi",
 )
 TOOLS = sorted(path.name for path in (ROOT / "tools").glob("*.py"))
 
@@ -45,3 +49,13 @@ def test_the_package_imports_nothing_heavy() -> None:
     modules = imported("-c", "import mmact_tiny")
     assert "mmact_tiny" in modules
     assert not modules.intersection(HEAVY)
+
+
+def test_a_recognizer_needs_no_statistics() -> None:
+    code = "import mmact_tiny.recognizer, mmact_tiny.engine, mmact_tiny.packets, sys\n"
+    code += "from mmaction.datasets.transforms import pose_transforms\n"
+    code += "print('scipy.stats' in sys.modules, pose_transforms.get_mode([1, 2, 2])[0])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["False", "[2]"]  # and who needs it has the real one

@@ -5,6 +5,7 @@ import hashlib
 import itertools
 import os
 import re
+import threading
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from mmact_tiny.errors import UserError
 
 repair()
 
+from mmengine.hooks import Hook  # noqa: E402
 from mmengine.runner import Runner  # noqa: E402
 from mmengine.runner import load_checkpoint as stock_load  # noqa: E402
 from mmengine.runner.checkpoint import CheckpointLoader, _load_checkpoint  # noqa: E402
@@ -157,6 +159,30 @@ def test_the_last_checkpoint_outlives_a_failed_write(tmp_path, monkeypatch):
     assert not list(tmp_path.glob(".*.tmp"))
 
 
+def test_training_goes_on_while_a_checkpoint_is_written(tmp_path, monkeypatch):
+    runner = make_runner(tmp_path, 2)
+    trains_on, write = threading.Event(), stock_checkpoints.write_atomically
+
+    def slow(data, path):
+        if str(path).endswith("epoch_1.pth"):
+            assert trains_on.wait(timeout=30), "the second epoch waits for the checkpoint"
+            assert not path_of_epoch_1.exists()
+        write(data, path)
+
+    class NextEpoch(Hook):
+        def before_train_iter(self, runner, batch_idx, data_batch=None):
+            if runner.epoch == 1:
+                trains_on.set()
+
+    path_of_epoch_1 = tmp_path / "epoch_1.pth"
+    monkeypatch.setattr(stock_checkpoints, "write_atomically", slow)
+    runner.register_hook(NextEpoch())
+    runner.train()
+    assert trains_on.is_set()
+    assert sorted(p.name for p in tmp_path.glob("*.pth")) == ["epoch_2.pth"]
+    assert (tmp_path / "last_checkpoint").read_text() == str(tmp_path / "epoch_2.pth")
+
+
 def test_the_previous_best_goes_after_the_new_one_is_written(tmp_path):
     runner = make_runner(tmp_path, 1, checkpoint={"save_best": "acc"})
     hook = next(h for h in runner.hooks if isinstance(h, checkpoint_hooks.SafeCheckpointHook))
@@ -178,3 +204,22 @@ def test_the_previous_best_goes_after_the_new_one_is_written(tmp_path):
     assert seen == [[], ["best_acc_epoch_1.pth"]]
     assert [p.name for p in tmp_path.glob("best*")] == ["best_acc_epoch_2.pth"]
     assert re.search("best", runner.message_hub.get_info("best_ckpt"))
+
+
+def test_one_epoch_and_the_best_stay_when_the_score_rises(tmp_path):
+    """Stock saves the epoch again when it was the best, whatever the interval says."""
+    settings = {"save_best": "acc", "interval": 5, "max_keep_ckpts": 1}
+    runner = make_runner(tmp_path, 1, checkpoint=settings)
+    hook = next(h for h in runner.hooks if isinstance(h, checkpoint_hooks.SafeCheckpointHook))
+    runner.train_loop  # noqa: B018  # builds it
+    hook.before_train(runner)
+    runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+    runner.param_schedulers = runner.build_param_scheduler(runner.param_schedulers)
+    for epoch in range(8):
+        runner.train_loop._epoch = epoch
+        hook.after_train_epoch(runner)
+        runner.train_loop._epoch = epoch + 1
+        hook.after_val_epoch(runner, {"acc": epoch / 10})
+    hook.after_train(runner)
+    names = sorted(path.name for path in tmp_path.glob("*.pth"))
+    assert names == ["best_acc_epoch_8.pth", "epoch_8.pth"]

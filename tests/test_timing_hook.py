@@ -110,7 +110,7 @@ def test_the_line_says_what_to_do(seconds: tuple[float, ...], expected: str) -> 
 def test_a_validation_made_up_for_on_resume_counts_to_its_own_epoch(tmp_path: Path) -> None:
     """No epoch of this process came before it, and no time since the machine's start."""
     logger = logging.getLogger("quiet")
-    runner = SimpleNamespace(epoch=3, rank=0, log_dir=tmp_path, logger=logger)
+    runner = SimpleNamespace(epoch=3, rank=0, log_dir=tmp_path, logger=logger, cfg={})
     hook = TimingHook()
     hook.before_run(runner)
     hook.after_val_iter(runner)
@@ -119,3 +119,16 @@ def test_a_validation_made_up_for_on_resume_counts_to_its_own_epoch(tmp_path: Pa
     row = json.loads((tmp_path / "timing.jsonl").read_text())
     assert row.pop("epoch") == 3
     assert sum(row.values()) < 60
+
+
+@pytest.mark.parametrize(
+    ("hook", "pipeline", "expected"),
+    [
+        (TimingHook(), [dict(type="DecordInit")], "use --cache"),
+        (TimingHook(), [dict(type="CachedVideo")], "the first epoch fills the cache; after it, "),
+        (TimingHook(data_hint="buy disks"), [dict(type="CachedVideo")], "buy disks"),
+    ],
+)
+def test_the_hint_knows_of_the_cache(hook: TimingHook, pipeline: list, expected: str) -> None:
+    loader = dict(dataset=dict(pipeline=pipeline))
+    assert hook.hint(SimpleNamespace(cfg=dict(train_dataloader=loader))).startswith(expected)

@@ -19,10 +19,12 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     parser.add_argument("--work-dir", metavar="DIR", help="the run, if not work_dirs/<config stem>")
     parser.add_argument("--protocol", choices=("full", "val"), default="full")
     cli.add_engine(parser, precision="fp32", engine="torch")
+    cli.add_time_limit(parser)
     parser.add_argument("--out", metavar="FILE.json", help="write metrics and each video's scores")
     cli.add_device(parser)
     parser.add_argument("--launcher", choices=("none", "pytorch", "slurm", "mpi"), default="none")
     cli.add_cfg_options(parser)
+    cli.add_verbose(parser)
     args = parser.parse_args(argv)
     cli.start(args)
 
@@ -37,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int | None:
         precision=args.precision,
         engine=args.engine,
         launcher=args.launcher,
+        time_limit=args.time_limit,
         options=cli.parse_cfg_options(args),
         out=args.out,
     )

@@ -39,8 +39,16 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     parser.add_argument("--seed", type=int, metavar="N")
     parser.add_argument("--deterministic", action="store_true", default=None)
     parser.add_argument("--launcher", choices=("none", "pytorch", "slurm", "mpi"))
+    parser.add_argument(
+        "--track",
+        type=cli.names,
+        action="extend",
+        metavar="tensorboard|wandb|mlflow",
+        help="log to this tracker too; several with commas",
+    )
     parser.add_argument("--dry-run", action="store_true", help="print the changes and the config")
     cli.add_cfg_options(parser)
+    cli.add_verbose(parser)
     args = parser.parse_args(argv)
     if args.cache_size and not args.cache:
         parser.error("--cache-size bounds the cache of --cache")
@@ -62,6 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int | None:
             "seed": args.seed,
             "deterministic": args.deterministic,
             "launcher": args.launcher,
+            "track": args.track,
         },
     }
     if args.resume is True:
