@@ -6,6 +6,7 @@ import pty
 import re
 import select
 import struct
+import subprocess
 import sys
 import termios
 import traceback
@@ -30,15 +31,15 @@ def on_terminal(
 
     Args:
         call: A command; or a function, which runs in a fork of this process and returns the
-            status. PyTorch is for commands: a fork has not the threads that it has started.
+            status. PyTorch is for commands: a fork has not the threads that it has started, and
+            a fork of a process that has run much of it may crash before it executes anything.
         columns: Width of the terminal.
         environ: Variables to set, TERM=xterm besides.
         keys: What is typed when a text appears.
         hang_up_at: A text at which the terminal is closed.
     """
-    pid, master = pty.fork()
-    if pid == 0:
-        _run_in_child(call, columns, {"TERM": "xterm", **(environ or {})})
+    environ = {"TERM": "xterm", **(environ or {})}
+    pid, master = _fork(call, columns, environ) if callable(call) else _start(call, columns, environ)
     keys, written = dict(keys or {}), ""
     ended = 0
     while hang_up_at is None or hang_up_at not in written:
@@ -59,28 +60,49 @@ def on_terminal(
     return written.replace("\r\n", "\n"), os.waitstatus_to_exitcode(code)
 
 
-def _run_in_child(
-    call: Callable[[], int | None] | Sequence[str], columns: int, environ: dict[str, str]
-) -> None:
-    status = 1
-    try:
-        fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
-        os.environ.update(environ)
-        for name in ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR"):
-            if name not in environ:
-                os.environ.pop(name, None)
-        if not callable(call):
-            os.execvp(call[0], call)
-        encoding = environ.get("PYTHONIOENCODING", "utf-8")
-        sys.stdout = os.fdopen(1, "w", buffering=1, encoding=encoding)
-        sys.stderr = os.fdopen(2, "w", buffering=1, encoding=encoding)
-        status = call() or 0
-    except SystemExit as error:
-        status = error.code if isinstance(error.code, int) else 1
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        os._exit(status)
+def _start(command: Sequence[str], columns: int, environ: Mapping[str, str]) -> tuple[int, int]:
+    """Starts a command as the leader of a session; the first terminal it opens controls it."""
+    master, slave = pty.openpty()
+    _set_width(slave, columns)
+    shell = ["sh", "-c", 'exec <"$0" >"$0" 2>&1; exec "$@"', os.ttyname(slave), *command]
+    process = subprocess.Popen(shell, env=_environ(environ), start_new_session=True)
+    os.close(slave)
+    process.returncode = 0  # it is waited for by its number
+    return process.pid, master
+
+
+def _fork(
+    call: Callable[[], int | None], columns: int, environ: Mapping[str, str]
+) -> tuple[int, int]:
+    """Calls a function in a fork of this process."""
+    pid, master = pty.fork()
+    if pid == 0:
+        status = 1
+        try:
+            _set_width(0, columns)
+            os.environ.clear()
+            os.environ.update(_environ(environ))
+            encoding = environ.get("PYTHONIOENCODING", "utf-8")
+            sys.stdout = os.fdopen(1, "w", buffering=1, encoding=encoding)
+            sys.stderr = os.fdopen(2, "w", buffering=1, encoding=encoding)
+            status = call() or 0
+        except SystemExit as error:
+            status = error.code if isinstance(error.code, int) else 1
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+    return pid, master
+
+
+def _set_width(terminal: int, columns: int) -> None:
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+
+
+def _environ(changes: Mapping[str, str]) -> dict[str, str]:
+    """Returns this process's variables, without those that say what a terminal is like."""
+    ours = ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR")
+    return {**{k: v for k, v in os.environ.items() if k not in ours}, **changes}
 
 
 def left_to_see(written: str) -> list[str]:

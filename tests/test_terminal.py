@@ -55,7 +55,7 @@ def test_a_training_on_a_terminal(job: Path, trained: tuple[Path, str]) -> None:
         f"val: 4 videos of {data}/val.txt",
         f"work directory: {work_dir}",
         "device: CPU, 1 threads",
-        "precision: float32 (as the config or a flag says)",
+        re.compile(r"precision: float32 \((as the config or a flag says|the CPU has no bf16 inst)"),
         "loader workers: 2 ",
         "learning rate: 0.0078125 = 0.5 * batch 4 * 1 process(es) / 256",
         "*** RANDOM WEIGHTS: ",
