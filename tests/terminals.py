@@ -16,6 +16,10 @@ ERASED = re.compile(
     r"[^\n]*(\n\r\x1b\[1A|\r)\x1b\[2K"
 )  # what a line said before it was drawn again
 COLORS = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
+TAKE_TERMINAL = (
+    "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
+    "os.execvp(sys.argv[1], sys.argv[1:])"
+)
 HIDE_CURSOR = "\x1b[?25l"
 
 
@@ -61,11 +65,17 @@ def on_terminal(
 
 
 def _start(command: Sequence[str], columns: int, environ: Mapping[str, str]) -> tuple[int, int]:
-    """Starts a command as the leader of a session; the first terminal it opens controls it."""
+    """Starts a command whose session the terminal controls, so that Ctrl-C reaches it."""
     master, slave = pty.openpty()
     _set_width(slave, columns)
-    shell = ["sh", "-c", 'exec <"$0" >"$0" 2>&1; exec "$@"', os.ttyname(slave), *command]
-    process = subprocess.Popen(shell, env=_environ(environ), start_new_session=True)
+    process = subprocess.Popen(
+        [sys.executable, "-IS", "-c", TAKE_TERMINAL, *command],
+        env=_environ(environ),
+        start_new_session=True,
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+    )
     os.close(slave)
     process.returncode = 0  # it is waited for by its number
     return process.pid, master
