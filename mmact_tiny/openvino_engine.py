@@ -4,6 +4,7 @@ An extra: `pip install 'mmact-tiny[openvino]'`. Eager PyTorch is the reference t
 against.
 """
 
+import functools
 import hashlib
 import importlib.util
 import logging
@@ -54,6 +55,18 @@ def import_openvino() -> Any:
     return openvino
 
 
+@functools.cache
+def core() -> Any:
+    """Returns the one OpenVINO core of this process, which stays until its end.
+
+    A core gives its thread a stack for signal handlers and takes it away when it goes. The second
+    of two that go in the order in which they came puts back the first one's, which is gone: the
+    next signal, Ctrl-C too, is a SIGSEGV. Seen with OpenVINO 2026.4 (`SigAltStackSetup` of its CPU
+    plugin, openvino pull request 11894).
+    """
+    return import_openvino().Core()
+
+
 class OpenVinoBackbone:
     """Normalization, backbone and pooling of a recognizer, from uint8 views to features.
 
@@ -64,10 +77,8 @@ class OpenVinoBackbone:
     """
 
     def __init__(self, model: Any, *, precision: str, cache_dir: str | Path | None) -> None:
-        core = import_openvino().Core()
-        graph = self._load(core, model, cache_dir)
-        self._compiled = core.compile_model(
-            graph,
+        self._compiled = core().compile_model(
+            self._load(model, cache_dir),
             "CPU",
             {
                 "INFERENCE_PRECISION_HINT": PRECISION_HINTS[precision],
@@ -82,14 +93,14 @@ class OpenVinoBackbone:
         return torch.from_numpy(self._compiled(images.numpy())[0].copy())
 
     @staticmethod
-    def _load(core: Any, model: Any, cache_dir: str | Path | None) -> Any:
+    def _load(model: Any, cache_dir: str | Path | None) -> Any:
         """Returns the exported model from the cache, or exports it and keeps it there."""
         if cache_dir is None:
             return export(model)
         path = Path(cache_dir) / f"openvino-{fingerprint(model)}.xml"
         if path.is_file() and path.with_suffix(".bin").is_file():
             try:
-                return core.read_model(path)
+                return core().read_model(path)
             except RuntimeError as error:
                 logger.warning("exporting again: cannot read %s: %s", path, error)
         graph = export(model)

@@ -2,6 +2,7 @@
 
 import copy
 import importlib.util
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -192,6 +193,23 @@ def test_openvino_scores_are_stocks_and_the_export_is_kept(
     assert len(exports) == 2
     assert sorted(path.name for path in tmp_path.iterdir()) != kept
     assert len(list(tmp_path.iterdir())) == 2
+
+
+@needs_openvino
+def test_a_signal_is_survived_after_several_openvino_engines() -> None:
+    code = (
+        "import signal\n"
+        "from test_engine import Engine, build\n"
+        "engine = Engine(build('MobileNet'), engine='openvino')\n"
+        "engine = Engine(build('MobileNet'), engine='openvino')\n"
+        "del engine\n"
+        "signal.signal(signal.SIGINT, lambda *_: print('interrupted', flush=True))\n"
+        "signal.raise_signal(signal.SIGINT)\n"
+    )
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, env=environ)
+    assert (done.stdout, done.returncode) == ("interrupted\n", 0), done.stderr
 
 
 @needs_openvino
