@@ -44,19 +44,20 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda|cuda:N")
 
 
-def add_engine(parser: argparse.ArgumentParser, *, precision: str, engine: str) -> None:
-    """Adds `--precision` and `--engine` of inference, with these defaults."""
+def add_engine(parser: argparse.ArgumentParser, *, precision: str, engine: str | None) -> None:
+    """Adds `--precision` and `--engine` of inference, with these defaults; None is torch."""
     parser.add_argument(
         "--precision",
-        choices=("auto", "fp32", "bf16", "fp16"),
+        choices=("auto", "fp32", "bf16", "fp16", "int8"),
         default=precision,
-        help=f"fp32 gives stock's scores, auto is the fastest (default: {precision})",
+        help="fp32 gives stock's scores, auto is the fastest of the device's own, int8 is for "
+        f"CPUs, after tools/quantize.py (default: {precision})",
     )
     parser.add_argument(
         "--engine",
         choices=("auto", "torch", "openvino"),
         default=engine,
-        help=f"openvino is an extra, for CPUs (default: {engine})",
+        help=f"openvino is an extra, for CPUs (default: {engine or 'torch, openvino for int8'})",
     )
 
 

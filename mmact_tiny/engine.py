@@ -38,8 +38,8 @@ class Engine:
 
     Args:
         model: A recognizer with its weights, in evaluation mode, on its device.
-        precision: `fp32` (TF32 off), `bf16`, `fp16` (CUDA), or `auto`: the fastest that is
-            exact enough for the device.
+        precision: `fp32` (TF32 off), `bf16`, `fp16` (CUDA), `int8` (OpenVINO, see `quantize`),
+            or `auto`: the fastest of the others for the device.
         engine: `torch`; `openvino`, on a CPU; or `auto`: OpenVINO where it is installed and can
             run the model.
         cache_dir: Where OpenVINO's exported model is kept; by default nowhere.
@@ -61,7 +61,11 @@ class Engine:
         self.device = next(model.parameters()).device
         self.frames_together = frames_together(model)
         self.precision = choose_precision(precision, self.device)
+        if (precision, engine) == ("int8", "auto"):
+            engine = "openvino"  # or say why not
         self.name = self._choose_engine(engine)
+        if precision == "int8" and self.name != "openvino":
+            raise UserError(f"precision int8 needs the engine openvino, not {engine}")
         self._chunk_pixels = CHUNK_VIEWS.get(self.device.type, CHUNK_VIEWS["cpu"]) * VIEW_PIXELS
         self.num_forwards = 0
         self.before_chunk: Callable[[], None] = lambda: None  # may raise, to give a video up
@@ -185,13 +189,15 @@ def frames_together(model: Any) -> int | None:
 
 
 def choose_precision(precision: str, device: torch.device) -> str:
-    """Returns `fp32`, `bf16` or `fp16` for inference on a device.
+    """Returns `fp32`, `bf16`, `fp16` or `int8` for inference on a device.
 
     Raises:
         UserError: a name of another kind, or fp16 on a CPU.
     """
-    if precision not in ("auto", *DTYPES):
-        raise UserError(f"precision {precision!r}: expected auto, {', '.join(DTYPES)}")
+    if precision not in ("auto", "int8", *DTYPES):
+        raise UserError(f"precision {precision!r}: expected auto, {', '.join(DTYPES)}, int8")
+    if precision == "int8":
+        return precision
     return hardware.choose_precision(precision, cuda=device.type == "cuda")[0]
 
 

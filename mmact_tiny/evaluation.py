@@ -19,7 +19,7 @@ from .metrics import Accuracy, VideoScores, summarize, to_records
 from .protocol import describe_protocol
 from .report import try_report
 from .run_facts import run_facts
-from .runs import RESULTS, WORK_DIRS, newest_run, open_run, sha256
+from .runs import RESULTS, WORK_DIRS, first_weights, newest_run, open_run, sha256
 from .terminal import build_runner
 from .training import check_inputs
 
@@ -45,7 +45,7 @@ def test(
     data_root: str | Path | None = None,
     protocol: str = "full",
     precision: str = "fp32",
-    engine: str = "torch",
+    engine: str | None = None,
     launcher: str = "none",
     time_limit: float | None = None,
     options: Mapping[str, Any] | None = None,
@@ -53,23 +53,27 @@ def test(
 ) -> TestResult:
     """Tests a checkpoint and prints what it is worth; by default the best of the newest run.
 
+    The engine is torch, the reference, unless int8 or another one is asked for.
     The logs and `results.json` go to `test/` below the run, whose own config stays as it was
     trained; its report is written again.
 
     Raises:
         UserError: no run, no checkpoint, or what `evaluate` finds.
     """
+    engine = engine or ("openvino" if precision == "int8" else "torch")
     config, checkpoint, folder = _choose(config, checkpoint, work_dir)
     resolve_path(config)
+    origin = None
     if "://" not in str(checkpoint):
         open_regular(Path(checkpoint)).close()
+        origin = first_weights(checkpoint)
     changes: dict[str, dict[str, Any]] = {
         "protocol": {"name": protocol},
         "inference": {"precision": precision, "engine": engine},
         "hardware": {"precision": "fp32"},
         # A test logs no scalars: its trackers would have a run each, with nothing in it.
         "run": {"work_dir": str(folder / "test"), "launcher": launcher, "track": []},
-        "pretrained": {"weights": str(checkpoint)},
+        "pretrained": {"weights": str(checkpoint), "origin": origin},
     }
     if time_limit is not None:
         changes["data_guard"] = {"video_seconds": time_limit}

@@ -18,8 +18,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .errors import UserError
+
+INT8 = "-int8"
 FORMAT = 1  # raised when what is exported changes
-PRECISION_HINTS = {"fp32": "f32", "bf16": "bf16"}
+# What is not int8 in a quantized model stays float32: little beside the convolutions.
+PRECISION_HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 logger = logging.getLogger("mmact_tiny")
 
 
@@ -72,13 +76,17 @@ class OpenVinoBackbone:
 
     Args:
         model: The recognizer, on the CPU.
-        precision: fp32 or bf16.
+        precision: fp32, bf16, or int8, which `quantize` has to have made.
         cache_dir: Folder of the exported model, or None to keep none.
+
+    Raises:
+        UserError: int8, and no int8 model of these weights is in `cache_dir`.
     """
 
     def __init__(self, model: Any, *, precision: str, cache_dir: str | Path | None) -> None:
+        load = load_int8 if precision == "int8" else load_exported
         self._compiled = core().compile_model(
-            self._load(model, cache_dir),
+            load(model, cache_dir),
             "CPU",
             {
                 "INFERENCE_PRECISION_HINT": PRECISION_HINTS[precision],
@@ -92,20 +100,43 @@ class OpenVinoBackbone:
         images = chunk.permute(0, 2, 3, 1).contiguous()  # no copy where they are channels_last
         return torch.from_numpy(self._compiled(images.numpy())[0].copy())
 
-    @staticmethod
-    def _load(model: Any, cache_dir: str | Path | None) -> Any:
-        """Returns the exported model from the cache, or exports it and keeps it there."""
-        if cache_dir is None:
-            return export(model)
-        path = Path(cache_dir) / f"openvino-{fingerprint(model)}.xml"
-        if path.is_file() and path.with_suffix(".bin").is_file():
-            try:
-                return core().read_model(path)
-            except RuntimeError as error:
-                logger.warning("exporting again: cannot read %s: %s", path, error)
-        graph = export(model)
-        keep(graph, path)
-        return graph
+
+def load_exported(model: Any, cache_dir: str | Path | None) -> Any:
+    """Returns the exported model from the cache, or exports it and keeps it there."""
+    if cache_dir is None:
+        return export(model)
+    path = exported_path(model, cache_dir)
+    if path.is_file() and path.with_suffix(".bin").is_file():
+        try:
+            return core().read_model(path)
+        except RuntimeError as error:
+            logger.warning("exporting again: cannot read %s: %s", path, error)
+    graph = export(model)
+    keep(graph, path)
+    return graph
+
+
+def load_int8(model: Any, cache_dir: str | Path | None) -> Any:
+    """Returns the int8 model that `quantize` has left in the cache.
+
+    Raises:
+        UserError: there is none of these weights, or it cannot be read.
+    """
+    make = "\n  make it from some of your videos: python tools/quantize.py FOLDER --checkpoint FILE"
+    if cache_dir is None:
+        raise UserError("precision int8: the checkpoint is not a local file" + make)
+    path = exported_path(model, cache_dir, int8=True)
+    if not path.is_file():
+        raise UserError(f"precision int8: no int8 model of these weights in {cache_dir}" + make)
+    try:
+        return core().read_model(path)
+    except RuntimeError as error:
+        raise UserError(f"precision int8: cannot read {path}: {error}" + make) from None
+
+
+def exported_path(model: Any, cache_dir: str | Path, *, int8: bool = False) -> Path:
+    """Returns where the exported model of these weights is kept."""
+    return Path(cache_dir) / f"openvino-{fingerprint(model)}{INT8 if int8 else ''}.xml"
 
 
 def export(model: Any) -> Any:
@@ -159,7 +190,7 @@ def fingerprint(model: Any) -> str:
 
 
 def keep(graph: Any, path: Path) -> None:
-    """Writes an exported model, whole or not at all, in the place of older ones."""
+    """Writes an exported model, whole or not at all, in the place of those of other weights."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
@@ -171,5 +202,5 @@ def keep(graph: Any, path: Path) -> None:
         logger.warning("the exported model is not kept: %s", error)
         return
     for old in path.parent.glob("openvino-*.*"):
-        if old.stem != path.stem:
+        if old.stem.removesuffix(INT8) != path.stem.removesuffix(INT8):
             old.unlink(missing_ok=True)

@@ -33,8 +33,9 @@ class Recognizer:
         config: The config, where the checkpoint carries none.
         label_map: File whose line i names class i, instead of the names in the checkpoint.
         protocol: `full` (25 clips x 10 crops with TSN) or `val` (3 clips, center crop).
-        precision: `fp32`, whose scores are stock's within 1e-5; `bf16`; `fp16`, on a GPU; or
-            `auto`, the fastest for the device, whose scores are within about 0.01.
+        precision: `fp32`, whose scores are stock's within 1e-5; `bf16`; `fp16`, on a GPU; `int8`,
+            on a CPU, after `quantize`; or `auto`, the fastest of the device's own, whose scores
+            are within about 0.01.
         engine: `torch`, `openvino` (a CPU) or `auto`: see `engine.Engine`.
         decoder: `packets` or `decord`; their frames are the same.
         video_seconds: Time limit for reading one video, which cannot be read if it takes longer.
@@ -114,8 +115,12 @@ class Recognizer:
         The next videos are decoded while the device computes, the first from this call on, and
         several share a batch where they have few views.
         """
+        return self.score_samples(self.read_videos(videos))
+
+    def read_videos(self, videos: Iterable[str | Path]) -> Iterable[dict | UserError]:
+        """Gives the views of each video as the pipeline packs them, or why there are none."""
         self._pipeline.start()  # in this thread, and before the model, of which it has no need
-        return self.score_samples(ReadAhead(self._read, videos))
+        return ReadAhead(self._read, videos)
 
     def score_samples(
         self, samples: Iterable[dict | UserError]

@@ -24,8 +24,9 @@ def pretrained(
     search: str | None = None,
     resume: bool | str | None = None,
     work_dir: str | None = None,
+    origin: str | None = None,
 ) -> None:
-    """Chooses the weights that training starts from.
+    """Chooses the weights that training starts from, or that are tested.
 
     Recognizer weights replace every backbone weight and random ones need none, so with both the
     ImageNet download of the stock config (`model.backbone.pretrained`) is switched off.
@@ -39,6 +40,8 @@ def pretrained(
             or the checkpoint to go on from. `initial_weights` is then what the run once started
             from, whatever `weights` would find today: schedule and learning rate hang on it.
         work_dir: Where True looks, by default as `run` has it.
+        origin: What the run of `weights` once started from, as `first_weights` tells, where those
+            are to be tested: the size of their input hangs on it.
     """
     checkpoint = _resumed_checkpoint(cfg, resume, work_dir)
     if checkpoint is not None:
@@ -59,7 +62,7 @@ def pretrained(
             "  get them with: python tools/download.py tsn_r50_k400 (--list names more)\n"
             "  or train from random weights: --pretrained none"
         )
-    cfg.initial_weights = "random" if weights == "none" else weights
+    cfg.initial_weights = origin or ("random" if weights == "none" else weights)
     cfg.load_from = None if weights in ("none", "imagenet") else weights
     if weights == "none":
         use_plugin(cfg, "mmact_tiny.initialization")

@@ -149,14 +149,16 @@ def test_folding_leaves_no_batchnorm_in_a_resnet() -> None:
 
 def test_precisions_and_engines_are_checked() -> None:
     cpu = torch.device("cpu")
-    with pytest.raises(UserError, match="expected auto, fp32, bf16, fp16"):
-        choose_precision("int8", cpu)
+    with pytest.raises(UserError, match="expected auto, fp32, bf16, fp16, int8"):
+        choose_precision("int4", cpu)
     with pytest.raises(UserError, match="fp16 needs a CUDA device"):
         choose_precision("fp16", cpu)
     with pytest.raises(UserError, match="engine 'tensorrt': expected one of auto"):
         Engine(build("MobileNet"), engine="tensorrt")
     with pytest.raises(UserError, match="takes each frame by itself"):
         Engine(build("TSM"), engine="openvino")
+    with pytest.raises(UserError, match="int8 needs the engine openvino, not torch"):
+        Engine(build("MobileNet"), precision="int8", engine="torch")
 
 
 def test_a_missing_openvino_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -235,6 +235,20 @@ def test_scratch_arguments_count_only_from_random_weights(toy_dataset: Path) -> 
     assert results == {"none": (24, 0.02), "imagenet": (10, 0.01)}
 
 
+@pytest.mark.parametrize(("origin", "crop"), [("random", 96), ("imagenet", 224), (None, 224)])
+def test_weights_are_tested_at_the_size_they_were_trained_at(
+    toy_dataset: Path, tmp_path: Path, origin: str | None, crop: int
+) -> None:
+    weights = tmp_path / "best.pth"
+    weights.touch()
+    cfg = with_paths(stock(), toy_dataset)
+    entry = dict(type="pretrained", weights=str(weights), origin=origin)
+    apply_overrides(cfg, [entry, dict(type="input_size", scratch_crop=96)])
+    crops = [step["crop_size"] for step in cfg.val_pipeline if "crop_size" in step]
+    assert crops == [crop]
+    assert cfg.load_from == str(weights)
+
+
 @pytest.mark.parametrize(
     ("accumulate", "batch", "world", "expected"),
     [(1, 2, 1, 7.8125e-05), (1, 2, 8, 6.25e-04), (4, 2, 1, 3.125e-04), (3, 1, 1, 1.171875e-04)],

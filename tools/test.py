@@ -18,7 +18,7 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     parser.add_argument("--data", metavar="DIR", help="dataset folder")
     parser.add_argument("--work-dir", metavar="DIR", help="the run, if not work_dirs/<config stem>")
     parser.add_argument("--protocol", choices=("full", "val"), default="full")
-    cli.add_engine(parser, precision="fp32", engine="torch")
+    cli.add_engine(parser, precision="fp32", engine=None)
     cli.add_time_limit(parser)
     parser.add_argument("--out", metavar="FILE.json", help="write metrics and each video's scores")
     cli.add_device(parser)
