@@ -4,11 +4,22 @@ import importlib.metadata
 import os
 import platform
 import statistics
-from pathlib import Path
 
 from measured import Measured
 
-PACKAGES = ("torch", "mmaction2", "mmengine", "mmcv-lite", "decord", "av", "openvino", "numpy")
+from mmact_tiny.machine import describe_machine
+
+PACKAGES = (
+    "torch",
+    "mmaction2",
+    "mmengine",
+    "mmcv-lite",
+    "decord",
+    "av",
+    "openvino",
+    "nncf",
+    "numpy",
+)
 Side = tuple[float, Measured, list]  # the figure, what the run took, its scores if any
 
 
@@ -55,14 +66,11 @@ def machine(device: str) -> dict:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             versions[name] = None
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    model = next((line.split(":")[1].strip() for line in lines if "model name" in line), "")
+    facts = describe_machine()
     return dict(
-        cpu=model or platform.processor(),
-        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        cpu=facts["cpu"],
+        cpu_flags=facts["cpu_flags"],
+        cores=facts["usable_cores"],
         device=device,
         load=os.getloadavg()[0],
         python=platform.python_version(),
