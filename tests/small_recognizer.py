@@ -40,16 +40,30 @@ def small_recognizer(pipeline: Sequence[Any] = PIPELINE, name: str = "MobileNet"
     return made
 
 
-def write_checkpoint(path: Path) -> Path:
-    """Writes a checkpoint as training does: a small backbone, random weights, four classes."""
+def write_checkpoint(
+    path: Path, backbone: dict[str, Any] | None = None, in_channels: int = 1280
+) -> Path:
+    """Writes a checkpoint as training does: a small backbone, random weights, four classes.
+
+    Args:
+        path: The file.
+        backbone: A config node, by default MobileNetV2's.
+        in_channels: Of the head, what the backbone gives.
+    """
     data = dict(dataset_paths=dict(data_root=str(ROOT / "data/tiny")))
-    cfg = load_config("configs/tsn_tiny.py", changes=dict(data, pretrained=dict(weights="none")))
-    cfg.model.backbone = dict(type="MobileNetV2", pretrained=None)
-    cfg.model.cls_head.in_channels = 1280
+    cfg = load_config(
+        ROOT / "configs/tsn_tiny.py", changes=dict(data, pretrained=dict(weights="none"))
+    )
+    cfg.model.backbone = backbone or dict(type="MobileNetV2", pretrained=None)
+    cfg.model.cls_head.in_channels = in_channels
     init_default_scope("mmaction")
     torch.manual_seed(0)
     model = MODELS.build(cfg.model)
-    torch.nn.init.normal_(model.cls_head.fc_cls.weight, std=0.3)
+    for layer in model.modules():  # so that the scores differ from clip to clip
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(layer.weight, 0.5, 1)
+            torch.nn.init.uniform_(layer.running_var, 0.3, 0.6)
+    torch.nn.init.normal_(model.cls_head.fc_cls.weight, std=0.1)
     classes = [f"class {index}" for index in range(4)]
     meta = dict(cfg=cfg.pretty_text, dataset_meta=dict(classes=classes))
     save_checkpoint_atomically(dict(meta=meta, state_dict=model.state_dict()), path)

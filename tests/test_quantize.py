@@ -10,15 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from conftest import ROOT
-from mmaction.registry import MODELS
-from mmengine.registry import init_default_scope
+from small_recognizer import write_checkpoint
 
 from mmact_tiny import cli
 from mmact_tiny import quantize as module
-from mmact_tiny.checkpoint import save_checkpoint_atomically
-from mmact_tiny.config import load_config
 from tools import infer, quantize, test
 
 CLIPS = ROOT / "data" / "tiny" / "val"
@@ -26,27 +22,14 @@ INSTALLED = all(importlib.util.find_spec(name) for name in ("openvino", "nncf"))
 needs_nncf = pytest.mark.skipif(not INSTALLED, reason="the int8 extra is not installed")
 
 
+BACKBONE = dict(depth=18, num_stages=2, strides=(1, 2), dilations=(1, 1), out_indices=(1,))
+
+
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small ResNet of random weights, whose scores differ from clip to clip."""
-    data = dict(dataset_paths=dict(data_root=str(ROOT / "data/tiny")))
-    changes = dict(data, pretrained=dict(weights="none"))
-    cfg = load_config(ROOT / "configs/tsn_tiny.py", changes=changes)
-    small = dict(depth=18, num_stages=2, strides=(1, 2), dilations=(1, 1), out_indices=(1,))
-    cfg.model.backbone.update(small)
-    cfg.model.cls_head.in_channels = 128
-    init_default_scope("mmaction")
-    torch.manual_seed(0)
-    model = MODELS.build(cfg.model)
-    for layer in model.modules():
-        if isinstance(layer, torch.nn.BatchNorm2d):
-            torch.nn.init.uniform_(layer.weight, 0.5, 1)
-            torch.nn.init.uniform_(layer.running_var, 0.3, 0.6)
-    torch.nn.init.normal_(model.cls_head.fc_cls.weight, std=0.1)
-    meta = dict(cfg=cfg.pretty_text, dataset_meta=dict(classes=["a", "b", "c", "d"]))
     path = tmp_path_factory.mktemp("run") / "small.pth"
-    save_checkpoint_atomically(dict(meta=meta, state_dict=model.state_dict()), path)
-    return path
+    return write_checkpoint(path, dict(type="ResNet", **BACKBONE), in_channels=128)
 
 
 @pytest.fixture(scope="module")
@@ -101,9 +84,8 @@ def test_inference_with_it_is_near_to_fp32(checkpoint: Path, printed: str, tmp_p
 def test_a_test_takes_it(checkpoint: Path, printed: str, tmp_path: Path) -> None:
     out = tmp_path / "test.json"
     words = ["configs/tsn_tiny.py", str(checkpoint), "--protocol", "val", "--out", str(out)]
-    small = ["model.backbone.depth=18", "+model.backbone.num_stages=2"]
-    small += ["+model.backbone.strides=(1,2)", "+model.backbone.dilations=(1,1)"]
-    small += ["+model.backbone.out_indices=(1,)", "model.cls_head.in_channels=128"]
+    small = [f"+model.backbone.{key}={value}" for key, value in BACKBONE.items()]
+    small += ["model.cls_head.in_channels=128"]
     flags = ["--precision", "int8", "--work-dir", str(tmp_path), "--cfg-options", *small]
     assert test.main([*words, *flags]) == cli.EXIT_OK
     record = json.loads(out.read_text())
