@@ -10,13 +10,18 @@ import importlib.util
 import logging
 import os
 import sys
+import threading
 import types
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
 from . import hardware
 from .errors import UserError
+
+_muting = threading.Lock()
 
 
 @cache
@@ -123,6 +128,7 @@ def import_transforms() -> None:
     """
     name = "scipy.stats"
     if name in sys.modules:
+        quiet_decord()
         return
 
     def mode(*args: object, **kwargs: object) -> object:
@@ -135,6 +141,42 @@ def import_transforms() -> None:
         importlib.import_module("mmaction.datasets.transforms")
     finally:
         del sys.modules[name]
+    quiet_decord()
+
+
+def quiet_decord() -> None:
+    """Keeps decord from printing all of a file that is no video, control characters too.
+
+    decord 0.6.0 logs the name of what it cannot open (`video_reader.cc` line 83), which is the
+    content where stock's `DecordInit` hands it over in memory. Can go when it does not.
+    """
+    from mmaction.datasets.transforms import DecordInit
+
+    stock = DecordInit._get_video_reader
+
+    def get_video_reader(self: object, filename: str) -> object:
+        try:
+            with _muted():
+                return stock(self, filename)
+        except RuntimeError as error:
+            if str(error).startswith("Error reading "):
+                raise RuntimeError("it is not a video that can be read") from error
+            raise
+
+    DecordInit._get_video_reader = get_video_reader
+
+
+@contextmanager
+def _muted() -> Iterator[None]:
+    """Drops what is written to standard error below Python; one thread at a time."""
+    with _muting, Path(os.devnull).open("wb") as nothing:
+        kept = os.dup(2)
+        os.dup2(nothing.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 def start_processes(launcher: str) -> None:

@@ -99,7 +99,7 @@ class Bar:
         self.done = done
         now = time.monotonic()
         if seconds_left is None:
-            seconds_left = (now - self.started) / max(done, 1) * (self.total - done)
+            seconds_left = (now - self.started) / max(done, 1) * max(self.total - done, 0)
         self.words = [f"{done}/{self.total}", f"{clock(seconds_left)} left", *facts]
         ended = done >= self.total
         if self.live is not None:
@@ -158,14 +158,15 @@ class Bar:
             self.live = None
 
 
-def track(videos: Iterable[Item], what: str, total: int) -> Iterator[Item]:
-    """Yields each of `total` videos, with a bar where there are several."""
-    bar = Bar(what, total) if total > 1 else None
+def track(items: Iterable[Item], what: str, total: int, *, unit: str = "videos") -> Iterator[Item]:
+    """Yields each of `total` items, with a bar where there are several and no bar is shown yet."""
+    bar = Bar(what, total) if total > 1 and _bar is None else None
     try:
-        for done, video in enumerate(videos, start=1):
-            yield video
+        for done, item in enumerate(items, start=1):
+            yield item
             if bar is not None:
-                bar.update(done, facts=[per_second(done / (time.monotonic() - bar.started))])
+                rate = done / (time.monotonic() - bar.started)
+                bar.update(done, facts=[per_second(rate, unit)])
     finally:
         if bar is not None:
             bar.close()
@@ -206,19 +207,23 @@ class Advance(Protocol):
 
 
 @contextmanager
-def show_progress(what: str, total: int, *, already: int = 0) -> Iterator[Advance]:
-    """Shows a bar whose end stays, and yields what is called after each step.
+def show_progress(
+    what: str, total: int, *, already: int = 0, unit: str = "videos", keep: bool = True
+) -> Iterator[Advance]:
+    """Shows a bar, and yields what is called after each step.
 
     Args:
         what: What is being done.
         total: Steps in all.
         already: How many more were done before.
+        unit: What a step does one of.
+        keep: Whether its end stays to be seen.
     """
-    bar = Bar(f"{what} ({already} known)" if already else what, total, keep=True)
+    bar = Bar(f"{what} ({already} known)" if already else what, total, keep=keep)
 
     def advance() -> None:
         rate = (bar.done + 1) / max(time.monotonic() - bar.started, 1e-9)
-        bar.update(bar.done + 1, facts=[per_second(rate)])
+        bar.update(bar.done + 1, facts=[per_second(rate, unit)])
 
     try:
         yield advance

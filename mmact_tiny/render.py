@@ -21,6 +21,7 @@ from PIL import Image, ImageDraw
 from .atomic import open_atomically
 from .drawing import PALETTE, Color, bars, draw_text, shorten
 from .errors import UserError
+from .progress import show_progress
 from .segments import Cell, merge
 from .sound import Sounds
 
@@ -72,7 +73,9 @@ def _copy_drawn(
         stream = source.streams.video[0]
         stream.thread_type = "AUTO"
         start = Fraction(source.start_time or 0, 1_000_000)
-        with av.open(file, "w", format="mp4") as sink:
+        total = stream.frames or round((source.duration or 0) / 1e6 * (stream.average_rate or 25))
+        bar = show_progress("rendering", total, unit="frames", keep=False)
+        with av.open(file, "w", format="mp4") as sink, bar as advance:
             encoder = _Encoder(sink, stream, canvas, start)
             sounds = Sounds(source, sink, start)
             for packet in source.demux([stream, *sounds.streams]):
@@ -86,6 +89,7 @@ def _copy_drawn(
                     continue
                 for frame in frames:
                     encoder.add(frame, overlay)
+                    advance()
             encoder.finish()
             sounds.finish()
     return damaged

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from .report_plots import plot_curves, plot_reliability, plot_time
-from .report_tables import interval, number, percent, say_seconds, short, tables_of
+from .report_tables import METRICS, interval, metric, number, percent, say_seconds, short, tables_of
 from .timing_hook import PARTS
+from .tracking import EPOCH_MEANS
 
 
 def render(report: Mapping[str, Any], strips: Mapping[str, Any], *, json_name: str) -> str:
@@ -29,7 +30,8 @@ def render(report: Mapping[str, Any], strips: Mapping[str, Any], *, json_name: s
     environment.filters.update(
         percent=percent, seconds=say_seconds, number=number, interval=interval, short=short
     )
-    environment.filters.update(basename=_basename)
+    environment.filters.update(basename=_basename, named=lambda key: METRICS.get(key, key))
+    environment.filters.update(metric=lambda best: metric(best["metric"], best["value"]))
     several = len(report["runs"]) > 1
     if several:
         plots = plots_of_several(report["runs"])
@@ -80,8 +82,9 @@ def plots_of_one(run: Mapping[str, Any]) -> dict[str, str]:
 def _accuracies(run: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """Returns the part of the log, the key and the words of each accuracy that was logged."""
     words = "validation, with its 95% interval" if _band(run) else "validation"
+    means = _has(run["log"]["train"], EPOCH_MEANS["top1_acc"])
     known = (
-        ("train", "top1_acc", "training, the last batch logged"),
+        ("train", "top1_acc", f"training, {'the epoch so far' if means else 'the last batch'}"),
         ("val", "acc/top1", words),
     )
     return [curve for curve in known if _has(run["log"][curve[0]], curve[1])]

@@ -6,6 +6,9 @@ from typing import Any
 
 from .timing_hook import PARTS
 
+# Stock's names of accuracies, in words; of other metrics the name is kept.
+METRICS = {"acc/top1": "top-1", "acc/top5": "top-5", "acc/mean1": "mean class accuracy"}
+
 
 @dataclass(frozen=True)
 class Table:
@@ -48,6 +51,8 @@ def _train(log: Mapping[str, Any]) -> Table:
         "lr": ("learning rate", number),
         "grad_norm": ("gradient norm", number),
     }
+    if any(row.get("epoch_loss", row.get("loss")) != row.get("loss") for row in log["train"]):
+        kinds["epoch_loss"] = ("loss of the epoch so far", number)
     shown = {key: kind for key, kind in kinds.items() if any(key in row for row in log["train"])}
     rows = [[say(row.get(key)) for key, (_, say) in shown.items()] for row in log["train"]]
     heads = [head for head, _ in shown.values()]
@@ -56,8 +61,8 @@ def _train(log: Mapping[str, Any]) -> Table:
 
 def _val(log: Mapping[str, Any]) -> Table:
     keys = list(dict.fromkeys(key for row in log["val"] for key in row if key != "x"))
-    rows = [[number(row["x"]), *(number(row.get(key)) for key in keys)] for row in log["val"]]
-    heads = [log["unit"], *keys]
+    rows = [[number(row["x"]), *(metric(key, row.get(key)) for key in keys)] for row in log["val"]]
+    heads = [log["unit"], *(METRICS.get(key, key) for key in keys)]
     return Table(f"Validation, by {log['unit']}", heads, rows, range(len(heads)))
 
 
@@ -171,7 +176,7 @@ def _bins(reliability: Mapping[str, Any] | None) -> Table:
         for row in (reliability["bins"] if reliability else [])
     ]
     heads = ("score", "videos", "mean score", "right", "95% interval")
-    return Table("Videos by the score of their first label", heads, rows, (1, 2, 3, 4))
+    return Table("Videos by the score of their first label", heads, rows, range(len(heads)))
 
 
 def short(text: str, length: int = 100) -> str:
@@ -182,6 +187,11 @@ def short(text: str, length: int = 100) -> str:
 def percent(value: float | None, digits: int = 1) -> str:
     """Returns `93.8%`, or a dash for None."""
     return "-" if value is None else f"{value:.{digits}%}"
+
+
+def metric(name: str, value: Any) -> str:
+    """Returns an accuracy as a percentage, and the value of another metric as a number."""
+    return percent(value) if name in METRICS else number(value)
 
 
 def interval(row: Mapping[str, Any]) -> str:

@@ -10,8 +10,10 @@ from .json_file import read_json, read_json_lines
 from .run_facts import FILE
 from .runs import RESULTS, WORK_DIRS, best_checkpoint, sha256
 from .timing_hook import PARTS, describe
+from .tracking import EPOCH_MEANS
 
 SCALARS = Path("vis_data", "scalars.json")
+WINDOW = 20  # iterations that stock's loss is the mean of, also where they are of other epochs
 TIMES = ("time", "data_time")  # of MMEngine's logs; the timing has where time went
 
 
@@ -114,11 +116,23 @@ def read_log(logs: Sequence[Sequence[dict[str, Any]]]) -> dict[str, Any]:
     by_epoch = bool(train) and all("epoch" in line for line in train)
     per_epoch = max((line["iter"] / line["epoch"] for line in train), default=1) if by_epoch else 1
     unit = "epoch" if by_epoch or not train else "iteration"
+    train = [_with_epoch_means(line, per_epoch) for line in train]
     return {
         "train": [{"x": line["iter"] / per_epoch, **_values(line)} for line in train],
         "val": [{"x": line["step"], **_values(line)} for line in val],
         "unit": unit,
     }
+
+
+def _with_epoch_means(line: dict[str, Any], per_epoch: float) -> dict[str, Any]:
+    """Returns a line with the means of its epoch so far, as a terminal shows them, where logged.
+
+    The loss of an epoch that is further on than MMEngine's window stays MMEngine's.
+    """
+    means = {key: line[name] for key, name in EPOCH_MEANS.items() if name in line}
+    if line["iter"] - (line.get("epoch", 1) - 1) * per_epoch > WINDOW:
+        means.pop("loss", None)
+    return {**line, **means}
 
 
 def _values(line: dict[str, Any]) -> dict[str, Any]:

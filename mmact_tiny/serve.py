@@ -68,7 +68,8 @@ def serve(
             listen(host, port) as listening,
             tempfile.TemporaryDirectory(prefix="mmact_tiny-uploads-") as folder,
         ):
-            made = Recognizer(**recognizer)
+            with _without_wandb():
+                made = Recognizer(**recognizer)
             answerer = Answerer(made, max_seconds=max_seconds)
             try:
                 site = Site(
@@ -88,6 +89,19 @@ def serve(
             print("interrupted", file=sys.stderr, flush=True)
             os._exit(EXIT_INTERRUPTED if isinstance(end, KeyboardInterrupt) else EXIT_TERMINATED)
         raise
+
+
+@contextlib.contextmanager
+def _without_wandb() -> Iterator[None]:
+    """Has MMAction2 not import wandb, whose temporary folders a server ended at once leaves."""
+    if "wandb" in sys.modules:
+        yield
+        return
+    sys.modules["wandb"] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules["wandb"]
 
 
 def _require_extra() -> None:

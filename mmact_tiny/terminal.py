@@ -5,6 +5,7 @@ file; the terminal shows what this package says and every error. `--verbose` sho
 """
 
 import logging
+import os
 import sys
 import sysconfig
 import warnings
@@ -15,6 +16,8 @@ from . import hardware, progress
 
 SHOWN = {"shown": True}  # `runner.logger.info(..., extra=SHOWN)`: on the terminal too
 UPSTREAM = "mmact_tiny.upstream"
+# Variables of trackers that print tables and the making of their database, as their users set them.
+QUIET = {"MLFLOW_LOGGING_LEVEL": "WARNING", "WANDB_QUIET": "true"}
 FILE_ONLY = ("mmact_tiny.overrides", UPSTREAM)
 
 
@@ -88,6 +91,8 @@ def build_runner(cfg: Any) -> Any:
     from .progress_hook import ProgressHook
 
     keep_stock_log_off()
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
     checkpoint.print_log = _print_to_current
     runner = Runner.from_cfg(cfg)
     if runner.rank == 0:

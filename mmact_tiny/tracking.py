@@ -25,6 +25,7 @@ BACKENDS = {
     "mlflow": "MLflowVisBackend",
 }
 MLFLOW_URI = "MLFLOW_TRACKING_URI"  # MLflow's own variable
+EPOCH_MEANS = {"loss": "epoch_loss", "top1_acc": "epoch_top1_acc"}  # what is logged: its name
 
 
 @VISBACKENDS.register_module()
@@ -61,6 +62,29 @@ def use_trackers(cfg: Config, names: Sequence[str]) -> None:
         cfg.visualizer.vis_backends = [*others, *nodes]
         if "vis_backends" in cfg:
             cfg.vis_backends = cfg.visualizer.vis_backends  # stock's variable of the same content
+
+
+def log_epoch_means(cfg: Config) -> None:
+    """Has MMEngine log the mean loss and top-1 of each epoch so far, where a run counts epochs.
+
+    Its own loss is the mean of the last 20 iterations, which in a small dataset are those of
+    several epochs, its top-1 that of one batch.
+    """
+    processor = cfg.get("log_processor")
+    loop = cfg.get("train_cfg") or {}
+    counts = loop.get("type") == "EpochBasedTrainLoop" or loop.get("by_epoch", False)
+    if processor is None or not counts or not processor.get("by_epoch", True):
+        return
+    ours = [
+        dict(data_src=source, log_name=name, method_name="mean", window_size="epoch")
+        for source, name in EPOCH_MEANS.items()
+    ]
+    others = [
+        node
+        for node in processor.get("custom_cfg") or []
+        if node.get("log_name") not in EPOCH_MEANS.values()
+    ]
+    processor.custom_cfg = [*others, *ours]
 
 
 def _check_installed(name: str) -> None:

@@ -11,7 +11,7 @@ from . import hardware
 from .errors import UserError
 from .overrides import OVERRIDES, SPLITS, add_hook, from_scratch, use_plugin
 from .runs import WORK_DIRS, first_weights, newest_checkpoint
-from .tracking import use_trackers
+from .tracking import log_epoch_means, use_trackers
 
 BASE_BATCH_SIZE = 256  # stock's 8 GPUs x 32 videos, which its learning rates belong to
 logger = logging.getLogger("mmact_tiny")
@@ -206,7 +206,7 @@ def run(
     launcher: str | None = None,
     track: list | None = None,
 ) -> None:
-    """Sets what belongs to this run alone.
+    """Sets what belongs to this run alone, and has its log tell the means of each epoch.
 
     Args:
         work_dir: Folder of its logs and checkpoints, by default `work_dirs/<config stem>`.
@@ -216,6 +216,7 @@ def run(
         track: Trackers to log to: tensorboard, wandb, mlflow; by default the config's.
     """
     cfg.work_dir = work_dir or cfg.get("work_dir") or default_work_dir(cfg)
+    log_epoch_means(cfg)
     if track is not None:
         use_trackers(cfg, track)
     randomness = dict(cfg.get("randomness") or {})

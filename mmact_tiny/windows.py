@@ -16,6 +16,7 @@ from .errors import UserError
 from .frame_times import FrameTimes, ask_frame_times, decode
 from .guarded_reader import VIDEO_SECONDS, GuardedReader
 from .packets import upright
+from .progress import track
 from .read_ahead import ReadAhead
 from .recognizer import Recognizer, sample_of
 from .sampling import find_sampler
@@ -112,7 +113,8 @@ def score_windows(
 
     try:
         samples = ReadAhead(read, range(len(windows)))
-        scores = list(recognizer.score_samples(samples))
+        scored = recognizer.score_samples(samples)
+        scores = list(track(scored, "windows", len(windows), unit="windows"))
     finally:
         reader.close()
     return WindowScores(times.duration, windows, scores)

@@ -51,6 +51,21 @@ def read(reader: GuardedReader, path: Path) -> str:
     return READABLE
 
 
+def test_the_content_of_what_is_no_video_is_not_printed(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """decord logs it as the name of a file; escape sequences would reach the terminal."""
+    compat.import_transforms()
+    from mmaction.datasets.transforms import DecordInit
+
+    video = tmp_path / "video.mp4"
+    video.write_bytes(b"\x1b[31mrubbish" * 1000)
+    with pytest.raises(RuntimeError, match=r"^it is not a video that can be read$"):
+        DecordInit()(dict(filename=str(video)))
+    print("still there", file=sys.stderr)
+    assert capfd.readouterr().err == "still there\n"
+
+
 @pytest.mark.parametrize("name", TABLE)
 def test_every_input_is_read_or_refused_in_a_line(
     reader: GuardedReader, tmp_path: Path, name: str

@@ -127,6 +127,23 @@ def test_the_commands_run_as_they_stand(document: str, project: Path) -> None:
     run_all(document, quick=False)
 
 
+ALL = sorted(str(path.relative_to(ROOT)) for path in [*ROOT.glob("*.md"), *ROOT.glob("[!.]*/*.md")])
+
+
+@pytest.mark.parametrize("document", ALL)
+def test_each_flag_that_is_named_is_one_of_its_tool(
+    document: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In every document, also within a sentence, where a command may have placeholders."""
+    text = (ROOT / document).read_text()
+    for name, rest in re.findall(r"python tools/(\w+)\.py([^`\n#]*)", text):
+        tool = import_module(f"tools.{name}")
+        with pytest.raises(SystemExit):
+            tool.main(["--help"])
+        known = set(re.findall(r"--[\w-]+", capsys.readouterr().out))
+        assert set(re.findall(r"(?<![\w-])--[a-z][\w-]*", rest)) <= known, f"tools/{name}.py{rest}"
+
+
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_the_make_targets_are_there(document: str) -> None:
     targets = {command.split()[1] for command in commands(document) if command.startswith("make ")}

@@ -186,6 +186,10 @@ TABLE = {
         dict(type="run", work_dir="w", seed=3, deterministic=True, launcher="pytorch"),
         {
             "work_dir": "w",
+            "log_processor.custom_cfg": [
+                dict(data_src=source, log_name=name, method_name="mean", window_size="epoch")
+                for source, name in (("loss", "epoch_loss"), ("top1_acc", "epoch_top1_acc"))
+            ],
             "randomness.seed": 3,
             "randomness.deterministic": True,
             "launcher": "pytorch",

@@ -11,7 +11,7 @@ from rich.console import Console
 from terminals import HIDE_CURSOR, left_to_see, on_terminal
 
 from mmact_tiny import progress
-from mmact_tiny.progress import Bar, clock, per_second, say, show_progress
+from mmact_tiny.progress import Bar, clock, per_second, say, show_progress, track
 
 
 def drawn(width: int, encoding: str = "utf-8") -> str:
@@ -135,6 +135,30 @@ def test_what_runs_outlives_its_terminal(tmp_path) -> None:
 
     _, status = on_terminal(work, hang_up_at="3/50")
     assert (status, done.read_text()) == (0, "yes")
+
+
+def test_a_bar_within_another_is_not_drawn() -> None:
+    """Windows of one video have a bar, those of each video of a folder have not."""
+
+    def work() -> None:
+        for _ in track([1, 2], "videos", 2):
+            assert list(track("abc", "windows", 3, unit="windows")) == ["a", "b", "c"]
+        assert list(track("abc", "windows", 3, unit="windows")) == ["a", "b", "c"]
+
+    written, status = on_terminal(work)
+    assert (status, left_to_see(written)) == (0, [])
+    assert written.index("2/2  0:00 left") < written.index("windows ")
+    assert "3/3  0:00 left" in written and " windows/s" in written
+
+
+def test_a_bar_knows_that_a_file_had_more_than_it_said(capsys: pytest.CaptureFixture[str]) -> None:
+    with show_progress("rendering", 1, unit="frames") as advance:
+        advance()
+        advance()
+    assert [line.split(", ")[:2] for line in capsys.readouterr().err.splitlines()] == [
+        ["rendering: 1/1", "0:00 left"],
+        ["rendering: 2/1", "0:00 left"],
+    ]
 
 
 def test_a_new_bar_takes_the_place_of_one_left_open() -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from pattern_videos import make_video, pattern, psnr
 from sound_videos import add_tone
+from terminals import left_to_see, on_terminal
 
 from mmact_tiny import render
 from mmact_tiny.errors import UserError
@@ -201,6 +202,14 @@ def test_a_damaged_middle_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureF
     render_video(video, tmp_path / "out.mp4", ONE, 0.0)
     times, _ = frames_of(tmp_path / "out.mp4")
     assert 20 < len(times) <= 60
+
+
+def test_a_bar_tells_how_far_it_is(tmp_path: Path) -> None:
+    video, out = make_video(tmp_path / "video.mp4", size=(160, 120)), tmp_path / "out.mp4"
+    count = len(frames_of(video)[1])
+    written, status = on_terminal(lambda: render_video(video, out, ONE, 0.0), columns=100)
+    assert status == 0 and f"{count}/{count}  0:00 left" in written and " frames/s" in written
+    assert left_to_see(written) == [] and len(frames_of(out)[1]) == count
 
 
 def test_a_video_without_frames(tmp_path: Path) -> None:

@@ -49,6 +49,17 @@ def test_what_was_done_again_takes_the_place_of_what_was_lost() -> None:
     assert [row["loss"] for row in log["train"]] == [9.0, 1.0, 1.0]
 
 
+@pytest.mark.parametrize(("per_epoch", "losses"), [(4, [0.2, 0.2, 0.2]), (44, [5.0, 5.0, 5.0])])
+def test_the_means_of_an_epoch_take_the_place_of_what_reaches_into_others(
+    per_epoch: int, losses: list[float]
+) -> None:
+    means = dict(epoch_loss=0.2, epoch_top1_acc=0.9, top1_acc=0.0)
+    lines = [{**line, **means} for line in train(0.5, 1, 2, per_epoch=per_epoch, loss=5.0)]
+    rows = read_log([lines])["train"]
+    assert [row["loss"] for row in rows] == losses
+    assert [row["top1_acc"] for row in rows] == [0.9] * 3
+
+
 def test_a_run_without_epochs_counts_iterations() -> None:
     log = read_log(
         [[dict(iter=n, loss=1.0, step=n) for n in (10, 20)] + [{"acc/top1": 1, "step": 20}]]

@@ -13,6 +13,7 @@ from terminals import HIDE_CURSOR, left_to_see, on_terminal
 
 from benchmarks import small_job
 from mmact_tiny import cli, terminal
+from mmact_tiny.json_file import read_json
 
 EPOCH = (
     r"epoch {n}  loss \d\.\d{{3}}  lr \d\.\de-0\d  val top-1 \d+\.\d%  [\d.]+ videos/s  \w+-bound"
@@ -73,6 +74,15 @@ def test_a_training_on_a_terminal(job: Path, trained: tuple[Path, str]) -> None:
     assert re.search(r"validation .*1/1  0:00 left  [\d.]+ videos/s  top-1 \d+%", written)
     assert HIDE_CURSOR not in written
     assert not [word for word in NOISE if word in written]
+
+
+def test_the_report_has_the_numbers_of_the_terminal(trained: tuple[Path, str]) -> None:
+    work_dir, written = trained
+    (run,) = read_json(work_dir / "report.json")["runs"]
+    said = re.findall(r"epoch \d/2  loss (\d\.\d{3})  lr [^ ]+  val top-1 (\d+\.\d)%", written)
+    losses = [f"{row['loss']:.3f}" for row in run["log"]["train"] if row["x"] in (1, 2)]
+    accuracies = [f"{100 * row['acc/top1']:.1f}" for row in run["log"]["val"]]
+    assert said == list(zip(losses, accuracies, strict=True)) and len(said) == 2
 
 
 def test_the_log_file_has_all_of_it(trained: tuple[Path, str]) -> None:

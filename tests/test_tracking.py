@@ -3,16 +3,17 @@
 from pathlib import Path
 
 import pytest
-import torch
 from conftest import ROOT
+from mmengine.config import Config
 from terminals import on_terminal
+from test_terminal import train_command
 
 from benchmarks import small_job
 from mmact_tiny import cli, compat
 from mmact_tiny.config import load_config
 from mmact_tiny.errors import UserError
 from mmact_tiny.overrides import diff, flatten
-from mmact_tiny.tracking import describe_trackers
+from mmact_tiny.tracking import describe_trackers, log_epoch_means
 from tools import train
 
 BACKENDS = "visualizer.vis_backends"
@@ -79,6 +80,26 @@ def test_a_tracker_is_a_backend_of_the_visualizer(
     ), "a test takes them out again"
 
 
+@pytest.mark.parametrize(
+    ("loop", "by_epoch", "custom", "names"),
+    [
+        (dict(type="EpochBasedTrainLoop"), True, None, ["epoch_loss", "epoch_top1_acc"]),
+        (dict(by_epoch=True), True, ["mine"], ["mine", "epoch_loss", "epoch_top1_acc"]),
+        (dict(type="IterBasedTrainLoop"), True, ["mine"], ["mine"]),
+        (dict(type="EpochBasedTrainLoop"), False, None, []),
+    ],
+)
+def test_epoch_means_are_logged_where_there_are_epochs(
+    loop: dict, by_epoch: bool, custom: list | None, names: list[str]
+) -> None:
+    nodes = [dict(data_src="loss", log_name=name, method_name="max") for name in custom or []]
+    processor = dict(type="LogProcessor", by_epoch=by_epoch, custom_cfg=nodes)
+    cfg = Config(dict(train_cfg=loop, log_processor=processor))
+    for _ in range(2):  # twice is once
+        log_epoch_means(cfg)
+        assert [node["log_name"] for node in cfg.log_processor.custom_cfg] == names
+
+
 @pytest.mark.usefixtures("all_installed")
 def test_a_server_of_mlflow_is_used_and_its_password_kept_out(
     job: Path, monkeypatch: pytest.MonkeyPatch
@@ -121,13 +142,9 @@ def test_what_is_missing_is_named_before_training(
 def run_tracked(job: Path, work_dir: Path, name: str, **environ: str) -> str:
     """Trains an epoch of four batches with a tracker, and returns what was printed."""
 
-    def call() -> int:
-        torch.set_num_threads(1)
-        arguments = ["--work-dir", str(work_dir), "--device", "cpu", "--epochs", "1"]
-        return train.main([str(job), *arguments, "--track", name])
-
     before = set(ROOT.iterdir())
-    written, status = on_terminal(call, environ=environ, columns=200)
+    command = train_command(job, work_dir, "--track", name)
+    written, status = on_terminal(command, environ=environ, columns=200)
     assert status == cli.EXIT_OK, written
     assert set(ROOT.iterdir()) == before, "written outside the work directory"
     return written
@@ -155,6 +172,7 @@ def test_mlflow_reads_its_store_back(job: Path, tmp_path: Path) -> None:
     from mlflow.tracking import MlflowClient
 
     written = run_tracked(job, tmp_path, "mlflow", MLFLOW_DISABLE_TELEMETRY="true")
+    assert "INFO mlflow" not in written
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     assert f"tracking: mlflow ui --backend-store-uri {uri}\n" in written
     client = MlflowClient(uri)
@@ -171,7 +189,8 @@ def test_mlflow_reads_its_store_back(job: Path, tmp_path: Path) -> None:
 
 def test_wandb_offline_keeps_to_the_work_directory(job: Path, tmp_path: Path) -> None:
     pytest.importorskip("wandb", reason="pip install -e '.[wandb]'")
-    run_tracked(job, tmp_path, "wandb", WANDB_MODE="offline")
+    written = run_tracked(job, tmp_path, "wandb", WANDB_MODE="offline")
+    assert "Run data is saved locally in " in written and "Run summary" not in written
     (record,) = tmp_path.glob("*/vis_data/wandb/offline-run-*/*.wandb")
     data = record.read_bytes()
     assert b"TSNHead" in data and b"acc/top1" in data
