@@ -94,6 +94,17 @@ class SafeCheckpointHook(CheckpointHook):
         super().after_train(runner)
 
     def _save_best_checkpoint(self, runner: Any, metrics: dict) -> None:
+        """Saves the best as stock does.
+
+        Raises:
+            UserError: `save_best` names what a validation does not give.
+        """
+        unknown = {*(self.key_indicators if self.save_best else [])} - {*metrics, "auto"}
+        if unknown:
+            raise UserError(
+                f"save_best={', '.join(sorted(unknown))}: a validation gives {', '.join(metrics)} "
+                "(default_hooks.checkpoint); the epoch is saved, --resume goes on from it"
+            )
         backend = self.file_backend
         self.file_backend = late = _LateRemovals(backend)
         with writes.deferred():

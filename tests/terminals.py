@@ -43,7 +43,9 @@ def on_terminal(
         hang_up_at: A text at which the terminal is closed.
     """
     environ = {"TERM": "xterm", **(environ or {})}
-    pid, master = _fork(call, columns, environ) if callable(call) else _start(call, columns, environ)
+    pid, master = (
+        _fork(call, columns, environ) if callable(call) else _start(call, columns, environ)
+    )
     keys, written = dict(keys or {}), ""
     ended = 0
     while hang_up_at is None or hang_up_at not in written:
