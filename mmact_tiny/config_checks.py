@@ -17,6 +17,7 @@ LEAST = {
     **dict.fromkeys(("num_classes", "clip_len", "frame_interval", "num_clips"), 1),
     **dict.fromkeys(("num_workers", "seed", "lr"), 0),
 }
+RESUME = "resume"  # the method of the Runner that takes a checkpoint up
 MOST = {"seed": 2**32 - 1}  # numpy's
 LOADERS = tuple(f"{split}_dataloader." for split in ("train", "val", "test"))
 
@@ -59,7 +60,10 @@ def explained() -> Iterator[None]:
         part = _part_under_way(error)
         if part is None:
             raise
-        raise UserError(f"the config's {part} cannot be built: {_reason(error, part)}") from error
+        reason = _reason(error, part)
+        if part == RESUME:
+            raise UserError(f"cannot resume: the checkpoint does not fit: {reason}") from error
+        raise UserError(f"the config's {part} cannot be built: {reason}") from error
 
 
 def _part_under_way(error: BaseException) -> str | None:
@@ -81,11 +85,10 @@ def _named(frame: FrameType) -> str | None:
         return str(frame.f_locals["self"].optimizer_cfg["type"])
     if name == "build_from_cfg":
         cfg = frame.f_locals.get("cfg")
-        kind = cfg.get("type") if hasattr(cfg, "get") else None
+        kind = cfg.get("type") if isinstance(cfg, dict) else None
         return getattr(kind, "__name__", None) or str(kind)
-    return (
-        name.removeprefix("build_") if name in ("build_dataloader", "build_optim_wrapper") else None
-    )
+    others = ("build_dataloader", "build_optim_wrapper", RESUME)
+    return name.removeprefix("build_") if name in others else None
 
 
 def _reason(error: Exception, part: str) -> str:

@@ -85,7 +85,7 @@ def test_a_best_score_that_validation_does_not_give_is_named_and_the_epoch_kept(
     folder = tmp_path / "run"
     options = [
         "default_hooks.checkpoint.save_best=acc/top9",
-        "default_hooks.checkpoint.rule=greater",
+        "+default_hooks.checkpoint.rule=greater",
     ]
     arguments = [str(config), "--work-dir", str(folder), "--device", "cpu"]
     assert train.main([*arguments, "--cfg-options", *options]) == cli.EXIT_ERROR
