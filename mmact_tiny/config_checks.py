@@ -7,6 +7,7 @@ from typing import Any
 
 from mmengine.config import Config
 
+from .atomic import FULL
 from .errors import UserError
 from .overrides import flatten, suggest
 
@@ -57,6 +58,12 @@ def explained() -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:  # a part that the config names may raise anything
+        if isinstance(error, OSError) and error.errno in FULL:  # of stock's logs, or its dump
+            where = f" to write {error.filename}" if error.filename else " for the logs"
+            raise UserError(
+                f"no space{where}: {error.strerror}; the checkpoints are unharmed. Free some "
+                "space and go on with --resume"
+            ) from error
         part = _part_under_way(error)
         if part is None:
             raise

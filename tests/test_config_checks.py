@@ -73,6 +73,13 @@ def test_a_part_that_cannot_be_built_is_named_with_the_reason(
     assert error.count("\n") == 1
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
+def test_a_disk_too_full_for_the_logs_is_a_line() -> None:
+    with pytest.raises(UserError, match="no space for the logs: No space left on device"):
+        with explained(), open("/dev/full", "w") as file:  # noqa: PTH123
+            file.write("epoch 1")
+
+
 def test_an_error_of_anything_else_stays_what_it_is() -> None:
     """A bug is not to be taken for a mistake in the config."""
     with pytest.raises(ZeroDivisionError), explained():
