@@ -75,9 +75,9 @@ def test_a_part_that_cannot_be_built_is_named_with_the_reason(
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
 def test_a_disk_too_full_for_the_logs_is_a_line() -> None:
-    with pytest.raises(UserError, match="no space for the logs: No space left on device"):
-        with explained(), open("/dev/full", "w") as file:  # noqa: PTH123
-            file.write("epoch 1")
+    message = "no space for the logs: No space left on device"
+    with pytest.raises(UserError, match=message), explained():
+        Path("/dev/full").write_text("epoch 1")
 
 
 def test_an_error_of_anything_else_stays_what_it_is() -> None:
