@@ -120,7 +120,7 @@ class ResumeHook(Hook):
             message = "resumed with other %s: not the same run"
             runner.logger.warning(message, ", ".join(changed), extra=SHOWN)
         self.batches = progress["batches"]
-        if not 0 <= self.batches < max(1, len(loop.dataloader)):
+        if not 0 <= self.batches <= len(loop.dataloader):  # all of them: saved before its end
             raise ValueError(f"{self.batches} batches of an epoch of {len(loop.dataloader)}")
         if self.batches:
             loop.dataloader.skip = self.batches
