@@ -72,6 +72,21 @@ def test_what_does_not_fit_is_a_line(
     assert error.count("\n") == 1
 
 
+def test_an_epoch_of_which_all_batches_are_done_is_ended(
+    trained: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What `--checkpoint-every` and SIGTERM save at the last iteration of an epoch."""
+
+    def before_its_end(checkpoint: dict) -> None:
+        checkpoint["meta"].update(epoch=0)
+        checkpoint["progress"].update(batches=4)
+
+    forged = forge(trained[1], tmp_path / "iter_4.pth", before_its_end)
+    assert resume(trained[0], tmp_path / "run", forged) == cli.EXIT_OK
+    assert (tmp_path / "run" / "epoch_1.pth").is_file()
+    assert load_checkpoint(tmp_path / "run" / "epoch_2.pth")["meta"]["iter"] == 8
+
+
 def test_no_file_but_its_own_best_is_removed_and_changed_settings_are_named(
     trained: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
