@@ -10,6 +10,8 @@ from .errors import UserError
 from .pickle_scan import Refusal
 from .stand_ins import STAND_INS, thaw
 
+MAPPINGS = ("state_dict", "meta", "message_hub", "progress")  # of what the Runner writes
+
 
 def load_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict:
     """Loads a checkpoint; all loading here and in MMEngine goes through this function.
@@ -63,6 +65,11 @@ def _as_mapping(checkpoint: Any, path: Path) -> dict:
     if not isinstance(checkpoint, dict):
         kind = type(checkpoint).__name__
         raise UserError(f"checkpoint {shown(path)} holds a {kind}, expected a dict of weights")
+    for key in MAPPINGS:
+        value = checkpoint.get(key)
+        if key in checkpoint and not isinstance(value, dict):
+            kind = type(value).__name__
+            raise UserError(f"checkpoint {shown(path)} has a {kind} as {key}, expected a dict")
     meta = checkpoint.get("meta")
     if isinstance(meta, dict) and "config" in meta:
         # Runner.resume executes `meta['config']`, a key of mmcv's time, as Python.

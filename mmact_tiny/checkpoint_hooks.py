@@ -2,6 +2,7 @@
 
 import os.path
 from collections import deque
+from pathlib import Path
 from typing import Any
 
 from mmaction.registry import HOOKS
@@ -14,6 +15,7 @@ from .atomic import write_atomically
 from .errors import UserError
 from .later_writes import writes
 from .rank_state import gather_states
+from .resumable import check_resumable
 from .stock_checkpoints import register
 from .terminal import SHOWN
 from .weights import match_weights
@@ -39,7 +41,7 @@ class WeightsHook(Hook):
         """
         path = runner._load_from or find_latest_checkpoint(runner.work_dir)
         if runner._resume:
-            _check_resumable(checkpoint, path)
+            check_resumable(checkpoint, path, runner)
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         new_head = isinstance(runner._train_loop, BaseLoop) and not runner._resume
         state_dict, message = match_weights(model, checkpoint, path=path, new_head=new_head)
@@ -47,17 +49,6 @@ class WeightsHook(Hook):
             checkpoint.clear()
         checkpoint["state_dict"] = state_dict
         runner.logger.info(message, extra=SHOWN)
-
-
-def _check_resumable(checkpoint: dict, path: str) -> None:
-    """Names what is missing in a best or published checkpoint, which stock resumes by half."""
-    needed = ("state_dict", "meta", "message_hub", "optimizer")
-    missing = [key for key in needed if key not in checkpoint]
-    if missing:
-        raise UserError(
-            f"cannot resume from checkpoint {path}: it has no {', '.join(missing)}. Resume from "
-            "an epoch_*.pth or iter_*.pth, or start a new run with its weights (load_from)"
-        )
 
 
 class _LateRemovals:
@@ -89,11 +80,40 @@ class SafeCheckpointHook(CheckpointHook):
     file_backend: Any
     keep_ckpt_ids: deque
 
+    def before_train(self, runner: Any) -> None:
+        """Takes up what is this run's own: a checkpoint may name any file as the best to remove."""
+        info = runner.message_hub.runtime_info
+        ids = info.get("keep_ckpt_ids")
+        if not isinstance(ids, list) or not all(type(step) is int for step in ids):
+            info.pop("keep_ckpt_ids", None)
+        super().before_train(runner)
+        folder = Path(self.out_dir).resolve()
+
+        def own(best: Any) -> str | None:
+            path = Path(best) if isinstance(best, str) else Path()
+            is_own = path.resolve().parent == folder and path.match("best_*.pth")
+            return best if is_own else None
+
+        self.best_ckpt_path = own(getattr(self, "best_ckpt_path", None))
+        paths = getattr(self, "best_ckpt_path_dict", {})
+        self.best_ckpt_path_dict = {key: own(best) for key, best in paths.items()}
+
     def after_train(self, runner: Any) -> None:
         writes.wait()
         super().after_train(runner)
 
     def _save_best_checkpoint(self, runner: Any, metrics: dict) -> None:
+        """Saves the best as stock does.
+
+        Raises:
+            UserError: `save_best` names what a validation does not give.
+        """
+        unknown = {*(self.key_indicators if self.save_best else [])} - {*metrics, "auto"}
+        if unknown:
+            raise UserError(
+                f"save_best={', '.join(sorted(unknown))}: a validation gives {', '.join(metrics)} "
+                "(default_hooks.checkpoint); the epoch is saved, --resume goes on from it"
+            )
         backend = self.file_backend
         self.file_backend = late = _LateRemovals(backend)
         with writes.deferred():

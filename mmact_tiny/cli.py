@@ -10,10 +10,11 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from . import hardware, progress
 from .errors import UserError
+from .printable import printable_lines
 
 EXIT_OK = 0
 EXIT_ERROR = 2  # the user can put it right; argparse uses the same status
@@ -21,11 +22,16 @@ EXIT_PARTIAL = 3  # answered in part: some videos could not be read
 _command: list[str] = []  # of the tool that runs
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong with a flag in a line, without the screen of all flags before it."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(EXIT_ERROR, f"error: {printable_lines(message)} (--help lists the flags)\n")
+
+
 def make_parser(doc: str | None) -> argparse.ArgumentParser:
     """Returns a parser whose help is the tool's docstring, with the flag that all tools have."""
-    parser = argparse.ArgumentParser(
-        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = _Parser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
 
@@ -152,7 +158,7 @@ def num_bytes(text: str) -> int:
     units = {"K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
     unit = units.get(text[-1:].upper(), 1)
     value = float(text[:-1] if unit > 1 else text) * unit
-    if not value >= 1:
+    if not 1 <= value < float("inf"):
         raise ValueError(text)
     return int(value)
 
@@ -191,7 +197,7 @@ def tool(main: Callable[[Sequence[str] | None], int | None]) -> Callable[..., in
             if "--debug" in (sys.argv if argv is None else argv):
                 raise
             progress.close()
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {printable_lines(str(error))}", file=sys.stderr)
             return EXIT_ERROR
         except KeyboardInterrupt:
             progress.close()

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from . import compat
+from .config_checks import check_sizes
 from .errors import UserError
 from .overrides import apply_overrides, check_entry, flatten, suggest
 
@@ -60,6 +61,7 @@ def load_config(
         changes.setdefault("classes", {})
     apply_overrides(cfg, _merge_changes(entries, changes))
     merge_options(cfg, options or {})
+    check_sizes(cfg)
     return cfg
 
 

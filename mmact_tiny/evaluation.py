@@ -13,6 +13,7 @@ from mmengine.config import Config
 from . import compat, hardware, stock_checkpoints
 from .checkpoint_format import open_regular
 from .config import load_config, resolve_path
+from .config_checks import explained
 from .errors import UserError
 from .json_file import write_json
 from .metrics import Accuracy, VideoScores, summarize, to_records
@@ -142,9 +143,10 @@ def evaluate(cfg: Config) -> TestResult:
     check_inputs(cfg, splits=("test",))
     stock_checkpoints.register()
     compat.start_processes(cfg.get("launcher", "none"))
-    runner = build_runner(cfg)
-    started = time.perf_counter()
-    metrics = runner.test()
+    with explained():
+        runner = build_runner(cfg)
+        started = time.perf_counter()
+        metrics = runner.test()
     seconds = time.perf_counter() - started
     evaluator = runner.test_loop.evaluator
     rows = next(m.rows for m in evaluator.metrics if isinstance(m, VideoScores))

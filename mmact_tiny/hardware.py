@@ -28,7 +28,7 @@ def select_device(device: str) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
         return
     name, _, index = device.partition(":")
-    if name != "cuda" or (index and not index.isdigit()):
+    if name != "cuda" or (index and not index.isdecimal()):
         raise UserError(f"--device {device}: expected auto, cpu, cuda or cuda:N")
     import torch
 

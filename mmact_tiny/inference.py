@@ -13,6 +13,7 @@ from .cam import check_cam_extra, draw_cam
 from .cli import EXIT_ERROR, EXIT_OK, EXIT_PARTIAL
 from .errors import UserError
 from .guarded_reader import VIDEO_SECONDS
+from .printable import printable
 from .recognizer import Recognizer, find_videos
 from .segments import cells_of, say_segments, window_rows, write_segments
 from .windows import check_window
@@ -164,20 +165,15 @@ def predict_rows(
 
 
 def _print_row(row: dict[str, Any], top_k: int, name_video: bool) -> None:
-    lines = [f"\n{_printable(row['video'])}"] if name_video else []
+    lines = [f"\n{printable(row['video'])}"] if name_video else []
     if "error" in row:
-        lines.append(f"error: {_printable(row['error'])}")
+        lines.append(f"error: {printable(row['error'])}")
     elif "segments" in row:
         lines += say_segments(row)
     else:
         lines.append(f"The top-{top_k} labels with corresponding scores are:")
-        lines += [f"{best['label']}: {best['score']}" for best in row["predictions"]]
+        lines += [f"{printable(best['label'])}: {best['score']}" for best in row["predictions"]]
     progress.say("\n".join(lines))
-
-
-def _printable(text: str) -> str:
-    """Returns a text whose characters do nothing to a terminal: a file's name may have any."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:

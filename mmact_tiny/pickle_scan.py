@@ -19,7 +19,9 @@ MAX_OPCODES = 5_000_000  # a ResNet-50 with optimizer state has 17,000; each cos
 # Values that calls and dict keys may go through in all: a small pickle can name one long list a
 # million times and copy each, or hash a tuple that holds itself 60 times over.
 BASE_WORK, WORK_PER_BYTE = 50_000_000, 4
-
+# Keys other than text and small numbers can be chosen to collide: n of them take n * n / 2 steps.
+ODD_KEY_WORK = 5_000
+SMALL = 1 << 60
 MAX_EXPANDED = 1 << 20  # values of a tensor that repeats what its storage has once
 
 ITEM_BYTES = {
@@ -49,6 +51,7 @@ TORCH_NAMES = {
 DICTS = {name for name, kind in STAND_INS.items() if issubclass(kind, dict)}
 DICTS |= {"collections.OrderedDict", "collections.Counter"}
 TENSORS = {"torch._utils._rebuild_tensor", "torch._utils._rebuild_tensor_v2"}
+HASHED = {*DICTS, "builtins.set"}  # calls that hash the items of what they are given
 LISTS = {name for name, kind in STAND_INS.items() if issubclass(kind, list)}
 
 CONSTANTS = {"BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE", "SHORT_BINSTRING"}
@@ -156,14 +159,15 @@ class _Machine:
         if opcode == "BUILD":
             self.work += _weight(items[0])
         elif opcode != "APPEND" and opcode != "APPENDS":
-            self.work += sum(map(_weight, items[::2]))
+            self.work += sum(map(_key_weight, items[::2]))
 
     def _call(self, function: Any, arguments: Any) -> None:
         """Pushes a symbol of the result."""
         if _kind(function) != "name" or _kind(arguments) != "tuple":
             raise Refusal("it calls something that is not a named function")
         weight = 1 + sum(map(_weight, arguments.items))
-        self.work += weight
+        hashes = function.name in HASHED and any(_kind(a) != "dict" for a in arguments.items)
+        self.work += weight * (ODD_KEY_WORK if hashes else 1)
         kind = "dict" if function.name in DICTS else "list" if function.name in LISTS else "other"
         if function.name in TENSORS:
             _check_tensor(arguments.items)
@@ -196,6 +200,12 @@ def _weight(value: Any) -> int:
     if isinstance(value, Symbol):
         return min(value.weight, 1 << 40)
     return len(value) if isinstance(value, str) else 1
+
+
+def _key_weight(key: Any) -> int:
+    """Returns the work of hashing a key and comparing it with those that it may collide with."""
+    is_plain = isinstance(key, str) or (isinstance(key, int) and abs(key) < SMALL)
+    return _weight(key) * (1 if is_plain else ODD_KEY_WORK)
 
 
 def _is_view(view: list, count: int) -> bool:

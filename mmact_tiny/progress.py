@@ -16,6 +16,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
+from .printable import printable_lines
+
 SECONDS_BETWEEN_LINES = 30.0
 SECONDS_BETWEEN_FRAMES = 0.1
 Item = TypeVar("Item")
@@ -28,6 +30,7 @@ _spoken = time.monotonic()  # when a line was last printed
 def say(text: str) -> None:
     """Prints a line on standard output, above the bar where one is drawn."""
     global _spoken
+    text = printable_lines(text)
     _spoken = time.monotonic()
     if _bar is not None and _bar.live is not None and sys.stdout.isatty():
         plain = dict(markup=False, highlight=False, emoji=False)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import compat
 from .checkpoint import load_checkpoint
+from .config_checks import explained
 from .errors import UserError
 from .guarded_reader import VIDEO_SECONDS, GuardedReader
 from .listing import VIDEO_SUFFIXES, is_video
@@ -84,7 +85,8 @@ class Recognizer:
 
         from .engine import Engine
 
-        model = MODELS.build(self.cfg.model)
+        with explained():
+            model = MODELS.build(self.cfg.model)
         load_weights(model, self._loaded, path=self.checkpoint)
         self._loaded = {}
         cache_dir = cache_dir_of(self.checkpoint)

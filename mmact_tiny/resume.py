@@ -85,9 +85,21 @@ class ResumeHook(Hook):
             if hasattr(loop.dataloader.sampler, "seed"):
                 loop.dataloader.sampler.seed = runner.seed
         if runner._resume and self.progress:
-            self._go_on(runner)
+            try:
+                self._restore(runner)
+            except (
+                ArithmeticError,
+                AttributeError,
+                LookupError,
+                RuntimeError,
+                TypeError,
+                ValueError,
+            ) as error:
+                raise UserError(f"cannot resume: the checkpoint's progress: {error}") from error
+            if not self.batches and _validation_is_due(runner):
+                runner.val_loop.run()
 
-    def _go_on(self, runner: Any) -> None:
+    def _restore(self, runner: Any) -> None:
         loop, progress = runner.train_loop, self.progress
         _restore_log(runner, progress)
         for hook in runner.hooks:
@@ -108,13 +120,13 @@ class ResumeHook(Hook):
             message = "resumed with other %s: not the same run"
             runner.logger.warning(message, ", ".join(changed), extra=SHOWN)
         self.batches = progress["batches"]
+        if not 0 <= self.batches <= len(loop.dataloader):  # all of them: saved before its end
+            raise ValueError(f"{self.batches} batches of an epoch of {len(loop.dataloader)}")
         if self.batches:
             loop.dataloader.skip = self.batches
             # The loop counts a pass's batches from 0; `before_train_epoch` stays as it is.
             run_iter, first = loop.run_iter, self.batches
             loop.run_iter = lambda index, batch: run_iter(first + index, batch)
-        elif _validation_is_due(runner):
-            runner.val_loop.run()
 
     def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
         seed_generators(runner.seed, get_rank(), runner.iter)
@@ -213,7 +225,10 @@ def _restore_log(runner: Any, progress: dict[str, Any]) -> None:
     """Starts this process's log with what the run had logged when it was saved."""
     if not is_main_process():
         return
-    before = Path(runner.work_dir) / progress["log"]["path"]
+    folder = Path(runner.work_dir).resolve()
+    before = (folder / progress["log"]["path"]).resolve()
+    if not before.is_relative_to(folder) or before.name != _scalars(runner).name:
+        raise ValueError(f"{progress['log']['path']!r:.80} is no log of this run")
     path = _scalars(runner)
     if before.is_file() and before != path:
         path.parent.mkdir(parents=True, exist_ok=True)

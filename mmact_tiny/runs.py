@@ -144,7 +144,8 @@ def set_aside(work_dir: str | Path, keep: str | Path | None = None) -> Path | No
 def first_weights(checkpoint: str | Path) -> str | None:
     """Returns what the run of a checkpoint once started from, as its config says; else None."""
     config = checkpoint_config(load_checkpoint(checkpoint), source=str(checkpoint))
-    return (config or {}).get("initial_weights")
+    weights = config.get("initial_weights") if isinstance(config, dict) else None
+    return weights if isinstance(weights, str) else None
 
 
 def sha256(path: str | Path) -> str | None:

@@ -58,7 +58,10 @@ def fetch(url: str) -> Path:
 
     from .download import download, published_hash
 
-    path = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlsplit(url).path).name
+    try:
+        path = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlsplit(url).path).name
+    except ValueError as error:
+        raise UserError(f"cannot download {url}: {error}") from None
     return download(url, path, sha256_prefix=published_hash(url))
 
 

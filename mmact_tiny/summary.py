@@ -11,6 +11,7 @@ import numpy as np
 
 from .dataset_checks import length_of
 from .preparation import Preparation, Settings
+from .printable import printable
 from .problems import Problem, count_kinds
 
 SPLITS = ("train", "val", "test")
@@ -62,7 +63,7 @@ def show_summary(preparation: Preparation, summary: dict[str, Any], out: Path) -
     width = None if sys.stdout.isatty() else 100
     console = Console(markup=False, emoji=False, highlight=False, soft_wrap=True, width=width)
     for text in _problem_lines(preparation):
-        console.print(_printable(text))
+        console.print(printable(text))
     console.print(_class_table(summary["classes"]))
     for name in ("seconds", "frames", "fps", "shorter_side", "keyframe_spacing"):
         if summary[name]:
@@ -77,7 +78,7 @@ def show_summary(preparation: Preparation, summary: dict[str, Any], out: Path) -
     )
     if not preparation.fatal:
         command = f"python tools/train.py configs/tsn_tiny.py --data {shlex.quote(str(out))}"
-        console.print(_printable(f"next: {command}"))
+        console.print(printable(f"next: {command}"))
 
 
 def _problem_lines(preparation: Preparation) -> list[str]:
@@ -107,18 +108,13 @@ def _class_table(rows: list[dict[str, Any]]) -> Any:
     for column in (*SPLITS, "quarantined"):
         table.add_column(column, justify="right")
     for row in rows[:_MAX_CLASSES]:
-        table.add_row(_printable(row["class"]), *(str(row[c]) for c in (*SPLITS, "quarantined")))
+        table.add_row(printable(row["class"]), *(str(row[c]) for c in (*SPLITS, "quarantined")))
     if len(rows) > _MAX_CLASSES:
         table.add_row(f"and {len(rows) - _MAX_CLASSES} more classes: see summary.json")
     table.add_section()
     totals = (str(sum(row[c] for row in rows)) for c in (*SPLITS, "quarantined"))
     table.add_row("all", *totals)
     return table
-
-
-def _printable(text: str) -> str:
-    """Shows what a terminal would refuse or obey as an escape."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def _counts(items: Iterable[str]) -> dict[str, int]:

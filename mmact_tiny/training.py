@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from . import compat, datasets, hardware
+from .config_checks import explained
 from .disk import held
 from .errors import UserError
 from .overrides import split_datasets
@@ -44,9 +45,10 @@ def train(cfg: Config) -> Any:
             moved = set_aside(cfg.work_dir, keep=cfg.get("load_from"))
             if moved is not None:
                 logger.info("checkpoints of an earlier run: moved to %s", moved)
-        runner = build_runner(cfg)
-        record_run(runner)
-        runner.train()
+        with explained():
+            runner = build_runner(cfg)
+            record_run(runner)
+            runner.train()
     checkpoint = best_checkpoint(cfg.work_dir)
     if runner.rank == 0 and checkpoint is not None:
         score = runner.message_hub.runtime_info.get("best_score")

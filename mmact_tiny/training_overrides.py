@@ -215,14 +215,14 @@ def run(
         launcher: none, pytorch, slurm or mpi.
         track: Trackers to log to: tensorboard, wandb, mlflow; by default the config's.
     """
+    if work_dir is not None and (not work_dir.strip() or "\0" in work_dir):
+        raise UserError(f"--work-dir {work_dir!r}: expected the name of a folder")
     cfg.work_dir = work_dir or cfg.get("work_dir") or default_work_dir(cfg)
     log_epoch_means(cfg)
     if track is not None:
         use_trackers(cfg, track)
     randomness = dict(cfg.get("randomness") or {})
     if seed is not None:
-        if seed < 0:
-            raise UserError(f"run seed={seed}: expected 0 or more")
         randomness["seed"] = seed
     if deterministic is not None:
         randomness["deterministic"] = deterministic

@@ -1,6 +1,7 @@
 """Hostile checkpoint files: each with the reason it is refused for, most with a canary."""
 
 import io
+import json
 import os
 import pickle
 import random
@@ -11,6 +12,14 @@ from collections import OrderedDict
 
 import numpy as np
 import torch
+from forged_pickles import (
+    colliding_complex,
+    colliding_keys,
+    colliding_set,
+    copied_sets,
+    deep_list,
+    nested_tuples,
+)
 
 CANARY = "canary"
 
@@ -68,17 +77,12 @@ def tarred() -> bytes:
     return buffer.getvalue()
 
 
-def nested_tuples() -> bytes:
-    """A dict key that is a tuple of itself, 60 times over: hashing it takes 2**60 steps."""
-    doubled = b"".join(b"q%ch%c\x86" % (i, i) for i in range(60))
-    return b"\x80\x02})" + doubled + b"K\x01s."
-
-
-def copied_sets() -> bytes:
-    """100,000 copies of one list of 10,000 numbers, made by calls of `set`."""
-    numbers = b"]q\x00(" + b"".join(b"M" + struct.pack("<H", i) for i in range(10_000)) + b"e"
-    calls = b"c__builtin__\nset\nh\x00\x85R" * 100_000
-    return b"\x80\x02](" + numbers + calls + b"e."
+def tensors_file(tensors: dict, body: bytes = bytes(4), **metadata: str) -> bytes:
+    """Returns a safetensors file of this header: name -> (dtype, shape, offsets)."""
+    keys = ("dtype", "shape", "data_offsets")
+    header: dict = {name: dict(zip(keys, row, strict=True)) for name, row in tensors.items()}
+    text = json.dumps({**header, "__metadata__": metadata}).encode()
+    return struct.pack("<Q", len(text)) + text + body
 
 
 def script() -> bytes:
@@ -181,6 +185,16 @@ HOSTILE = {
     "storage elsewhere": (replaced(b"X\x01\x00\x00\x000", b"X\x01\x00\x00\x001"), "is missing"),
     "nested tuples": (with_pickle(nested_tuples()), "blow up"),
     "copied sets": (with_pickle(copied_sets()), "blow up"),
+    "colliding keys": (with_pickle(colliding_keys()), "blow up"),
+    "colliding set": (with_pickle(colliding_set()), "blow up"),
+    "colliding complex numbers": (with_pickle(colliding_complex()), "blow up"),
+    "deep list": (with_pickle(deep_list()), "recursion"),
+    "list for weights": (
+        saved({"state_dict": [1, 2]}),
+        "has a list as state_dict",
+    ),
+    "no weights": (saved({"state_dict": None}), "has a NoneType as state_dict"),
+    "list for meta": (saved({"state_dict": {}, "meta": [1]}), "has a list as meta"),
     "pickle instruction": (with_pickle(b"\x80\x02cos\nsystem\n."), "it names 'os.system'"),
     "inst": (with_pickle(b"(S'x'\nios\nsystem\n."), "does not occur"),
     "protocol 4": (with_pickle(pickle.dumps(Evil(), 4)), "pickle protocol 4"),
@@ -215,5 +229,19 @@ HOSTILE = {
     "git-lfs": (b"version https://git-lfs.github.com/spec/v1\n", "a git-lfs pointer"),
     "gzip": (b"\x1f\x8b\x08" + bytes(50), "a gzip archive"),
     "empty": (b"", "it is empty"),
+    "safetensors, huge": (tensors_file({"w": ("F32", [10**12], [0, 4])}), "invalid shape"),
+    "safetensors, shape overflows": (tensors_file({"w": ("F32", [2**62, 4], [0, 4])}), "overflow"),
+    "safetensors, one storage for two": (
+        tensors_file({"a": ("F32", [1], [0, 4]), "b": ("F32", [1], [0, 4])}),
+        "invalid offset",
+    ),
+    "safetensors, hidden bytes": (
+        tensors_file({"w": ("F32", [1], [0, 4])}, bytes(99)),
+        "not fully covered",
+    ),
+    "safetensors, config too deep": (
+        tensors_file({"w": ("F32", [1], [0, 4])}, config="[" * 100_000),
+        "recursion",
+    ),
     "safetensors, cut": ((50).to_bytes(8, "little") + b'{"a":' + bytes(60), "cannot be read"),
 }

@@ -27,7 +27,19 @@ TRAIN_FLAGS = {
     "no such weights": (["--pretrained", "gone.pth"], "no pretrained weights gone.pth"),
     "no such checkpoint": (["--resume", "gone.pth"], "no checkpoint gone.pth to resume from"),
     "no such data": (["--data", "gone"], "no dataset folder gone"),
-    "negative seed": (["--seed", "-1"], "run seed=-1: expected 0 or more"),
+    "negative seed": (["--seed", "-1"], "randomness.seed=-1: expected 0 to 4294967295"),
+    "seed of 33 bits": (["--seed", "4294967296"], "expected 0 to 4294967295"),
+    "no digit of ours": (["--device", "cuda:²"], "--device cuda:²: expected auto, cpu, cuda or"),
+    "empty work directory": (["--work-dir", ""], "--work-dir '': expected the name of a folder"),
+    "null byte": (["--work-dir", "a\0b"], "--work-dir 'a\\x00b': expected the name of a folder"),
+    "zero epochs, by key": (
+        ["--cfg-options", "train_cfg.max_epochs=0"],
+        "max_epochs=0: expected 1",
+    ),
+    "zero batch, by key": (
+        ["--cfg-options", "val_dataloader.batch_size=0"],
+        "val_dataloader.batch_size=0: expected 1 or more",
+    ),
     "unknown key": (
         ["--cfg-options", "optim_wrapper.optimiser.lr=1"],
         "no key 'optim_wrapper.optimiser'",
@@ -42,6 +54,26 @@ TRAIN_FLAGS = {
         "train_dataloader.num_workers='two': expected int",
     ),
 }
+
+
+NO_VALUES = {
+    "epochs": (["--epochs", "1.5"], "argument --epochs: invalid int value: '1.5'"),
+    "endless cache": (["--cache", "--cache-size", "inf"], "argument --cache-size: invalid"),
+    "unknown flag": (["--epoch-s", "1"], "unrecognized arguments: --epoch-s 1"),
+    "precision": (["--precision", "fp8"], "argument --precision: invalid choice: 'fp8'"),
+}
+
+
+@pytest.mark.parametrize("case", NO_VALUES)
+def test_a_flag_that_cannot_be_parsed_is_a_line(
+    case: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags, message = NO_VALUES[case]
+    with pytest.raises(SystemExit) as caught:
+        train.main(["configs/tsn_tiny.py", *flags])
+    assert caught.value.code == cli.EXIT_ERROR
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and message in error and error.count("\n") == 1
 
 
 def error_of(capsys: pytest.CaptureFixture[str]) -> str:

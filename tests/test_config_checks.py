@@ -1,0 +1,101 @@
+"""Sizes that cannot be and parts that cannot be built: a line each, before anything is trained."""
+
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+
+from benchmarks import small_job as job
+from mmact_tiny import cli
+from mmact_tiny.config_checks import check_sizes, explained
+from mmact_tiny.errors import UserError
+from tools import train
+
+SIZES = {
+    "train_cfg=dict(max_epochs=0)": "train_cfg.max_epochs=0: expected 1 or more",
+    "train_cfg=dict(max_iters=-1)": "train_cfg.max_iters=-1: expected 1 or more",
+    "train_cfg=dict(val_interval=0)": "train_cfg.val_interval=0: expected 1 or more",
+    "val_dataloader=dict(batch_size=0)": "val_dataloader.batch_size=0: expected 1 or more",
+    "test_dataloader=dict(num_workers=-1)": "test_dataloader.num_workers=-1: expected 0 or more",
+    "train_dataloader=dict(num_workers=0, persistent_workers=True)": (
+        "train_dataloader.persistent_workers=True: expected num_workers of 1 or more"
+    ),
+    "pipeline=[dict(type='SampleFrames', clip_len=0)]": (
+        "pipeline[SampleFrames].clip_len=0: expected 1 or more"
+    ),
+    "randomness=dict(seed=2**32)": ("randomness.seed=4294967296: expected 0 to 4294967295"),
+    "optim_wrapper=dict(optimizer=dict(lr=-0.1))": (
+        "optim_wrapper.optimizer.lr=-0.1: expected 0 or more"
+    ),
+}
+
+
+@pytest.mark.parametrize("text", SIZES)
+def test_a_size_that_cannot_be_is_named_with_its_key(text: str) -> None:
+    with pytest.raises(UserError) as caught:
+        check_sizes(Config(eval(f"dict({text})")))
+    assert str(caught.value) == SIZES[text]
+
+
+def test_all_of_them_are_named_and_good_ones_pass() -> None:
+    loader = dict(batch_size=1, num_workers=0, persistent_workers=False)
+    check_sizes(Config(dict(train_dataloader=loader, randomness=dict(seed=None))))
+    with pytest.raises(UserError) as caught:
+        check_sizes(Config(dict(train_cfg=dict(max_epochs=0), val_dataloader=dict(batch_size=-3))))
+    assert str(caught.value).count("expected 1 or more") == 2
+
+
+PARTS = {
+    "model.backbone.type=ResNett": "ResNett is not in the mmaction::model registry; did you mean",
+    "model.backbone.depth=17": "the config's ResNet cannot be built: invalid depth 17 for resnet",
+    "model.cls_head.dropout_ratio=2.0": "TSNHead cannot be built: dropout probability has to be",
+    "+model.backbone.colour=1": "unexpected keyword argument 'colour'",
+    "train_dataloader.dataset.pipeline.0.type=Decod": "Decod is not in the mmaction::transform",
+    "optim_wrapper.optimizer.type=SGDD": "there is no such optimizer; did you mean 'SGD'?",
+    "param_scheduler.0.type=StepLRR": "StepLRR is not in the mmaction::parameter scheduler",
+    "default_hooks.checkpoint.save_best=banana": "Cannot infer the rule for key banana",
+}
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return job.write_job(tmp_path_factory.mktemp("job"))
+
+
+@pytest.mark.parametrize("option", PARTS)
+def test_a_part_that_cannot_be_built_is_named_with_the_reason(
+    option: str, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [str(config), "--work-dir", str(tmp_path / "run"), "--device", "cpu"]
+    assert train.main([*arguments, "--cfg-options", option]) == cli.EXIT_ERROR
+    error = capsys.readouterr().err
+    assert error.startswith("error: the config's ") and PARTS[option] in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
+def test_a_disk_too_full_for_the_logs_is_a_line() -> None:
+    message = "no space for the logs: No space left on device"
+    with pytest.raises(UserError, match=message), explained():
+        Path("/dev/full").write_text("epoch 1")
+
+
+def test_an_error_of_anything_else_stays_what_it_is() -> None:
+    """A bug is not to be taken for a mistake in the config."""
+    with pytest.raises(ZeroDivisionError), explained():
+        print(1 / 0)
+
+
+def test_a_best_score_that_validation_does_not_give_is_named_and_the_epoch_kept(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    options = [
+        "default_hooks.checkpoint.save_best=acc/top9",
+        "+default_hooks.checkpoint.rule=greater",
+    ]
+    arguments = [str(config), "--work-dir", str(folder), "--device", "cpu"]
+    assert train.main([*arguments, "--cfg-options", *options]) == cli.EXIT_ERROR
+    error = capsys.readouterr().err
+    assert "error: save_best=acc/top9: a validation gives acc/top1, acc/top5, acc/mean1" in error
+    assert (folder / "epoch_1.pth").is_file()
