@@ -89,7 +89,13 @@ def check_copies(preparation: Preparation, groups: dict[str, str], *, keep_leaks
 def check_classes(preparation: Preparation, settings: Settings) -> None:
     """Reports classes and splits without videos, imbalance, and too small a training set."""
     if not preparation.classes:
-        return  # the labels are at fault, and reported
+        if not preparation.fatal:  # it is not the labels that are at fault
+            message = (
+                "no video has a class: each folder below the source is one, or a list or table "
+                "gives a path and a label on each line"
+            )
+            preparation.report("no labelled video", "", message, is_fatal=True)
+        return
     counts = {split: Counter[int]() for split in ("train", "val", "test")}
     for video in preparation.videos:
         counts[video.split or "train"][video.label] += 1

@@ -5,11 +5,13 @@ DIR/label_map.txt                     line i names class i
 DIR/train/  DIR/val/                  the videos; or anywhere below DIR, by relative path
 """
 
+import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import UserError
+from .listing import walk_videos
 
 # The canonical name first, then the names that the tutorial's archive uses.
 ANN_FILES = {
@@ -75,6 +77,13 @@ def how_to_get(root: Path) -> str:
         return (
             "run from the project's own folder, or render it: "
             "python tools/render_tiny.py --out data/tiny"
+        )
+    if next(walk_videos(root), None) is not None:  # a folder that is yet to be prepared
+        videos = shlex.quote(str(root))
+        out = shlex.quote(f"data/{root.resolve().name}_prepared")
+        return (
+            f"make a dataset of its videos: python tools/prepare_data.py {videos} --out {out}\n"
+            f"  and train on that: --data {out}"
         )
     return f"make it from your videos with: python tools/prepare_data.py VIDEOS --out {root}"
 

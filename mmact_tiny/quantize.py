@@ -14,12 +14,14 @@ from typing import Any
 
 import numpy as np
 
+from . import progress, terminal
 from .errors import UserError
 from .openvino_engine import cache_dir_of, exported_path, keep, load_exported
 from .recognizer import Recognizer, find_videos
 
 MAX_VIDEOS = 100  # x 3 views: NNCF's own default is 300 samples
 PROTOCOL = "val"
+logger = logging.getLogger("mmact_tiny")
 
 
 @dataclass(frozen=True)
@@ -48,10 +50,13 @@ def quantize(paths: Sequence[str | Path], checkpoint: str | Path | None = None) 
             read, or the model cannot be written.
     """
     check_extra()
+    terminal.keep_stock_log_off()
     videos = find_videos(paths)
     videos = videos[:: -(-len(videos) // MAX_VIDEOS)]
     exact = Recognizer(checkpoint, protocol=PROTOCOL, precision="fp32", engine="openvino")
-    read = list(exact.read_videos(videos))
+    logger.info("checkpoint: %s", exact.checkpoint)
+    logger.info("calibrating on %d videos", len(videos))
+    read = list(progress.track(exact.read_videos(videos), "reading", len(videos)))
     samples = [sample for sample in read if isinstance(sample, dict)]
     unreadable = [sample for sample in read if isinstance(sample, UserError)]
     if not samples:

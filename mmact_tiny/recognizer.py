@@ -180,7 +180,7 @@ def sample_of(video: str | Path) -> dict[str, Any]:
 
 
 def find_videos(paths: Sequence[str | Path]) -> list[Path]:
-    """Returns the files named, and the videos below each folder, sorted.
+    """Returns the files named, and the videos below each folder, sorted; each once.
 
     Raises:
         UserError: a path that does not exist, or a folder without a video.
@@ -197,4 +197,4 @@ def find_videos(paths: Sequence[str | Path]) -> list[Path]:
             videos.append(path)
         else:
             raise UserError(f"no video file {path}")
-    return videos
+    return list(dict.fromkeys(videos))

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,15 @@ def test_names_classes_after_their_labels_without_a_label_map(toy_dataset: Path)
     ],
 )
 def test_a_missing_folder_names_the_command_that_makes_it(folder: str, command: str) -> None:
+    with pytest.raises(UserError, match=command):
+        datasets.find_dataset(folder)
+
+
+def test_a_folder_of_videos_is_to_be_prepared_into_another(tmp_path: Path) -> None:
+    folder = tmp_path / "my clips"
+    (folder / "walk").mkdir(parents=True)
+    (folder / "walk" / "1.mp4").touch()
+    command = re.escape(f"prepare_data.py '{folder}' --out 'data/my clips_prepared'")
     with pytest.raises(UserError, match=command):
         datasets.find_dataset(folder)
 

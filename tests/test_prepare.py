@@ -130,6 +130,21 @@ def test_leaks_are_fatal_and_named(tmp_path: Path, capsys: pytest.CaptureFixture
     assert summary["videos"] == {"train": 8, "val": 6, "test": 0}
 
 
+@pytest.mark.parametrize("source_name", ["one class", "notes.txt"])
+def test_a_source_without_labelled_videos_leaves_the_dataset_as_it_is(
+    tmp_path: Path, source_name: str
+) -> None:
+    out = tmp_path / "out"
+    prepare_data(split_source(tmp_path / "src"), out)
+    before = lists(out)
+    shutil.copytree(tmp_path / "src" / "train" / "c0", tmp_path / "one class")
+    (tmp_path / "one class" / "empty").mkdir()  # looks like class folders
+    (tmp_path / "notes.txt").write_text("Some text\nthat is no list of videos.\n")
+    with pytest.raises(UserError, match="no dataset written: no labelled video"):
+        prepare_data(tmp_path / source_name, out)
+    assert lists(out) == before and len(before["train"]) == 8
+
+
 def test_copies_never_part_when_the_split_is_drawn(tmp_path: Path) -> None:
     for index in range(6):
         video = write_video(tmp_path / "src" / "a" / f"{index}.mp4", seed=index)

@@ -42,6 +42,7 @@ def test_videos_of_files_and_folders(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     assert [path.name for path in find_videos([tmp_path])] == ["a.MKV", "b.mp4", "c.webm"]
+    assert len(find_videos([tmp_path, tmp_path / "b.mp4"])) == 3  # each once
     assert find_videos([tmp_path / "notes.txt"]) == [tmp_path / "notes.txt"]
     with pytest.raises(UserError, match="no video file"):
         find_videos([tmp_path / "gone.mp4"])
