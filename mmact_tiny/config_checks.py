@@ -10,6 +10,7 @@ from mmengine.config import Config
 from .atomic import FULL
 from .errors import UserError
 from .overrides import flatten, suggest
+from .resumable import MAX_SEED
 
 # The smallest value of a key, wherever in a config it stands.
 LEAST = {
@@ -19,7 +20,7 @@ LEAST = {
     **dict.fromkeys(("num_workers", "seed", "lr"), 0),
 }
 RESUME = "resume"  # the method of the Runner that takes a checkpoint up
-MOST = {"seed": 2**32 - 1}  # numpy's
+MOST = {"seed": MAX_SEED}
 LOADERS = tuple(f"{split}_dataloader." for split in ("train", "val", "test"))
 
 

@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from .config_checks import MOST
 from .errors import UserError
 from .terminal import SHOWN
 
+MAX_SEED = 2**32 - 1  # numpy's
 RATES = ("lr", "momentum", "weight_decay", "betas", "eps", "nesterov")
 MOVING = ("last_step", "_global_step", "_last_value", "verbose")  # of a scheduler
 
@@ -41,7 +41,7 @@ def check_resumable(checkpoint: dict, path: str | Path, runner: Any) -> None:
 
 def _wrong_numbers(meta: dict) -> str | None:
     seed = meta.get("seed")
-    if seed is not None and not (type(seed) is int and 0 <= seed <= MOST["seed"]):
+    if seed is not None and not (type(seed) is int and 0 <= seed <= MAX_SEED):
         return f"its seed is {seed!r:.40}"
     for key in ("epoch", "iter"):
         if type(meta.get(key)) is not int or meta[key] < 0:

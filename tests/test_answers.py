@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from mmact_tiny.errors import UserError
-from mmact_tiny.inference import _printable, write_rows
+from mmact_tiny.inference import write_rows
+from mmact_tiny.printable import printable
 
 NAME = os.fsdecode(b"bad\xff.mp4")
 ROWS = [
@@ -43,4 +44,4 @@ def test_what_cannot_be_written_leaves_the_answers_before(tmp_path: Path) -> Non
 
 
 def test_a_name_does_nothing_to_the_terminal() -> None:
-    assert _printable("a\x1b[31mred\n.mp4 跑") == "a\\x1b[31mred\\n.mp4 跑"
+    assert printable("a\x1b[31mred\n.mp4 跑") == "a\\x1b[31mred\\n.mp4 跑"
