@@ -19,10 +19,30 @@ class SignalInValidation(Hook):
         self.marker = Path(marker)
 
     def before_val_iter(self, runner, batch_idx, data_batch=None) -> None:
-        mine = self.marker.with_suffix(f".{get_rank()}")
-        if runner.epoch == self.epoch and not mine.exists():
-            mine.touch()
-            os.kill(os.getpid(), signal.SIGTERM)
+        if runner.epoch == self.epoch:
+            send_once(signal.SIGTERM, self.marker)
+
+
+@HOOKS.register_module()
+class SignalInIteration(Hook):
+    """Sends a signal to its own process in an iteration counted from 0, once a run."""
+
+    def __init__(self, iteration: int, number: int, marker: str) -> None:
+        self.iteration = iteration
+        self.number = number
+        self.marker = Path(marker)
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
+        if runner.iter == self.iteration:
+            send_once(self.number, self.marker)
+
+
+def send_once(number: int, marker: Path) -> None:
+    """Sends a signal to this process, if no process of this rank has sent it yet."""
+    mine = marker.with_suffix(f".{get_rank()}")
+    if not mine.exists():
+        mine.touch()
+        os.kill(os.getpid(), number)
 
 
 @HOOKS.register_module()
