@@ -7,9 +7,9 @@ BIN = $(VENV)/bin
 train: setup
 	$(BIN)/python tools/train.py configs/tsn_tiny.py
 
-# A file's tests share what is costly to make, and stay in one process.
+# A file's tests share what is costly to make, and stay in one process; the longest files start.
 test: setup
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow

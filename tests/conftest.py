@@ -12,6 +12,15 @@ ROOT = Path(__file__).resolve().parent.parent
 REAL_DATA = Path(os.environ.get("MMACT_TINY_DATA", ROOT.parent / "shared" / "data"))
 STOCK = "mmaction::recognition/tsn/tsn_imagenet-pretrained-r50_8xb32-1x1x3-100e_kinetics400-rgb.py"
 
+# By minutes; started last, one of them would keep a core busy while the other has nothing left.
+LONGEST_FILES = ("test_documents.py", "test_end_to_end.py", "test_resume.py", "test_serve.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the longest files first, in that order; the others stay as they are."""
+    place = {name: index for index, name in enumerate(LONGEST_FILES)}
+    items.sort(key=lambda item: place.get(item.path.name, len(place)))
+
 
 @pytest.fixture(autouse=True)
 def _in_project_folder(monkeypatch: pytest.MonkeyPatch) -> None:
