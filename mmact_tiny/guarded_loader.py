@@ -144,6 +144,16 @@ class GuardedLoader:
         self._inner._iterator = None  # what persistent_workers keeps
         self.guarded.watch.clear()
 
+    def close(self) -> None:
+        """Ends the workers that `persistent_workers` keeps; another pass would fork new ones.
+
+        Left to the garbage collector they may miss the word to end, and are waited for 5 s each.
+        """
+        iterator, self._inner._iterator = self._inner._iterator, None
+        if iterator is not None:
+            iterator._shutdown_workers()
+            self.guarded.watch.clear()
+
 
 def _hear_of_workers_in_turn(num_workers: int) -> None:
     """Takes torch's SIGCHLD handler away, which raises wherever the main thread is, mid-step too.
@@ -175,6 +185,7 @@ class DataGuardHook(Hook):
         self.max_bad_fraction = max_bad_fraction
         self.video_seconds = video_seconds
         self.bad: BadVideos | None = None
+        self.loaders: list[GuardedLoader] = []
 
     def before_run(self, runner: Any) -> None:
         training = isinstance(runner._train_loop, EpochBasedTrainLoop)
@@ -188,14 +199,15 @@ class DataGuardHook(Hook):
         kinds = (EpochBasedTrainLoop, ValLoop, TestLoop)
         for split, loop, kind in zip(("train", "val", "test"), loops, kinds, strict=True):
             if isinstance(loop, kind) and not isinstance(loop.dataloader, GuardedLoader):
-                loop.dataloader = GuardedLoader(
+                loop.dataloader = guarded = GuardedLoader(
                     loop.dataloader,
                     split=split,
                     seed=runner.seed,
                     bad=self.bad,
                     video_seconds=self.video_seconds,
                 )
-                if not loop.dataloader.num_workers:
+                self.loaders.append(guarded)
+                if not guarded.num_workers:
                     logger.warning(
                         "%s_dataloader.num_workers=0: videos are decoded in this process, and one "
                         "that crashes the decoder or hangs it ends the run; 1 or more guard it",
@@ -217,3 +229,5 @@ class DataGuardHook(Hook):
         if self.bad is not None:
             self.bad.write()
             self.bad.log_all()
+        for loader in self.loaders:
+            loader.close()

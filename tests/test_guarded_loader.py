@@ -151,6 +151,18 @@ def test_too_many_bad_videos_stop_the_run_with_the_list(tmp_path: Path) -> None:
     epoch_of(loader_of([*GOOD[:11], "bad11"], tmp_path, fraction=0.1))  # 1 of 12 is below
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_closed_loader_leaves_no_worker_and_reads_on(tmp_path: Path, workers: int) -> None:
+    loader = loader_of(GOOD, tmp_path, workers=workers)
+    expected = epoch_of(loader)
+    kept = [worker.pid for worker in loader._inner._iterator._workers] if workers else []
+    assert len(kept) == workers
+    loader.close()
+    loader.close()  # nothing is left to end
+    assert not [pid for pid in kept if Path(f"/proc/{pid}").exists()]
+    assert epoch_of(loader) == expected
+
+
 def test_a_worker_that_is_killed_from_outside_costs_no_video(tmp_path: Path) -> None:
     loader = loader_of(GOOD, tmp_path)
     expected = epoch_of(loader_of(GOOD, tmp_path))
