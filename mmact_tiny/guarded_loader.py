@@ -149,7 +149,8 @@ class GuardedLoader:
 
         Left to the garbage collector they may miss the word to end, and are waited for 5 s each.
         """
-        iterator, self._inner._iterator = self._inner._iterator, None
+        iterator: Any = self._inner._iterator
+        self._inner._iterator = None
         if iterator is not None:
             iterator._shutdown_workers()
             self.guarded.watch.clear()
