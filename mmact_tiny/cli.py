@@ -6,6 +6,7 @@ Imports only the standard library, so that `--help` answers at once.
 import argparse
 import ast
 import functools
+import gc
 import os
 import shlex
 import sys
@@ -209,6 +210,9 @@ def tool(main: Callable[[Sequence[str] | None], int | None]) -> Callable[..., in
         finally:
             progress.close()
             _command.clear()
+            if main.__module__ == "__main__":
+                # The process ends: to look for cycles in PyTorch's modules would take 1 s more.
+                gc.freeze()
 
     return run
 

@@ -1,5 +1,6 @@
 """What starts at once imports nothing heavy: module lists, not clocks."""
 
+import gc
 import subprocess
 import sys
 from pathlib import Path
@@ -59,3 +60,13 @@ def test_a_recognizer_needs_no_statistics() -> None:
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stdout.split() == ["False", "[2]"]  # and who needs it has the real one
+
+
+def test_a_tool_that_ends_looks_for_no_cycles() -> None:
+    code = "import atexit, gc, runpy, sys\n"
+    code += "atexit.register(lambda: print(gc.get_freeze_count() > 0))\n"
+    code += "sys.argv = ['infer.py', 'missing.mp4', '--top-k', 'x']\n"
+    code += "runpy.run_path('tools/infer.py', run_name='__main__')\n"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (done.stdout, done.returncode) == ("True\n", 2)
+    assert gc.get_freeze_count() == 0, "but not in a program that calls its main"
