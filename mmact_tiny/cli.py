@@ -20,6 +20,9 @@ from .printable import printable_lines
 EXIT_OK = 0
 EXIT_ERROR = 2  # the user can put it right; argparse uses the same status
 EXIT_PARTIAL = 3  # answered in part: some videos could not be read
+# Python's own thresholds let the garbage collector walk through PyTorch's modules some 20 times
+# while they are imported, a fifth of that time.
+GC_THRESHOLD = (10_000, 10, 100)
 _command: list[str] = []  # of the tool that runs
 
 
@@ -164,14 +167,25 @@ def num_bytes(text: str) -> int:
     return int(value)
 
 
-def start(args: argparse.Namespace) -> None:
-    """Selects the device and what the terminal shows; called before torch is imported."""
+def start(args: argparse.Namespace, *, trains: bool = True) -> None:
+    """Selects the device and what the terminal shows; called before torch is imported.
+
+    Args:
+        args: The tool's.
+        trains: Whether MMEngine is needed whole; without what only training uses it is here
+            a second earlier.
+    """
     from . import terminal
 
+    gc.set_threshold(*GC_THRESHOLD)
     hardware.select_device(getattr(args, "device", "auto"))
     # A dry run is asked what each override changes.
     verbose = getattr(args, "verbose", False) or getattr(args, "dry_run", False)
     terminal.set_up(verbose=verbose)
+    if not trains:
+        from . import compat
+
+        compat.leave_out_sharding()
 
 
 def without_none(values: dict[str, Any]) -> dict[str, Any]:

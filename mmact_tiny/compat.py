@@ -13,7 +13,7 @@ import sys
 import threading
 import types
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -127,21 +127,46 @@ def import_transforms() -> None:
     which then gets the real one. Can go when they import it where they use it.
     """
     name = "scipy.stats"
-    if name in sys.modules:
-        quiet_decord()
-        return
 
     def mode(*args: object, **kwargs: object) -> object:
         return importlib.import_module(name).mode(*args, **kwargs)
 
     stand_in = types.ModuleType(name)
     stand_in.mode = mode  # type: ignore[attr-defined]
-    sys.modules[name] = stand_in
-    try:
+    with _in_place_of({name: stand_in}):
         importlib.import_module("mmaction.datasets.transforms")
-    finally:
-        del sys.modules[name]
     quiet_decord()
+
+
+def leave_out_sharding() -> None:
+    """Imports MMEngine without FSDP and ZeRO, a second of every start of what does not train.
+
+    MMEngine 0.10.7 imports them with its Runner, and with them most of `torch.distributed`, and
+    SymPy. mmaction2 1.2.0 imports wandb where it is installed, whether a run is tracked or not.
+    Can go when they import these where they use them. For a process of our own that only infers:
+    MMEngine's registries then lack what was left out. Does nothing where MMEngine is there already.
+    """
+    if "mmengine.runner" in sys.modules:
+        return
+    wrapper = types.ModuleType("mmengine.model.wrappers.fully_sharded_distributed")
+    wrapper.MMFullyShardedDataParallel = object  # type: ignore[attr-defined]
+    # None: to import it is an ImportError, without which upstream goes on.
+    missing = ("mmengine._strategy.fsdp", "torch.distributed.optim", "wandb")
+    with _in_place_of({wrapper.__name__: wrapper, **dict.fromkeys(missing)}):
+        repair()
+        importlib.import_module("mmaction.visualization")
+
+
+@contextmanager
+def _in_place_of(stand_ins: Mapping[str, types.ModuleType | None]) -> Iterator[None]:
+    """Lets what is imported meanwhile have these modules, but for those that are there already."""
+    used = {name: module for name, module in stand_ins.items() if name not in sys.modules}
+    sys.modules.update(used)  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        for name in used:
+            del sys.modules[name]
 
 
 def quiet_decord() -> None:

@@ -62,6 +62,40 @@ def test_a_recognizer_needs_no_statistics() -> None:
     assert done.stdout.split() == ["False", "[2]"]  # and who needs it has the real one
 
 
+@pytest.mark.parametrize("trains", [False, True])
+def test_only_training_imports_what_shards_a_model(trains: bool) -> None:
+    code = "import argparse, sys\n"
+    code += "from mmact_tiny import cli\n"
+    code += f"cli.start(argparse.Namespace(), trains={trains})\n"
+    code += "import mmact_tiny.inference, mmaction.visualization\n"
+    code += "names = 'torch.distributed.fsdp', 'torch.distributed.optim', 'sympy'\n"
+    code += "print(*[name in sys.modules for name in names])\n"
+    code += "from mmengine.registry import MODEL_WRAPPERS\n"
+    code += "print(MODEL_WRAPPERS.get('MMFullyShardedDataParallel') is not None)\n"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == [str(trains)] * 4
+
+
+def test_infer_leaves_a_tracker_that_is_installed_alone(tmp_path: Path) -> None:
+    (tmp_path / "wandb.py").write_text("print('imported')")
+    code = "import argparse\n"
+    code += "from mmact_tiny import cli\n"
+    code += "cli.start(argparse.Namespace(), trains=False)\n"
+    code += "print('started')\n"
+    code += "import wandb"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env={"PYTHONPATH": f"{tmp_path}:{ROOT}", "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["started", "imported"], "and who asks for it has it"
+
+
 def test_a_tool_that_ends_looks_for_no_cycles() -> None:
     code = "import atexit, gc, runpy, sys\n"
     code += "atexit.register(lambda: print(gc.get_freeze_count() > 0))\n"

@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     cli.add_device(parser)
     cli.add_verbose(parser)
     args = parser.parse_args(argv)
-    cli.start(args)
+    cli.start(args, trains=False)
 
     from mmact_tiny import inference
 

@@ -18,7 +18,7 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     cli.add_verbose(parser)
     args = parser.parse_args(argv)
     args.device = "cpu"
-    cli.start(args)
+    cli.start(args, trains=False)
 
     from mmact_tiny.quantize import quantize
 

@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     cli.add_device(parser)
     args = parser.parse_args(argv)
-    cli.start(args)
+    cli.start(args, trains=False)
 
     from mmact_tiny import serve
 
