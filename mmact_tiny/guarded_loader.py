@@ -1,6 +1,7 @@
 """A data loader that goes on where it stopped, and outlives its workers."""
 
 import logging
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop, TestLoop, ValLoop
 from torch.utils.data import DataLoader
 
+from . import hardware
 from .agreement import agree, stop_all
 from .bad_videos import BadVideos
 from .errors import UserError
@@ -21,7 +23,8 @@ from .guarded_dataset import Draws, Fault, GuardedDataset, collate_readable
 from .watchdog import Watchdog
 
 MAX_RESTARTS = 3  # of the workers, without a batch or a video to blame between
-ASKED_TO_END = (-signal.SIGTERM, -signal.SIGINT)  # a cluster's preemption reaches workers too
+# A cluster's preemption reaches workers too. 0: torch's workers end so where this process asks.
+ASKED_TO_END = (-signal.SIGTERM, -signal.SIGINT, 0)
 logger = logging.getLogger("mmact_tiny")
 
 
@@ -62,7 +65,9 @@ class GuardedLoader:
             num_workers=loader.num_workers,
             collate_fn=partial(collate_readable, loader.collate_fn),
             pin_memory=loader.pin_memory,
-            worker_init_fn=loader.worker_init_fn,
+            worker_init_fn=partial(
+                _start_worker, loader.worker_init_fn, hardware.reader_niceness()
+            ),
             multiprocessing_context=loader.multiprocessing_context,
             prefetch_factor=loader.prefetch_factor,
             persistent_workers=loader.persistent_workers,
@@ -154,6 +159,12 @@ class GuardedLoader:
         if iterator is not None:
             iterator._shutdown_workers()
             self.guarded.watch.clear()
+
+
+def _start_worker(init: Any, niceness: int, worker: int) -> None:
+    os.nice(niceness)
+    if init is not None:
+        init(worker)
 
 
 def _hear_of_workers_in_turn(num_workers: int) -> None:

@@ -15,6 +15,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from . import hardware
 from .errors import UserError
 from .guarded_dataset import reason_of
 
@@ -91,7 +92,9 @@ class GuardedReader:
         context = multiprocessing.get_context("fork")  # the pipeline may not be picklable
         self._connection, theirs = context.Pipe()
         self._process = context.Process(
-            target=_serve, args=(self.pipeline, theirs, self._connection), daemon=True
+            target=_serve,
+            args=(self.pipeline, theirs, self._connection, hardware.reader_niceness()),
+            daemon=True,
         )
         self._process.start()
         _open.add(self)
@@ -122,10 +125,13 @@ def _drop_sockets(but: int) -> None:
                     os.dup2(nothing, fd)
 
 
-def _serve(pipeline: Callable[[dict], Any], calls: Connection, theirs: Connection) -> None:
+def _serve(
+    pipeline: Callable[[dict], Any], calls: Connection, theirs: Connection, niceness: int
+) -> None:
     """Answers calls until the caller is gone."""
     import torch
 
+    os.nice(niceness)
     theirs.close()
     _drop_sockets(but=calls.fileno())
     for number in (signal.SIGINT, signal.SIGTERM):  # the caller ends this process

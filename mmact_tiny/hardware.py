@@ -10,6 +10,7 @@ from .errors import UserError
 LAUNCHERS = ("none", "pytorch", "slurm", "mpi")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}  # as PyTorch names them
+READER_NICENESS = 10  # a tenth of a core that the model wants too, all of one that it does not
 MAX_WORKERS = 8  # stock's num_workers; more did not help one GPU
 
 
@@ -132,3 +133,12 @@ def choose_num_workers() -> tuple[int, str]:
     if has_cuda():
         return min(MAX_WORKERS, share), f"{share} CPU core(s) for this GPU"
     return min(2, share), f"{share} CPU core(s), which the model needs too"
+
+
+def reader_niceness() -> int:
+    """Returns how far a process that reads videos stands back, in the operating system's steps.
+
+    On a CPU the model's threads wait for each other at every layer, so a reader that takes a core
+    from one of them holds up all; the model goes first, and reading is done while it waits.
+    """
+    return 0 if has_cuda() else READER_NICENESS

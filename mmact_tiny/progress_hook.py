@@ -13,7 +13,7 @@ from mmengine.dist import get_world_size  # noqa: E402
 from mmengine.hooks import Hook  # noqa: E402
 from mmengine.runner import EpochBasedTrainLoop  # noqa: E402
 
-from .timing_hook import TimingHook, describe, find_bound  # noqa: E402
+from .timing_hook import TimingHook, find_bound  # noqa: E402
 
 logger = logging.getLogger("mmact_tiny")
 SECONDS_TO_JUDGE = 5.0  # of an epoch: its first batch waits for the workers to start
@@ -162,7 +162,7 @@ class ProgressHook(Hook):
         logger.info("  ".join(words))
         if bound not in ("nothing", "compute") and bound not in self._advised:
             self._advised.add(bound)
-            logger.info("  %s", describe(seconds, _timing(runner).hint(runner)))
+            logger.info("  %s", _timing(runner).describe(runner, seconds))
 
 
 def describe_metrics(runner: Any, metrics: dict[str, float]) -> list[str]:

@@ -146,7 +146,9 @@ def read_timing(logs: Sequence[Sequence[dict[str, Any]]]) -> dict[str, Any]:
         `epochs`: rows of the epoch and the seconds of its `PARTS`; `total`; `verdict` in words.
     """
     epochs: dict[int, dict[str, float]] = {}
+    hint: Any = None
     for row in (row for log in logs for row in log):
+        hint = row.get("hint") or hint
         if isinstance(row.get("epoch"), int) and all(_is_number(row.get(p)) for p in PARTS):
             seconds = epochs.setdefault(row["epoch"], dict.fromkeys(PARTS, 0.0))
             for part in PARTS:
@@ -156,7 +158,7 @@ def read_timing(logs: Sequence[Sequence[dict[str, Any]]]) -> dict[str, Any]:
         "epochs": [{"epoch": epoch, **seconds} for epoch, seconds in sorted(epochs.items())],
         "total": total,
         "seconds": sum(total.values()),
-        "verdict": describe(total, "use --cache") if any(total.values()) else None,
+        "verdict": describe(total, hint) if any(total.values()) else None,
     }
 
 

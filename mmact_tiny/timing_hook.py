@@ -33,7 +33,8 @@ class TimingHook(Hook):
     continues as if nothing had been, while time passes only once.
 
     Args:
-        data_hint: What to do about an epoch that waits for data, by default the clip cache.
+        data_hint: What to do about an epoch that waits for data, by default the clip cache,
+            where it is measured to help, or else more workers.
 
     Attributes:
         seconds: Of each part, in the epoch that is not reported yet.
@@ -82,20 +83,33 @@ class TimingHook(Hook):
     def after_train(self, runner: Any) -> None:
         self._report(runner)
 
+    def describe(self, runner: Any, seconds: dict[str, float]) -> str:
+        """Returns what bounds an epoch of this run, and what to do about it."""
+        waits = find_bound(seconds)[0] == "data"
+        return describe(seconds, self.hint(runner) if waits else None)
+
     def hint(self, runner: Any) -> str:
         """Returns what to do about an epoch of this run that waits for data."""
-        cached = "CachedVideo" in str(runner.cfg.get("train_dataloader"))
-        return self.data_hint or (FILL_FIRST if cached else "use --cache")
+        if self.data_hint is None and "CachedVideo" in str(runner.cfg.get("train_dataloader")):
+            self.data_hint = FILL_FIRST
+        if self.data_hint is None:
+            from .cache_gain import cache_hint
+
+            self.data_hint = cache_hint(runner.cfg)
+        return self.data_hint
 
     def _report(self, runner: Any) -> None:
         """Logs and records the epoch that is over, and begins another."""
         seconds, self.seconds = self.seconds, dict.fromkeys(PARTS, 0.0)
         if not any(seconds.values()):
             return
-        runner.logger.info(f"epoch {self._epoch}: {describe(seconds, self.hint(runner))}")
+        runner.logger.info(f"epoch {self._epoch}: {self.describe(runner, seconds)}")
         if runner.rank == 0:
+            row: dict[str, Any] = {"epoch": self._epoch, **seconds}
+            if self.data_hint is not None:
+                row["hint"] = self.data_hint
             with Path(runner.log_dir, "timing.jsonl").open("a") as file:
-                file.write(json.dumps({"epoch": self._epoch, **seconds}) + "\n")
+                file.write(json.dumps(row) + "\n")
 
 
 def find_bound(seconds: dict[str, float]) -> tuple[str, float]:
@@ -107,12 +121,12 @@ def find_bound(seconds: dict[str, float]) -> tuple[str, float]:
     return ("compute" if largest == "device" else largest), seconds[largest] / total
 
 
-def describe(seconds: dict[str, float], data_hint: str) -> str:
+def describe(seconds: dict[str, float], data_hint: str | None) -> str:
     """Returns what bounds an epoch, from the seconds of its parts, and the parts' shares."""
     bound, share = find_bound(seconds)
     verdict = f"{bound}-bound: {share:.0%}"
     if bound == "data":
-        verdict += f" of the epoch waited for videos; {data_hint}"
+        verdict += " of the epoch waited for videos" + (f"; {data_hint}" if data_hint else "")
     elif bound != "compute":
         verdict += f"; raise {RAISE[bound]}"
     listing = ", ".join(f"{part} {seconds[part]:.1f} s" for part in PARTS)

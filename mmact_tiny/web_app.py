@@ -2,7 +2,6 @@
 
 import asyncio
 import errno
-import json
 import logging
 import mimetypes
 import tempfile
@@ -24,9 +23,9 @@ from .same_origin import SameOrigin
 from .upload import Body, Refused, receive_video
 from .waiting_line import Full, Job, Left, WaitingLine
 from .web_answer import Answerer
+from .web_reply import Reply
 
 PAGE = Path(__file__).parent / "page"
-LIVE = "application/x-ndjson"
 LOOK_SECONDS = 0.05  # between two looks at whether the client is still there
 logger = logging.getLogger("mmact_tiny")
 
@@ -137,7 +136,7 @@ class Recognition(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         body = Body(receive)
         request = Request(scope, body)
-        reply = _Reply(request, send)
+        reply = Reply(request, send)
         try:
             start = time.perf_counter()
             with self.site.line.place():
@@ -177,7 +176,7 @@ class Recognition(Response):
                 raise
             raise Refused(507, "The server's disk is full.") from None
 
-    async def _answer(self, request: Request, reply: "_Reply", video: Path) -> dict[str, Any]:
+    async def _answer(self, request: Request, reply: Reply, video: Path) -> dict[str, Any]:
         pictures = request.query_params.get("pictures") == "1"
         turn: list[float] = []
 
@@ -195,7 +194,7 @@ class Recognition(Response):
         answer["seconds"] = {"waiting": round(turn[0] - start, 3), **answer["seconds"]}
         return answer
 
-    async def _follow(self, request: Request, reply: "_Reply", job: Job) -> None:
+    async def _follow(self, request: Request, reply: Reply, job: Job) -> None:
         """Tells how many are ahead, until the job is done.
 
         Raises:
@@ -211,42 +210,3 @@ class Recognition(Response):
                 await reply.tell(step)
                 told = ahead
             await asyncio.sleep(LOOK_SECONDS)
-
-
-class _Reply:
-    """The answer to one request: JSON at the end, or a line for each step."""
-
-    def __init__(self, request: Request, send: Send) -> None:
-        self._send = send
-        self._live = LIVE in request.headers.get("accept", "")
-        self._started = False
-
-    async def tell(self, event: dict[str, Any]) -> None:
-        """Sends a line, to a client that wants lines."""
-        if self._live:
-            await self._write(200, event)
-
-    async def end(self, status: int, content: dict[str, Any]) -> None:
-        """Sends the answer; its status is in the line where another has been sent by then."""
-        if self._live and (self._started or status == 200):
-            event = dict(event="done") if status == 200 else dict(event="error", status=status)
-            content = event | content
-        await self._write(status, content)
-
-    async def close(self) -> None:
-        """Says that nothing follows."""
-        if self._started:
-            await self._send({"type": "http.response.body", "body": b"", "more_body": False})
-
-    async def _write(self, status: int, content: dict[str, Any]) -> None:
-        body = json.dumps(content, ensure_ascii=False).encode() + b"\n"
-        if not self._started:
-            self._started = True
-            headers = [(b"connection", b"close")]
-            if self._live and status == 200:
-                headers.append((b"content-type", LIVE.encode()))
-            else:  # with its length, the client knows that it has all of it
-                headers.append((b"content-type", b"application/json"))
-                headers.append((b"content-length", str(len(body)).encode()))
-            await self._send({"type": "http.response.start", "status": status, "headers": headers})
-        await self._send({"type": "http.response.body", "body": body, "more_body": True})

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 import torch
 from bad_inputs import misbehave
 
-from mmact_tiny import compat
+from mmact_tiny import compat, hardware
 from mmact_tiny.bad_videos import BadVideos
 from mmact_tiny.errors import UserError
 from mmact_tiny.guarded_dataset import Fault
@@ -19,6 +20,7 @@ from mmact_tiny.guarded_dataset import Fault
 compat.repair()
 
 from mmact_tiny.guarded_loader import GuardedLoader  # noqa: E402
+from mmact_tiny.guarded_reader import GuardedReader  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("dead_workers_noticed_at_once")
 
@@ -163,16 +165,45 @@ def test_a_closed_loader_leaves_no_worker_and_reads_on(tmp_path: Path, workers: 
     assert epoch_of(loader) == expected
 
 
-def test_a_worker_that_is_killed_from_outside_costs_no_video(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("cuda", "steps"), [(False, 10), (True, 0)])
+def test_what_reads_videos_stands_back_where_the_model_has_the_same_cores(
+    cuda: bool, steps: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hardware, "has_cuda", lambda: cuda)
+    expected = min(19, os.nice(0) + steps)
     loader = loader_of(GOOD, tmp_path)
+    epoch_of(loader)
+    workers = [worker.pid for worker in loader._inner._iterator._workers]
+    assert [os.getpriority(os.PRIO_PROCESS, pid) for pid in workers] == [expected] * 2
+    loader.close()
+    reader = GuardedReader(lambda sample: os.nice(0))
+    assert reader({}) == expected
+    reader.close()
+
+
+@pytest.mark.parametrize("sender", ["this process", "another"])
+def test_workers_that_are_asked_to_end_at_a_video_cost_none(
+    sender: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     expected = epoch_of(loader_of(GOOD, tmp_path))
+    read = Names.__getitem__
+
+    def read_slowly(names: Names, index: int) -> dict:
+        time.sleep(0.1)
+        return read(names, index)
+
+    monkeypatch.setattr(Names, "__getitem__", read_slowly)
+    loader = loader_of(GOOD, tmp_path)
     loader.sampler.set_epoch(0)
     found = []
     for number, batch in enumerate(loader):
         found.append(list(zip(batch["inputs"], batch["draws"], strict=True)))
         if number == 1:
-            for worker in loader._inner._iterator._workers:
-                os.kill(worker.pid, signal.SIGTERM)
+            pids = [worker.pid for worker in loader._inner._iterator._workers]
+            if sender == "another":
+                subprocess.run(["kill", *map(str, pids)], check=True)
+            for pid in pids if sender == "this process" else []:
+                os.kill(pid, signal.SIGTERM)
     assert found == expected
     assert loader.bad.reasons == {}
 

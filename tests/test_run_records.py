@@ -74,7 +74,9 @@ def test_seconds_of_an_epoch_that_was_done_twice_add_up() -> None:
     timing = read_timing([[row, {"epoch": 3, "data": "?"}], [row]])
     assert timing["epochs"] == [dict(epoch=2, data=2.0, device=4.0, validation=0.0, checkpoint=1.0)]
     assert timing["seconds"] == 7.0
-    assert timing["verdict"].startswith("data-bound: 29% of the epoch")
+    assert timing["verdict"].startswith("data-bound: 29% of the epoch waited for videos (")
+    advised = read_timing([[row, dict(row, hint="buy disks")], [dict(row, hint=None)]])
+    assert "waited for videos; buy disks (" in advised["verdict"]
 
 
 def test_a_run_is_read(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader, Dataset
 
+from mmact_tiny import cache_gain
 from mmact_tiny.timing_hook import TimingHook, describe
 
 SLOW = 0.05
@@ -105,6 +106,7 @@ def test_the_line_says_what_to_do(seconds: tuple[float, ...], expected: str) -> 
     parts = dict(zip(("data", "device", "validation", "checkpoint"), seconds, strict=True))
     assert describe(parts, "use --cache").startswith(expected)
     assert describe(parts, "use --cache").endswith(f"checkpoint {seconds[3]:.1f} s)")
+    assert "use --cache" not in describe(parts, None)
 
 
 def test_a_validation_made_up_for_on_resume_counts_to_its_own_epoch(tmp_path: Path) -> None:
@@ -124,11 +126,20 @@ def test_a_validation_made_up_for_on_resume_counts_to_its_own_epoch(tmp_path: Pa
 @pytest.mark.parametrize(
     ("hook", "pipeline", "expected"),
     [
-        (TimingHook(), [dict(type="DecordInit")], "use --cache"),
+        (TimingHook(), [dict(type="DecordInit")], "measured"),
         (TimingHook(), [dict(type="CachedVideo")], "the first epoch fills the cache; after it, "),
         (TimingHook(data_hint="buy disks"), [dict(type="CachedVideo")], "buy disks"),
     ],
 )
-def test_the_hint_knows_of_the_cache(hook: TimingHook, pipeline: list, expected: str) -> None:
-    loader = dict(dataset=dict(pipeline=pipeline))
-    assert hook.hint(SimpleNamespace(cfg=dict(train_dataloader=loader))).startswith(expected)
+def test_the_hint_knows_of_the_cache(
+    hook: TimingHook, pipeline: list, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = iter(["measured"])  # once a run
+    monkeypatch.setattr(cache_gain, "cache_hint", lambda cfg: next(measured))
+    runner = SimpleNamespace(cfg=dict(train_dataloader=dict(dataset=dict(pipeline=pipeline))))
+    waits = dict(data=1.0, device=1.0, validation=0.0, checkpoint=0.0)
+    computes = dict(waits, data=0.0)
+    assert "compute-bound: 100% (" in hook.describe(runner, computes)
+    for _ in range(2):
+        said = hook.describe(runner, waits)
+        assert said.startswith(f"data-bound: 50% of the epoch waited for videos; {expected}")
