@@ -16,11 +16,11 @@ from .errors import UserError
 from .guarded_reader import GuardedReader
 from .overrides import split_datasets
 from .recognizer import sample_of
+from .timing_hook import RAISE_WORKERS
 
 NUM_VIDEOS = 3
 SECONDS = 60.0  # to read and to encode them
 WORTH = 1.5  # times as fast; below, an entry is not worth its room
-RAISE_WORKERS = "raise train_dataloader.num_workers"
 
 
 def cache_hint(cfg: Config) -> str:

@@ -14,7 +14,8 @@ from mmengine.hooks import Hook  # noqa: E402
 
 PARTS = ("data", "device", "validation", "checkpoint")
 DATA_BOUND = 0.25  # a quarter of an epoch spent waiting is worth a person's attention
-FILL_FIRST = "the first epoch fills the cache; after it, raise train_dataloader.num_workers"
+RAISE_WORKERS = "raise train_dataloader.num_workers"
+FILL_FIRST = f"the first epoch fills the cache; after it, {RAISE_WORKERS}"
 RAISE = {
     "validation": "train_cfg.val_interval",
     "checkpoint": "default_hooks.checkpoint.interval",
@@ -101,15 +102,14 @@ class TimingHook(Hook):
     def _report(self, runner: Any) -> None:
         """Logs and records the epoch that is over, and begins another."""
         seconds, self.seconds = self.seconds, dict.fromkeys(PARTS, 0.0)
-        if not any(seconds.values()):
+        if runner.rank != 0 or not any(seconds.values()):  # one speaks for the job
             return
         runner.logger.info(f"epoch {self._epoch}: {self.describe(runner, seconds)}")
-        if runner.rank == 0:
-            row: dict[str, Any] = {"epoch": self._epoch, **seconds}
-            if self.data_hint is not None:
-                row["hint"] = self.data_hint
-            with Path(runner.log_dir, "timing.jsonl").open("a") as file:
-                file.write(json.dumps(row) + "\n")
+        row: dict[str, Any] = {"epoch": self._epoch, **seconds}
+        if self.data_hint is not None:
+            row["hint"] = self.data_hint
+        with Path(runner.log_dir, "timing.jsonl").open("a") as file:
+            file.write(json.dumps(row) + "\n")
 
 
 def find_bound(seconds: dict[str, float]) -> tuple[str, float]:

@@ -143,3 +143,16 @@ def test_the_hint_knows_of_the_cache(
     for _ in range(2):
         said = hook.describe(runner, waits)
         assert said.startswith(f"data-bound: 50% of the epoch waited for videos; {expected}")
+
+
+def test_one_process_of_a_job_measures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(cache_gain, "cache_hint", lambda cfg: asked.append(1) or "measured")
+    for rank in (0, 1):
+        logger = logging.getLogger("quiet")
+        runner = SimpleNamespace(epoch=1, rank=rank, log_dir=tmp_path, logger=logger, cfg={})
+        hook = TimingHook()
+        hook.seconds["data"] = 1.0
+        hook.after_train(runner)
+    assert len(asked) == 1
+    assert len((tmp_path / "timing.jsonl").read_text().splitlines()) == 1
