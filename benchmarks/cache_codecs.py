@@ -29,9 +29,9 @@ import numpy as np  # noqa: E402
 from mmengine.dataset import Compose  # noqa: E402
 from mmengine.registry import init_default_scope  # noqa: E402
 
-from mmact_tiny import transforms  # noqa: E402
-from mmact_tiny.clip_encode import write_clip  # noqa: E402
-from mmact_tiny.clip_file import CODECS, ClipReader, Codec  # noqa: E402
+from mmact_tiny.cache import transforms  # noqa: E402
+from mmact_tiny.cache.clip import CODECS, ClipReader, Codec  # noqa: E402
+from mmact_tiny.cache.encode import write_clip  # noqa: E402
 
 SUFFIXES = {".mp4", ".mkv", ".webm", ".avi", ".mov"}
 NUM_DRAWS = 3  # of 3 random frames, for each video

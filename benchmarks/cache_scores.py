@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mmact_tiny.clip_cache import ClipCache
-from mmact_tiny.clip_file import CODECS
-from mmact_tiny.datasets import find_dataset, read_annotations
-from mmact_tiny.overrides import apply_overrides
+from mmact_tiny.cache.cache import ClipCache
+from mmact_tiny.cache.clip import CODECS
+from mmact_tiny.dataset import find_dataset, read_annotations
+from mmact_tiny.overrides.registry import apply_overrides
 from mmact_tiny.recognizer import Recognizer
 
 

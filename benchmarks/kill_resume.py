@@ -86,7 +86,7 @@ def kill_and_compare(folder: Path, runs: int, seed: int) -> list[dict[str, Any]]
     """Returns a row for each run: its kills, and what was not identical in the end."""
     import torch
 
-    import mmact_tiny.training  # noqa: F401  imported once, before the forks
+    import mmact_tiny.train  # noqa: F401  imported once, before the forks
 
     torch.set_num_threads(1)
     config = write_job(folder)

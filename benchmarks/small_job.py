@@ -139,7 +139,7 @@ def _in_rank(
 def _train(config: Path, work_dir: Path, changes: dict[str, Any]) -> None:
     from mmact_tiny.config import load_config
     from mmact_tiny.errors import UserError
-    from mmact_tiny.training import train
+    from mmact_tiny.train import train
 
     changes = {
         "pretrained": {"resume": True, "work_dir": str(work_dir)},
@@ -158,7 +158,7 @@ def _train(config: Path, work_dir: Path, changes: dict[str, Any]) -> None:
 
 def outcome(work_dir: Path) -> dict[str, Any]:
     """Returns all of a finished run that has to be the same, tensors and numbers."""
-    from mmact_tiny.checkpoint import load_checkpoint
+    from mmact_tiny.checkpoints.load import load_checkpoint
     from mmact_tiny.runs import best_checkpoint, newest_checkpoint
 
     last = newest_checkpoint(work_dir)

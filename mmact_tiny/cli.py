@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from . import hardware, progress
 from .errors import UserError
-from .printable import printable_lines
+from .files_printable import printable_lines
 
 EXIT_OK = 0
 EXIT_ERROR = 2  # the user can put it right; argparse uses the same status
@@ -175,7 +175,7 @@ def start(args: argparse.Namespace, *, trains: bool = True) -> None:
         trains: Whether MMEngine is needed whole; without what only training uses it is here
             a second earlier.
     """
-    from . import terminal
+    from . import log as terminal
 
     gc.set_threshold(*GC_THRESHOLD)
     hardware.select_device(getattr(args, "device", "auto"))

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from . import compat
-from .config_checks import check_sizes
+from .build import check_sizes
 from .errors import UserError
-from .overrides import apply_overrides, check_entry, flatten, suggest
+from .overrides.registry import apply_overrides, check_entry, flatten, suggest
 
 compat.repair()
 

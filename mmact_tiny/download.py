@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from .disk import check_free_space, locked, writing_to
+from .download_partial import Partial
 from .errors import UserError
-from .partial import Partial
+from .files_disk import check_free_space, locked, writing_to
 
 TIMEOUT_SECONDS = 30.0  # of silence on the connection
 BACKOFF_SECONDS = (1.0, 2.0, 4.0, 8.0)  # waits before a next try, while tries bring nothing new

@@ -6,23 +6,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import compat
-from .checkpoint import load_checkpoint
-from .config_checks import explained
+from .build import explained
+from .checkpoints.load import load_checkpoint
+from .checkpoints.weights import load_weights
+from .engine.openvino import cache_dir_of
 from .errors import UserError
-from .guarded_reader import VIDEO_SECONDS, GuardedReader
-from .listing import VIDEO_SUFFIXES, is_video
-from .openvino_engine import cache_dir_of
-from .protocol import describe_protocol, pipeline_of
-from .read_ahead import ReadAhead
-from .trained import config_of, default_checkpoint, labels_of
-from .weights import load_weights
+from .pipeline import describe_protocol, pipeline_of
+from .recognizer_trained import config_of, default_checkpoint, labels_of
+from .video.files import VIDEO_SUFFIXES, is_video
+from .video.guarded_reader import VIDEO_SECONDS, GuardedReader
+from .video.read_ahead import ReadAhead
 
 compat.repair()
 
 import numpy as np  # noqa: E402
 
 if TYPE_CHECKING:
-    from .engine import Engine
+    from .engine.engine import Engine
 
 
 class Recognizer:
@@ -60,7 +60,7 @@ class Recognizer:
         from mmengine.dataset import Compose
         from mmengine.registry import init_default_scope
 
-        from .packets import with_decoder
+        from .video.frames import with_decoder
 
         self.checkpoint = Path(checkpoint) if checkpoint is not None else default_checkpoint()
         self._loaded = load_checkpoint(self.checkpoint)
@@ -83,7 +83,7 @@ class Recognizer:
         from mmaction.registry import MODELS
         from mmengine.device import get_device
 
-        from .engine import Engine
+        from .engine.engine import Engine
 
         with explained():
             model = MODELS.build(self.cfg.model)

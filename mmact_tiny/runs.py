@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from .atomic import write_atomically
-from .checkpoint import checkpoint_config, load_checkpoint
+from .checkpoints.load import checkpoint_config, load_checkpoint
 from .errors import UserError
+from .files_atomic import write_atomically
 
 WORK_DIRS = Path("work_dirs")
 RESULTS = Path("test", "results.json")  # of a run's last test, below its work directory

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from mmact_tiny.errors import UserError
-from mmact_tiny.inference import write_rows
-from mmact_tiny.printable import printable
+from mmact_tiny.files_printable import printable
+from mmact_tiny.infer import write_rows
 
 NAME = os.fsdecode(b"bad\xff.mp4")
 ROWS = [

@@ -5,7 +5,7 @@ import zipfile
 
 import pytest
 
-from mmact_tiny.archive import extract
+from mmact_tiny.download_archive import extract
 from mmact_tiny.errors import UserError
 
 

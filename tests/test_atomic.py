@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmact_tiny.atomic import write_atomically
-from mmact_tiny.checkpoint import load_checkpoint, save_checkpoint_atomically
+from mmact_tiny.checkpoints.load import load_checkpoint, save_checkpoint_atomically
 from mmact_tiny.errors import UserError
+from mmact_tiny.files_atomic import write_atomically
 
 
 def test_a_write_that_does_not_fit_leaves_the_old_file(tmp_path):

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from mmact_tiny import datasets
+from mmact_tiny import dataset as datasets
 from mmact_tiny.errors import UserError
 
 

@@ -14,7 +14,7 @@ from video_files import write_audio
 
 from mmact_tiny import cli
 from mmact_tiny.recognizer import Recognizer
-from mmact_tiny.windows import score_windows
+from mmact_tiny.view.windows import score_windows
 from tools import infer
 
 VIDEO = ROOT / "data/tiny/val/waving_flag1.mp4"

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from mmact_tiny.errors import UserError
-from mmact_tiny.json_file import finite, read_json, read_json_lines, write_json
+from mmact_tiny.files_json import finite, read_json, read_json_lines, write_json
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mmact_tiny import cli, progress
-from mmact_tiny.printable import printable, printable_lines
+from mmact_tiny.files_printable import printable, printable_lines
 from tools import infer
 
 ESCAPE = "\x1b[2J\x1b]0;title\x07"

@@ -4,8 +4,8 @@ from mmengine.config import Config
 
 from mmact_tiny.config import resolve_path
 from mmact_tiny.errors import UserError
-from mmact_tiny.overrides import apply_overrides, diff, flatten
-from mmact_tiny.protocol import describe_protocol, num_views, pipeline_of
+from mmact_tiny.overrides.registry import apply_overrides, diff, flatten
+from mmact_tiny.pipeline import describe_protocol, num_views, pipeline_of
 
 DENSE = "mmaction::recognition/slowonly/slowonly_r50_8xb16-4x16x1-256e_kinetics400-rgb.py"
 

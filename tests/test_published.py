@@ -5,10 +5,10 @@ import pytest
 from file_server import FileServer
 from test_archive import make_zip
 
-import mmact_tiny.published
+import mmact_tiny.download_published
 from mmact_tiny.cli import EXIT_ERROR, EXIT_OK
+from mmact_tiny.download_published import find_published, list_published, mirrored
 from mmact_tiny.errors import UserError
-from mmact_tiny.published import find_published, list_published, mirrored
 from tools.download import main
 
 ROOT = Path(__file__).parent.parent
@@ -76,7 +76,7 @@ def test_every_address_is_its_own_models():
 
 
 def test_address_of_another_model_is_left_out(monkeypatch):
-    monkeypatch.setattr(mmact_tiny.published, "CORRECTED_URLS", {})
+    monkeypatch.setattr(mmact_tiny.download_published, "CORRECTED_URLS", {})
     assert "tsn_swin-transformer_1x1x8_k400" not in [item.name for item in list_published()]
 
 

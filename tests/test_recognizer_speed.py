@@ -8,8 +8,8 @@ import torch
 from h264_videos import write_video
 from small_recognizer import small_recognizer
 
-from mmact_tiny.packets import PacketReader
 from mmact_tiny.recognizer import Recognizer, sample_of
+from mmact_tiny.video.frames import PacketReader
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_a_broken_video_keeps_its_place(recognizer: Recognizer, tmp_path: Path) 
 def test_views_stay_uint8_until_their_chunk(
     recognizer: Recognizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mmact_tiny import engine
+    from mmact_tiny.engine.engine import engine
 
     views = recognizer._pipeline(sample_of(write_video(tmp_path / "video.mp4")))["inputs"]
     assert views.dtype == torch.uint8 and views.nbytes == 3 * 3 * 48 * 48

@@ -3,7 +3,7 @@
 import pytest
 
 from mmact_tiny import cli
-from mmact_tiny.run_facts import full_command, run_facts
+from mmact_tiny.runs_facts import full_command, run_facts
 
 
 def seen_by(argv: list[str]) -> list[str | None]:

@@ -12,8 +12,9 @@ from conftest import ROOT
 from terminals import HIDE_CURSOR, left_to_see, on_terminal
 
 from benchmarks import small_job
-from mmact_tiny import cli, terminal
-from mmact_tiny.json_file import read_json
+from mmact_tiny import cli
+from mmact_tiny import log as terminal
+from mmact_tiny.files_json import read_json
 
 EPOCH = (
     r"epoch {n}  loss \d\.\d{{3}}  lr \d\.\de-0\d  val top-1 \d+\.\d%  [\d.]+ videos/s  \w+-bound"
@@ -205,7 +206,7 @@ def test_a_program_that_imports_us_keeps_the_stock_log(
 ) -> None:
     program = (
         "from mmact_tiny.config import load_config\n"
-        "from mmact_tiny.training import train\n"
+        "from mmact_tiny.train import train\n"
         f"changes = dict(run=dict(work_dir={str(tmp_path)!r}), schedule=dict(max_epochs=1))\n"
         f"train(load_config({str(job)!r}, changes=changes))"
     )

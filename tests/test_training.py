@@ -2,7 +2,7 @@ import pytest
 from mmengine.config import Config
 
 from mmact_tiny import hardware
-from mmact_tiny.training import log_choices
+from mmact_tiny.train import log_choices
 
 
 @pytest.mark.parametrize(

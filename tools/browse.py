@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     args = parser.parse_intermixed_args(argv)  # VIDEO may come last
     cli.start(args)
 
-    from mmact_tiny.browse import browse
+    from mmact_tiny.view.browse import browse
 
     logging.getLogger("mmact_tiny").setLevel(logging.WARNING)  # the overrides' changes
     browse(

@@ -19,8 +19,8 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     args = parser.parse_args(argv)
     cli.start(args)
 
-    from mmact_tiny.diagnosis import find_problems, report
-    from mmact_tiny.environment import environment
+    from mmact_tiny.doctor.diagnosis import find_problems, report
+    from mmact_tiny.doctor.environment import environment
 
     env = environment()
     problems = find_problems(env)

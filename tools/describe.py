@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     cli.start(args)
     logging.getLogger("mmact_tiny").setLevel(logging.WARNING)  # the overrides' changes
 
-    from mmact_tiny.describe import config_to_describe, describe
+    from mmact_tiny.view.describe import config_to_describe, describe
 
     cfg = config_to_describe(args.config, data_root=args.data, options=cli.parse_cfg_options(args))
     print(describe(cfg, num_frames=args.num_frames, video=args.video))

@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not args.names and not args.list:
         parser.error("name what to download, or give --list")
 
-    from mmact_tiny import published
+    from mmact_tiny import download_published as published
 
     if args.list:
         print(published.table())

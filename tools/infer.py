@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     args = parser.parse_args(argv)
     cli.start(args, trains=False)
 
-    from mmact_tiny import inference
+    from mmact_tiny import infer as inference
 
     return inference.infer(
         args.videos,

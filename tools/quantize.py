@@ -20,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     args.device = "cpu"
     cli.start(args, trains=False)
 
-    from mmact_tiny.quantize import quantize
+    from mmact_tiny.export.int8 import quantize
 
     done = quantize(args.videos, args.checkpoint)
     for error in done.unreadable:

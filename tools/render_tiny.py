@@ -16,7 +16,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, help="default: the seed of the committed clips")
     args = parser.parse_args(argv)
 
-    from mmact_tiny.tiny_clips import SEED, render_dataset
+    from mmact_tiny.prepare.tiny_clips import SEED, render_dataset
 
     paths = render_dataset(args.out, SEED if args.seed is None else args.seed)
     num_bytes = sum(path.stat().st_size for path in paths)

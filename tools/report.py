@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     args = parser.parse_args(argv)
     cli.start(args)
 
-    from mmact_tiny.report import write_report
+    from mmact_tiny.report.report import write_report
 
     page = write_report(args.runs, out=args.out)
     print(f"{page}\n{page.with_suffix('.json')}")

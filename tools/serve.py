@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     cli.start(args, trains=False)
 
-    from mmact_tiny import serve
+    from mmact_tiny.serve.server import server as serve
 
     serve.serve(
         host=args.host,

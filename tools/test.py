@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     args = parser.parse_args(argv)
     cli.start(args)
 
-    from mmact_tiny import evaluation
+    from mmact_tiny import evaluate as evaluation
 
     result = evaluation.test(
         config=args.config,

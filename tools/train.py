@@ -81,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int | None:
         print(cfg.pretty_text)
         return cli.EXIT_OK
 
-    from mmact_tiny.training import train
+    from mmact_tiny.train import train
 
     train(cfg)
     return cli.EXIT_OK

@@ -1,0 +1,124 @@
+"""What is wrong with a config, in words: sizes that cannot be, parts that cannot be built."""
+
+import contextlib
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any
+
+from mmengine.config import Config
+
+from .errors import UserError
+from .files_atomic import FULL
+from .hooks.resumable import MAX_SEED
+from .overrides.registry import flatten, suggest
+
+# The smallest value of a key, wherever in a config it stands.
+LEAST = {
+    **dict.fromkeys(("max_epochs", "max_iters", "val_interval", "accumulative_counts"), 1),
+    **dict.fromkeys(("batch_size", "prefetch_factor"), 1),
+    **dict.fromkeys(("num_classes", "clip_len", "frame_interval", "num_clips"), 1),
+    **dict.fromkeys(("num_workers", "seed", "lr"), 0),
+}
+RESUME = "resume"  # the method of the Runner that takes a checkpoint up
+MOST = {"seed": MAX_SEED}
+LOADERS = tuple(f"{split}_dataloader." for split in ("train", "val", "test"))
+
+
+def check_sizes(cfg: Config) -> None:
+    """Checks the counts and sizes of a resolved config, which stock meets minutes later, if ever.
+
+    Raises:
+        UserError: names every key whose value is too small or too large.
+    """
+    wrong = []
+    for key, value in flatten(cfg).items():
+        name = key.rpartition(".")[2]
+        if name not in LEAST or isinstance(value, bool) or not isinstance(value, int | float):
+            continue
+        least, most = LEAST[name], MOST.get(name, float("inf"))
+        if not least <= value <= most:
+            expected = f"{least} or more" if name not in MOST else f"{least} to {most}"
+            wrong.append(f"{key}={value}: expected {expected}")
+    for loader in LOADERS:
+        node = cfg.get(loader.rstrip(".")) or {}
+        if node.get("persistent_workers") and node.get("num_workers") == 0:
+            wrong.append(f"{loader}persistent_workers=True: expected num_workers of 1 or more")
+    if wrong:
+        raise UserError("\n  ".join(wrong))
+
+
+@contextlib.contextmanager
+def explained() -> Iterator[None]:
+    """Says in a line what MMEngine could not build of the config; other errors pass.
+
+    Raises:
+        UserError: the part, as the config names it, and the reason.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # a part that the config names may raise anything
+        if isinstance(error, OSError) and error.errno in FULL:  # of stock's logs, or its dump
+            where = f" to write {error.filename}" if error.filename else " for the logs"
+            raise UserError(
+                f"no space{where}: {error.strerror}; the checkpoints are unharmed. Free some "
+                "space and go on with --resume"
+            ) from error
+        part = _part_under_way(error)
+        if part is None:
+            raise
+        reason = _reason(error, part)
+        if part == RESUME:
+            raise UserError(f"cannot resume: the checkpoint does not fit: {reason}") from error
+        raise UserError(f"the config's {part} cannot be built: {reason}") from error
+
+
+def _part_under_way(error: BaseException) -> str | None:
+    """Returns the innermost part that was being built when the error came; None for no part."""
+    part = None
+    trace = error.__traceback__
+    while trace is not None:
+        part = _named(trace.tb_frame) or part
+        trace = trace.tb_next
+    return part
+
+
+def _named(frame: FrameType) -> str | None:
+    """Returns what a function of MMEngine's that builds is at: a registered type, or a key."""
+    name = frame.f_code.co_name
+    if not frame.f_globals.get("__name__", "").startswith("mmengine."):
+        return None
+    if frame.f_locals.get("optimizer_cls", frame) is None:  # looked up, and not found
+        return str(frame.f_locals["self"].optimizer_cfg["type"])
+    if name == "build_from_cfg":
+        cfg = frame.f_locals.get("cfg")
+        kind = cfg.get("type") if isinstance(cfg, dict) else None
+        return getattr(kind, "__name__", None) or str(kind)
+    others = ("build_dataloader", "build_optim_wrapper", RESUME)
+    return name.removeprefix("build_") if name in others else None
+
+
+def _reason(error: Exception, part: str) -> str:
+    """Returns an error in a line; for an unknown type the one that was perhaps meant."""
+    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    line = (text.strip() or type(error).__name__).splitlines()[0]
+    if line == "None is not a callable object":
+        return "there is no such optimizer" + suggest(part, _types_like(error))
+    if isinstance(error, KeyError) and " is not in the " in line:
+        return line.partition(". ")[0] + suggest(part, _types_like(error))
+    return line[:300]
+
+
+def _types_like(error: BaseException) -> list[str]:
+    """Returns the types that the registry which raised the error has, and its parents'."""
+    trace: Any = error.__traceback__
+    registry = None
+    while trace is not None:
+        registry = trace.tb_frame.f_locals.get("registry", registry)
+        trace = trace.tb_next
+    names: list[str] = []
+    while registry is not None:
+        names += registry.module_dict
+        registry = registry.parent
+    return names

@@ -1,0 +1,244 @@
+"""Makes an entry of the clip cache from a video: decode, scale down, encode, check.
+
+Luma and chroma are scaled as they come out of the decoder, by the bilinear rule that MMAction2's
+`Resize` applies to RGB; scaling and the colour matrix are both linear, so the frames are the
+same but for rounding, and the two colour conversions are saved. Measured: 1 to 2 dB nearer to
+the pipeline's frames than the way over RGB.
+"""
+
+import logging
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import av
+import cv2
+import decord
+import numpy as np
+from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
+
+from ..errors import UserError
+from .clip import CODECS, ClipInfo, Codec, append_record, checksum
+
+logger = logging.getLogger("mmact_tiny")
+
+
+class ClipError(UserError):
+    """A video that no entry can be made of; it is read from its source instead."""
+
+
+def scaled_size(width: int, height: int, short_side: int) -> tuple[int, int]:
+    """Returns the (width, height) that MMAction2's `Resize(scale=(-1, short_side))` gives.
+
+    A video that is smaller keeps its size: `Resize` then enlarges the frames as it always did,
+    and no byte is spent on pixels that were made up. The rounding is that of `mmcv.rescale_size`.
+    """
+    factor = min(1.0, short_side / min(width, height))
+    return int(width * factor + 0.5), int(height * factor + 0.5)
+
+
+def write_clip(
+    video: str | Path, file: BinaryIO, *, source: str, short_side: int, format: str
+) -> ClipInfo:
+    """Encodes a video into an empty file that is open for reading and writing.
+
+    The frames are those that decord shows, in number and order, so that a frame index means the
+    same in both.
+
+    Args:
+        video: What to encode.
+        file: Empty, opened with mode "w+b".
+        source: The hash of the video's content, kept in the record.
+        short_side: Of the scaled frames, in pixels.
+        format: A key of `CODECS`.
+
+    Raises:
+        ClipError: the video cannot be decoded, or its frames vary in size.
+        OSError: the file cannot be written; a full disk, for one.
+    """
+    codec = CODECS[format]
+    expected, fps = _ask_decord(video)
+    try:
+        encoder = _Encoder(file, codec, short_side, fps)
+        encoder.run(_frames_with_av(video), video)
+    except ClipError:
+        if expected is None:
+            raise
+        encoder.num_frames = -1
+    if expected is not None and encoder.num_frames != expected:
+        logger.debug("%s: not the %d frames of decord, which decodes it now", video, expected)
+        file.seek(0)
+        file.truncate()
+        encoder = _Encoder(file, codec, short_side, fps)
+        encoder.run(_frames_with_decord(video), video)
+    pts_step = _check_layout(file, encoder.num_frames, codec.keyint, video)
+    num_bytes = file.seek(0, 2)
+    info = ClipInfo(
+        source=source,
+        format=format,
+        short_side=short_side,
+        num_frames=encoder.num_frames,
+        width=encoder.width,
+        height=encoder.height,
+        fps=float(encoder.fps),
+        pts_step=pts_step,
+        num_bytes=num_bytes,
+        checksum=checksum(file, num_bytes),
+    )
+    append_record(file, info)
+    return info
+
+
+def _ask_decord(video: str | Path) -> tuple[int | None, Fraction]:
+    """Returns the number of frames and the rate that stock sees; None where decord cannot read."""
+    try:
+        reader = decord.VideoReader(str(video), num_threads=1)
+        return len(reader), Fraction(reader.get_avg_fps()).limit_denominator(1001)
+    except (RuntimeError, decord.DECORDError):
+        return None, Fraction(0)
+
+
+def _frames_with_av(video: str | Path) -> Iterator[av.VideoFrame]:
+    try:
+        with av.open(str(video)) as container:
+            if not container.streams.video:
+                raise ClipError(f"cannot cache {video}: it has no video stream")
+            stream = container.streams.video[0]
+            stream.thread_type = "NONE"  # the cores are taken by other videos
+            yield from container.decode(stream)
+    except av.FFmpegError as error:
+        raise ClipError(f"cannot cache {video}: {error.strerror or error}") from error
+
+
+def _frames_with_decord(video: str | Path) -> Iterator[av.VideoFrame]:
+    try:
+        reader = decord.VideoReader(str(video), num_threads=1)
+        for _ in range(len(reader)):
+            yield av.VideoFrame.from_ndarray(reader.next().asnumpy(), format="rgb24")
+    except (RuntimeError, StopIteration, decord.DECORDError) as error:
+        raise ClipError(f"cannot cache {video}: {str(error).splitlines()[0]}") from error
+
+
+class _Encoder:
+    """Scales frames and writes them into one mp4; knows the size and the count afterwards."""
+
+    def __init__(self, file: BinaryIO, codec: Codec, short_side: int, fps: Fraction) -> None:
+        self.file, self.codec, self.short_side = file, codec, short_side
+        self.fps = fps or Fraction(25)
+        self.num_frames = self.width = self.height = 0
+        self._from_source, self._to_codec = VideoReformatter(), VideoReformatter()
+
+    def run(self, frames: Iterator[av.VideoFrame], video: str | Path) -> None:
+        """Encodes all frames.
+
+        Raises:
+            ClipError: no frame, or frames of several sizes.
+        """
+        first: tuple[int, int, int] | None = None
+        container: Any = None
+        stream: Any = None
+        try:
+            for frame in frames:
+                shape = (frame.width, frame.height, frame.rotation)
+                if first is None:
+                    first = shape
+                    container = av.open(self.file, "w", format="mp4")
+                    stream = self._open_stream(container, frame)
+                elif shape != first:
+                    raise ClipError(f"cannot cache {video}: its frames vary in size")
+                scaled = self._scale(frame)
+                scaled.pts = None
+                container.mux(stream.encode(scaled))
+                self.num_frames += 1
+            if first is None:
+                raise ClipError(f"cannot cache {video}: it has no frames")
+            container.mux(stream.encode(None))
+        except av.FFmpegError as error:
+            if isinstance(error, OSError):  # of the file that is written
+                raise
+            raise ClipError(f"cannot cache {video}: {error}") from error
+        finally:
+            if container is not None:
+                container.close()
+
+    def _open_stream(self, container: Any, frame: av.VideoFrame) -> Any:
+        turned = frame.rotation % 180 == 90
+        size = (frame.height, frame.width) if turned else (frame.width, frame.height)
+        self.width, self.height = scaled_size(*size, self.short_side)
+        even = 2 if self.codec.name == "libx264" else 1  # 4:2:0 H.264 has no odd sizes
+        self._padded = (-(-self.width // even) * even, -(-self.height // even) * even)
+        # JPEG is full range; frames with alpha, more bits or other subsampling go over RGB too.
+        self._by_plane = (
+            frame.format.name == "yuv420p"
+            and self.codec.pix_fmt == "yuv420p"
+            and frame.color_range != ColorRange.JPEG
+            and frame.rotation % 90 == 0
+        )
+        stream = container.add_stream(self.codec.name, rate=self.fps, options=self.codec.options)
+        stream.width, stream.height = self._padded
+        stream.pix_fmt = self.codec.pix_fmt
+        stream.codec_context.thread_count = 1
+        if self._by_plane:  # as the source says, so that decoders apply the same matrix
+            stream.codec_context.colorspace = frame.colorspace
+            stream.codec_context.color_range = ColorRange.MPEG
+        return stream
+
+    def _scale(self, frame: av.VideoFrame) -> av.VideoFrame:
+        quarter_turns = frame.rotation // 90
+        if not self._by_plane:
+            rgb = self._from_source.reformat(frame, format="rgb24", threads=1).to_ndarray()
+            image = self._fit(np.rot90(rgb, quarter_turns), (self.width, self.height))
+            return self._to_codec.reformat(
+                av.VideoFrame.from_ndarray(image, format="rgb24"),
+                format=self.codec.pix_fmt,
+                dst_colorspace=Colorspace.ITU601,
+                dst_color_range=(
+                    ColorRange.JPEG if self.codec.name == "mjpeg" else ColorRange.MPEG
+                ),
+                interpolation=Interpolation.BILINEAR | Interpolation.ACCURATE_RND,
+                threads=1,
+            )
+        scaled = av.VideoFrame(*self._padded, "yuv420p")
+        for number, (plane, target) in enumerate(zip(frame.planes, scaled.planes, strict=True)):
+            size = (self.width, self.height)
+            if number:
+                size = (target.width, target.height)
+            pixels = np.rot90(_pixels(plane), quarter_turns)
+            _pixels(target)[:] = self._fit(pixels, size, (target.width, target.height))
+        scaled.colorspace = frame.colorspace
+        return scaled
+
+    def _fit(
+        self, image: np.ndarray, size: tuple[int, int], padded: tuple[int, int] | None = None
+    ) -> np.ndarray:
+        """Scales to `size`, then repeats the last column and row up to the padded size."""
+        width, height = padded or self._padded
+        if image.shape[1::-1] != size:
+            image = cv2.resize(np.ascontiguousarray(image), size, interpolation=cv2.INTER_LINEAR)
+        missing = (height - size[1], width - size[0])
+        if any(missing):
+            borders = (0, missing[0], 0, missing[1])
+            image = cv2.copyMakeBorder(image, *borders, cv2.BORDER_REPLICATE)
+        return np.ascontiguousarray(image)
+
+
+def _pixels(plane: Any) -> np.ndarray:
+    rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
+    return rows[: plane.height, : plane.width]
+
+
+def _check_layout(file: BinaryIO, num_frames: int, keyint: int, video: str | Path) -> int:
+    """Returns the timestamps' step, having seen that frames and keyframes are where they should."""
+    file.seek(0)
+    container: Any
+    with av.open(file) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+        step = packets[1].pts if len(packets) > 1 else 1
+        good = len(packets) == num_frames and all(
+            packet.pts == index * step and packet.is_keyframe == (index % keyint == 0)
+            for index, packet in enumerate(packets)
+        )
+    if not good:
+        raise ClipError(f"cannot cache {video}: the encoder did not keep its frames apart")
+    return step

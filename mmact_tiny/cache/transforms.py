@@ -1,0 +1,112 @@
+"""Transforms that let a stock pipeline read the clip cache.
+
+`CachedVideo` comes first and puts the entry in the place of the video; `ClipInit` stands where
+`DecordInit` stood. The rest of the pipeline is stock: SampleFrames, DecordDecode, Resize, ...
+"""
+
+import logging
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from .. import compat
+from ..errors import UserError
+from .cache import ClipCache
+from .clip import ClipReader
+
+compat.repair()
+compat.import_transforms()
+
+from mmaction.datasets.transforms import DecordInit  # noqa: E402
+from mmaction.registry import TRANSFORMS  # noqa: E402
+from mmcv.transforms import BaseTransform  # noqa: E402
+
+logger = logging.getLogger("mmact_tiny")
+
+
+@TRANSFORMS.register_module()
+class CachedVideo(BaseTransform):
+    """Puts the cached clip in the place of the video, under the key `filename`.
+
+    A video that has no entry gets one when it is first met. One that cannot have one (it cannot
+    be decoded, the cache or the disk is full) is read from its source, and the log says so once.
+
+    Required keys: filename. Added keys: source (the original name), and clip (the entry's record)
+    where there is an entry.
+
+    Args:
+        root: The cache's folder, None for `clip_cache.default_root()`.
+        short_side: Of the clips, in pixels; the pipeline's first Resize must ask for the same.
+        format: `small` or `fast`.
+        max_bytes: Bound on the cache. Here nothing is removed for a new entry:
+            `ClipCache.build_many` does that, which knows all the videos that are in use.
+        build: Whether to make missing entries.
+    """
+
+    def __init__(
+        self,
+        root: str | None = None,
+        short_side: int = 256,
+        format: str = "small",
+        max_bytes: int | None = None,
+        build: bool = True,
+    ) -> None:
+        self.settings = dict(root=root, short_side=short_side, format=format, max_bytes=max_bytes)
+        self.build = build
+        self._from_source: set[str] = set()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in vars(self).items() if key != "cache"}
+
+    @cached_property
+    def cache(self) -> ClipCache:
+        """The cache, opened in the process that reads: a lock does not travel to workers."""
+        return ClipCache(**self.settings)  # type: ignore[arg-type]
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Sets `filename` to the entry's path."""
+        results["source"] = video = results["filename"]
+        if not Path(video).suffix:
+            video += ".mp4"  # as DecordInit does
+        if video in self._from_source:
+            return results
+        try:
+            found = self.cache.find(video)
+            if found is None and self.build:
+                self.cache.build(video, evict=False)
+                found = self.cache.find(video)
+        except UserError as error:
+            self._from_source.add(video)
+            logger.warning("read without the clip cache: %s", error)
+            return results
+        if found is not None:
+            results["filename"], results["clip"] = str(found[0]), found[1]
+        return results
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.settings}, build={self.build})"
+
+
+@TRANSFORMS.register_module()
+class ClipInit(DecordInit):
+    """Opens a cached clip with the fast reader, and anything else as `DecordInit` does.
+
+    The reader has the methods of decord's that the stock transforms call, and returns the frames
+    without the column or row that pads a clip of odd size.
+    """
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Adds video_reader, total_frames and avg_fps; `filename` is the source's again."""
+        if "clip" not in results:
+            return super().transform(results)
+        try:
+            reader = ClipReader(results["filename"], results["clip"])
+        except FileNotFoundError:  # another process removed it just now, to keep its bound
+            del results["clip"]
+            results["filename"] = results["source"]
+            return super().transform(results)
+        results["filename"] = results["source"]  # what reports and score files name
+        results["video_reader"] = reader
+        results["total_frames"] = len(reader)
+        results["avg_fps"] = reader.get_avg_fps()
+        return results

@@ -1,0 +1,180 @@
+"""A checkpoint's config is Python source from a stranger: read here as data, never executed.
+
+MMEngine parses `meta['cfg']` with `exec`, and its registry imports any dotted name that it finds
+under `type` (`type='subprocess.Popen'`). So the text goes through `config_from_text`, and what
+will be built through `vet_config`.
+"""
+
+import ast
+import importlib.util
+import re
+from functools import cache
+from typing import Any
+
+from ..errors import UserError
+
+MAX_TEXT = 2_000_000  # characters; MMAction2's longest config has 20,000
+SCOPES = {None, "mmaction", "mmengine", "mmcv"}
+OUR_MODULE = re.compile(r"mmact_tiny(\.\w+)*")
+
+
+def config_from_text(text: str, *, source: str = "the checkpoint") -> dict:
+    """Returns the config that `Config.pretty_text` wrote, without running it.
+
+    Assignments of literals, `dict(...)` calls, lists, tuples, sets, negative numbers and added
+    strings are understood.
+
+    Args:
+        text: Python source.
+        source: where it comes from, for the error.
+
+    Raises:
+        UserError: the line that is anything else.
+    """
+    if not isinstance(text, str) or len(text) > MAX_TEXT:
+        raise UserError(f"the config in {source} is not a text of at most {MAX_TEXT:,} characters")
+    try:
+        config = {}
+        for statement in ast.parse(text).body:
+            match statement:
+                case ast.Assign(targets=[ast.Name(id=name)], value=value):
+                    config[name] = _literal(value)
+                case _:
+                    raise _refuse(statement)
+        return config
+    except SyntaxError as error:
+        raise UserError(f"the config in {source} is not Python: {error}") from None
+    except (ValueError, RecursionError, MemoryError, TypeError) as error:
+        reason = str(error) or "it is nested too deeply"
+        raise UserError(f"the config in {source} is not plain data: {reason}") from None
+
+
+def _literal(node: ast.expr) -> Any:
+    """Returns the value of an expression made of constants."""
+    match node:
+        case ast.Constant(value=None | bool() | int() | float() | str()):
+            return node.value
+        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as number)):
+            return -number
+        case ast.BinOp(op=ast.Add(), left=left, right=right):
+            first, second = _literal(left), _literal(right)
+            if isinstance(first, str) and isinstance(second, str):
+                return first + second
+        case ast.List(elts=items):
+            return [_literal(item) for item in items]
+        case ast.Tuple(elts=items):
+            return tuple(_literal(item) for item in items)
+        case ast.Set(elts=items):
+            return {_literal(item) for item in items}
+        case ast.Dict(keys=keys, values=values) if None not in keys:
+            return {_literal(k): _literal(v) for k, v in zip(keys, values, strict=True) if k}
+        case ast.Call(func=ast.Name(id="dict"), args=args, keywords=keywords) if len(args) < 2:
+            result = dict(_literal(args[0])) if args else {}
+            if all(keyword.arg for keyword in keywords):
+                return result | {str(k.arg): _literal(k.value) for k in keywords}
+    raise _refuse(node)
+
+
+def _refuse(node: ast.AST) -> ValueError:
+    code = " ".join(ast.unparse(node).split())
+    return ValueError(f"line {getattr(node, 'lineno', '?')}: {code[:80]!r}")
+
+
+def vet_config(config: Any, *, source: str = "the checkpoint") -> Any:
+    """Returns a copy of a config from a checkpoint that is safe to build.
+
+    Types are checked as in `check_types`. What would fetch or load other files is switched off:
+    `pretrained` and `load_from` become None, an `init_cfg` with a checkpoint is left out.
+
+    Raises:
+        UserError: see `check_types`; also a `_base_`, or an import of other modules than ours.
+    """
+    check_types(config, source=source)
+    return _without_downloads(config)
+
+
+def _without_downloads(node: Any) -> Any:
+    if isinstance(node, dict):
+        return {
+            key: None if key in ("pretrained", "load_from") else _without_downloads(value)
+            for key, value in node.items()
+            if not (key == "init_cfg" and _loads_file(value))
+        }
+    if isinstance(node, list | tuple):
+        return type(node)(_without_downloads(item) for item in node)
+    return node
+
+
+def _loads_file(init_cfg: Any) -> bool:
+    parts = init_cfg if isinstance(init_cfg, list | tuple) else [init_cfg]
+    return any(
+        isinstance(part, dict) and ("checkpoint" in part or part.get("type") == "Pretrained")
+        for part in parts
+    )
+
+
+def check_types(config: Any, *, source: str = "the checkpoint") -> None:
+    """Checks that to build a config imports nothing: types are plain names, best registered ones.
+
+    Raises:
+        UserError: a `type` that MMEngine would import, an unknown scope, a `_base_`, or
+            `custom_imports` of anything but `mmact_tiny` modules.
+    """
+    if isinstance(config, dict):
+        for key, value in config.items():
+            if reason := _objection(key, value):
+                raise UserError(f"the config in {source} is refused: {reason}")
+            check_types(value, source=source)
+    elif isinstance(config, list | tuple | set):
+        for item in config:
+            check_types(item, source=source)
+
+
+def _objection(key: Any, value: Any) -> str:
+    """Returns what is wrong with one entry, or nothing."""
+    if key == "type" and (not isinstance(value, str) or _would_import(value)):
+        return f"type {value!r:.80} is not a plain name that MMAction2 or MMEngine registered"
+    if key in ("_scope_", "default_scope") and value not in SCOPES:
+        return f"{key} {value!r:.80} is not mmaction, mmengine or mmcv"
+    if key == "_base_":
+        return f"_base_ {value!r:.80} would read another config"
+    if key == "custom_imports" and value is not None:
+        modules = value.get("imports") if isinstance(value, dict) else value
+        modules = [modules] if isinstance(modules, str) else modules
+        for module in modules if isinstance(modules, list | tuple) else [modules]:
+            if not isinstance(module, str) or not OUR_MODULE.fullmatch(module):
+                return f"custom_imports of {module!r:.80}: only mmact_tiny's own are imported"
+    return ""
+
+
+def _would_import(name: str) -> bool:
+    """Returns whether MMEngine would import a module to find what `name` means.
+
+    It does so for dotted names, and for plain ones that are in no registry. Some of those are
+    no components (`consensus=dict(type='AvgConsensus')`): fine, unless a module is called so.
+    """
+    if not name.isidentifier():
+        return True
+    if name in registered_names():
+        return False
+    try:
+        return importlib.util.find_spec(name) is not None
+    except (ImportError, ValueError):
+        return True
+
+
+@cache
+def registered_names() -> frozenset[str]:
+    """Returns every name in MMEngine's and MMAction2's registries."""
+    import mmaction.registry
+    import mmengine.registry
+    from mmaction.utils import register_all_modules
+
+    register_all_modules(init_default_scope=False)
+    registries = [*vars(mmengine.registry).values(), *vars(mmaction.registry).values()]
+    return frozenset(
+        name
+        for registry in registries
+        if isinstance(registry, mmengine.registry.Registry)
+        for name in registry.module_dict
+    )

@@ -1,0 +1,230 @@
+"""Repairs of upstream releases: one small function each, citing the thread that it waits for.
+
+`repair()` is called once by whatever imports MMEngine or MMAction2 here. Each function does
+nothing where upstream is whole, so a fixed release needs no change in this file.
+"""
+
+import importlib
+import importlib.metadata
+import importlib.util
+import logging
+import os
+import sys
+import threading
+import types
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+from .. import hardware
+from ..errors import UserError
+
+_muting = threading.Lock()
+
+
+@cache
+def repair() -> None:
+    """Applies every repair; the second call does nothing."""
+    quiet_imports()
+    restore_package_lookup()
+    provide_drn()
+
+
+def quiet_imports() -> None:
+    """Hides import-time warnings that a user of recognizers can do nothing about."""
+    for message in (
+        "Fail to import ``MultiScaleDeformableAttention``",  # mmcv-lite, by design
+        "pkg_resources is deprecated",
+        ".*invalid escape sequence.*",
+    ):
+        warnings.filterwarnings("ignore", message=message)
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)
+
+
+def restore_package_lookup() -> None:
+    """Looks packages up without `pkg_resources`, which setuptools 82 removed.
+
+    `mmengine.utils.is_installed` and `get_installed_path` import it in mmengine 0.10.7;
+    every `mmaction::...` in a `_base_` goes through them. Can go with the first release that has
+    mmengine pull request 1676.
+    """
+    import mmengine.config.config
+    import mmengine.hub.hub
+    import mmengine.utils.package_utils
+
+    for module in (
+        mmengine.utils.package_utils,
+        mmengine.utils,
+        mmengine.config.config,
+        mmengine.hub.hub,
+    ):
+        for function in (is_installed, get_installed_path):
+            if hasattr(module, function.__name__):
+                setattr(module, function.__name__, function)
+
+
+def is_installed(package: str) -> bool:
+    """Returns whether a distribution or an importable module of that name is there."""
+    try:
+        importlib.metadata.distribution(package)
+        return True
+    except importlib.metadata.PackageNotFoundError:
+        spec = importlib.util.find_spec(package)
+        return spec is not None and spec.origin is not None
+
+
+def get_installed_path(package: str) -> str:
+    """Returns the folder of an installed package, given its distribution or module name.
+
+    Raises:
+        importlib.metadata.PackageNotFoundError: no such package.
+    """
+    modules = [package]
+    try:
+        top_level = importlib.metadata.distribution(package).read_text("top_level.txt")
+        modules += (top_level or "").split()
+    except importlib.metadata.PackageNotFoundError:
+        pass
+    for module in modules:
+        spec = importlib.util.find_spec(module)
+        if spec is not None and spec.origin is not None:
+            return str(Path(spec.origin).parent)
+    raise importlib.metadata.PackageNotFoundError(package)
+
+
+def provide_drn() -> None:
+    """Stands in for `mmaction.models.localizers.drn`, left out of the mmaction2 1.2.0 wheel.
+
+    `import mmaction.models` fails without it (mmaction2 issue 2714). The stand-in satisfies the
+    import; to build the DRN localizer is an error, as it is without the files. Can go with the
+    first release that packages the folder.
+    """
+    name = "mmaction.models.localizers.drn"
+    mmaction = importlib.util.find_spec("mmaction")
+    if mmaction is None or mmaction.origin is None:
+        return
+    folder = Path(mmaction.origin).parent / "models" / "localizers" / "drn"
+    if folder.exists() or name in sys.modules:
+        return
+
+    class DRN:
+        def __init__(self, *args: object, **kwargs: object) -> None:
+            raise ImportError("DRN is not in the mmaction2 1.2.0 wheel (mmaction2 issue 2714)")
+
+    package, module = types.ModuleType(name), types.ModuleType(f"{name}.drn")
+    package.__path__ = []
+    module.DRN = DRN  # type: ignore[attr-defined]
+    sys.modules[name], sys.modules[f"{name}.drn"] = package, module
+
+
+@cache
+def import_transforms() -> None:
+    """Imports MMAction2's transforms without `scipy.stats`, a second of every start.
+
+    mmaction2 1.2.0's pose transforms import its `mode` at the top and call it in one of them,
+    which then gets the real one. Can go when they import it where they use it.
+    """
+    name = "scipy.stats"
+
+    def mode(*args: object, **kwargs: object) -> object:
+        return importlib.import_module(name).mode(*args, **kwargs)
+
+    stand_in = types.ModuleType(name)
+    stand_in.mode = mode  # type: ignore[attr-defined]
+    with _in_place_of({name: stand_in}):
+        importlib.import_module("mmaction.datasets.transforms")
+    quiet_decord()
+
+
+def leave_out_sharding() -> None:
+    """Imports MMEngine without FSDP and ZeRO, a second of every start of what does not train.
+
+    MMEngine 0.10.7 imports them with its Runner, and with them most of `torch.distributed`, and
+    SymPy. mmaction2 1.2.0 imports wandb where it is installed, whether a run is tracked or not.
+    Can go when they import these where they use them. For a process of our own that only infers:
+    MMEngine's registries then lack what was left out. Does nothing where MMEngine is there already.
+    """
+    if "mmengine.runner" in sys.modules:
+        return
+    wrapper = types.ModuleType("mmengine.model.wrappers.fully_sharded_distributed")
+    wrapper.MMFullyShardedDataParallel = object  # type: ignore[attr-defined]
+    # None: to import it is an ImportError, without which upstream goes on.
+    missing = ("mmengine._strategy.fsdp", "torch.distributed.optim", "wandb")
+    with _in_place_of({wrapper.__name__: wrapper, **dict.fromkeys(missing)}):
+        repair()
+        importlib.import_module("mmaction.visualization")
+
+
+@contextmanager
+def _in_place_of(stand_ins: Mapping[str, types.ModuleType | None]) -> Iterator[None]:
+    """Lets what is imported meanwhile have these modules, but for those that are there already."""
+    used = {name: module for name, module in stand_ins.items() if name not in sys.modules}
+    sys.modules.update(used)  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        for name in used:
+            del sys.modules[name]
+
+
+def quiet_decord() -> None:
+    """Keeps decord from printing all of a file that is no video, control characters too.
+
+    decord 0.6.0 logs the name of what it cannot open (`video_reader.cc` line 83), which is the
+    content where stock's `DecordInit` hands it over in memory. Can go when it does not.
+    """
+    from mmaction.datasets.transforms import DecordInit
+
+    stock = DecordInit._get_video_reader
+
+    def get_video_reader(self: object, filename: str) -> object:
+        try:
+            with _muted():
+                return stock(self, filename)
+        except RuntimeError as error:
+            if str(error).startswith("Error reading "):
+                raise RuntimeError("it is not a video that can be read") from error
+            raise
+
+    DecordInit._get_video_reader = get_video_reader
+
+
+@contextmanager
+def _muted() -> Iterator[None]:
+    """Drops what is written to standard error below Python; one thread at a time."""
+    with _muting, Path(os.devnull).open("wb") as nothing:
+        kept = os.dup(2)
+        os.dup2(nothing.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+def start_processes(launcher: str) -> None:
+    """Joins the processes of a job on CPUs with gloo; does nothing on GPUs or without a launcher.
+
+    MMEngine 0.10.7 calls `torch.cuda.set_device` whatever the backend (`_init_dist_pytorch`), and
+    leaves a process group alone that is there already. Can go when it asks for CUDA first.
+
+    Args:
+        launcher: pytorch, slurm or mpi, whose variables give rank and number of processes. The
+            last two also need MASTER_ADDR; MASTER_PORT is 29500 by default.
+    """
+    import torch
+
+    if launcher == "none" or torch.cuda.is_available() or torch.distributed.is_initialized():
+        return
+    os.environ.setdefault("MASTER_PORT", "29500")
+    os.environ.setdefault("LOCAL_RANK", "0")  # MMEngine reads it, to name a GPU
+    if "MASTER_ADDR" not in os.environ:
+        raise UserError(
+            f"--launcher {launcher}: MASTER_ADDR is not set\n"
+            "  start with: torchrun --nproc_per_node=2 tools/train.py ... --launcher pytorch"
+        )
+    torch.distributed.init_process_group(
+        "gloo", rank=hardware.rank(), world_size=hardware.world_size()
+    )

@@ -1,0 +1,245 @@
+"""How a recognizer's class scores are computed from the uint8 views of videos, fast.
+
+The answers are those of stock's `model.test_step`. What differs is the way there: BatchNorm is
+folded into the convolutions, the views go through the backbone in chunks (uint8 until then: 250
+views never stand in memory in float32), convolutions run in channels_last, in bf16 or fp16 where
+asked, or in OpenVINO. A recognizer that is not known to allow this goes through `test_step`.
+"""
+
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from .. import compat, hardware
+from ..errors import UserError
+
+compat.repair()
+
+import torch  # noqa: E402
+from mmaction.models import (  # noqa: E402
+    ActionDataPreprocessor,
+    MobileNetV2,
+    Recognizer2D,
+    ResNet,
+)
+from torch import Tensor, nn  # noqa: E402
+
+ENGINES = ("auto", "torch", "openvino")
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+# Views of 224 x 224 in one forward pass: more did not run faster on a CPU, and takes memory.
+CHUNK_VIEWS = {"cpu": 25, "cuda": 250}
+VIEW_PIXELS = 224 * 224
+logger = logging.getLogger("mmact_tiny")
+
+
+class Engine:
+    """A recognizer made ready for inference; it owns the model, whose weights it may change.
+
+    Args:
+        model: A recognizer with its weights, in evaluation mode, on its device.
+        precision: `fp32` (TF32 off), `bf16`, `fp16` (CUDA), `int8` (OpenVINO, see `quantize`),
+            or `auto`: the fastest of the others for the device.
+        engine: `torch`; `openvino`, on a CPU; or `auto`: OpenVINO where it is installed and can
+            run the model.
+        cache_dir: Where OpenVINO's exported model is kept; by default nowhere.
+
+    Raises:
+        UserError: an engine that is not installed or cannot run this model, or a precision that
+            the device does not have.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        precision: str = "fp32",
+        engine: str = "torch",
+        cache_dir: str | Path | None = None,
+    ) -> None:
+        self.model = model
+        self.device = next(model.parameters()).device
+        self.frames_together = frames_together(model)
+        self.precision = choose_precision(precision, self.device)
+        if (precision, engine) == ("int8", "auto"):
+            engine = "openvino"  # or say why not
+        self.name = self._choose_engine(engine)
+        if precision == "int8" and self.name != "openvino":
+            raise UserError(f"precision int8 needs the engine openvino, not {engine}")
+        self._chunk_pixels = CHUNK_VIEWS.get(self.device.type, CHUNK_VIEWS["cpu"]) * VIEW_PIXELS
+        self.num_forwards = 0
+        self.before_chunk: Callable[[], None] = lambda: None  # may raise, to give a video up
+        self._features: Callable[[Tensor], Tensor] = self._torch_features
+        if self.frames_together is None:
+            self.name, self.precision = "stock", "fp32"
+        elif self.name == "openvino":
+            from .openvino import OpenVinoBackbone
+
+            self._features = OpenVinoBackbone(model, precision=self.precision, cache_dir=cache_dir)
+        else:
+            fold_batchnorm(model.backbone)
+            dtype = DTYPES[self.precision]
+            model.backbone.to(dtype=dtype, memory_format=torch.channels_last)
+
+    def __str__(self) -> str:
+        exact = "" if self.precision == "fp32" else " (--precision fp32 is exact)"
+        return f"{self.name}, {self.precision}{exact}"
+
+    def test_step(self, data: dict[str, Any]) -> list[Any]:
+        """Returns the data samples with `pred_score`, as stock's `model.test_step` does.
+
+        Args:
+            data: `inputs`, a uint8 tensor (views, 3, height, width) for each video, and their
+                `data_samples`.
+        """
+        with torch.inference_mode():
+            inputs = data["inputs"]
+            if self.frames_together is None or not self._takes(inputs):
+                return self._stock_step(data)
+            features = torch.cat([self._features(chunk).float() for chunk in self._chunks(inputs)])
+            samples = [sample.to(self.device) for sample in data["data_samples"]]
+            num_segs = inputs[0].shape[0]
+            return self.model.cls_head.predict(features, samples, num_segs=num_segs, fcn_test=False)
+
+    def has_room(self, views: Tensor, num_videos: int) -> bool:
+        """Returns whether one more video with as many views fits in one forward pass."""
+        if self.frames_together is None or not self._takes([views]):
+            return False
+        return views.shape[0] * (num_videos + 1) <= self._chunk_size(views)
+
+    def _takes(self, inputs: Any) -> bool:
+        """Returns whether the views are uint8 images, and as many of one size for each video."""
+        return (
+            isinstance(inputs, (list, tuple))
+            and all(views.ndim == 4 and views.dtype == torch.uint8 for views in inputs)
+            and len({views.shape for views in inputs}) == 1
+            and inputs[0].shape[0] % (self.frames_together or 1) == 0
+        )
+
+    def _stock_step(self, data: dict[str, Any]) -> list[Any]:
+        self.num_forwards += 1
+        if self.frames_together is not None and self.name != "openvino":
+            self.model.backbone.float()  # views of other kinds: rare, and stock's own precision
+        return type(self.model).test_step(self.model, data)
+
+    def _chunks(self, inputs: list[Tensor]) -> Iterator[Tensor]:
+        """Yields uint8 views of consecutive videos, as many as fit, whole groups of frames."""
+        size = self._chunk_size(inputs[0])
+        if inputs[0].shape[0] <= size:  # several videos in one chunk
+            together = size // inputs[0].shape[0]
+            for start in range(0, len(inputs), together):
+                self.before_chunk()
+                self.num_forwards += 1
+                yield torch.cat([self._to_device(v) for v in inputs[start : start + together]])
+            return
+        for views in inputs:
+            for chunk in self._to_device(views).split(size):
+                self.before_chunk()
+                self.num_forwards += 1
+                yield chunk
+
+    def _chunk_size(self, views: Tensor) -> int:
+        """Returns how many views fit in one forward pass, whole groups of frames."""
+        unit = self.frames_together or 1
+        pixels = views.shape[-1] * views.shape[-2]
+        return max(1, self._chunk_pixels // pixels // unit) * unit
+
+    def _to_device(self, views: Tensor) -> Tensor:
+        """Copies uint8 views, from pinned memory while the device still computes."""
+        if self.device.type == "cuda":
+            return views.pin_memory().to(self.device, non_blocking=True)
+        return views.to(self.device)
+
+    def _torch_features(self, chunk: Tensor) -> Tensor:
+        dtype = DTYPES[self.precision]
+        images = normalize(chunk, self.model.data_preprocessor).to(dtype)
+        with exact_convolutions(self.precision == "fp32"):
+            features, _ = self.model.extract_feat(images[None], stage="backbone")
+        return pool(self.model.cls_head, features)
+
+    def _choose_engine(self, engine: str) -> str:
+        if engine not in ENGINES:
+            raise UserError(f"engine {engine!r}: expected one of {', '.join(ENGINES)}")
+        from .openvino import why_not
+
+        reason = why_not(self.device, self.frames_together)
+        if engine == "openvino" and reason:
+            raise UserError(f"engine openvino: {reason}")
+        return "openvino" if engine != "torch" and not reason else "torch"
+
+
+def frames_together(model: Any) -> int | None:
+    """Returns how many consecutive frames a backbone mixes, so that they stay in one chunk.
+
+    1 for a backbone of single images (TSN); `num_segments` for one that shifts or aggregates
+    over the segments of a view (TSM, TANet); None for everything else, which is stock's.
+    """
+    if type(model) is not Recognizer2D or model.with_neck or not model.with_cls_head:
+        return None
+    if (model.test_cfg or {}).get("fcn_test"):
+        return None
+    preprocessor = model.data_preprocessor
+    if type(preprocessor) is not ActionDataPreprocessor or preprocessor.format_shape != "NCHW":
+        return None
+    if model.backbone_from in ("torchvision", "timm", "mmcls", "mmpretrain"):
+        return 1
+    if type(model.backbone) in (ResNet, MobileNetV2):
+        return 1
+    return getattr(model.backbone, "num_segments", None)
+
+
+def choose_precision(precision: str, device: torch.device) -> str:
+    """Returns `fp32`, `bf16`, `fp16` or `int8` for inference on a device.
+
+    Raises:
+        UserError: a name of another kind, or fp16 on a CPU.
+    """
+    if precision not in ("auto", "int8", *DTYPES):
+        raise UserError(f"precision {precision!r}: expected auto, {', '.join(DTYPES)}, int8")
+    if precision == "int8":
+        return precision
+    return hardware.choose_precision(precision, cuda=device.type == "cuda")[0]
+
+
+def fold_batchnorm(module: nn.Module) -> None:
+    """Folds each BatchNorm into the convolution before it, where both are in one ConvModule.
+
+    A ConvModule says which comes first; elsewhere the order of two layers cannot be told from
+    the modules. The outputs in evaluation mode stay the same but for rounding.
+    """
+    from mmcv.cnn import ConvModule
+    from mmcv.cnn.bricks.wrappers import Conv2d  # nn.Conv2d, but for empty inputs
+    from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+    block: Any
+    for block in module.modules():
+        if not isinstance(block, ConvModule) or not block.with_norm:
+            continue
+        conv, norm = block.conv, block.norm
+        plain = type(conv) in (nn.Conv2d, Conv2d) and type(norm) is nn.BatchNorm2d
+        if plain and tuple(block.order[:2]) == ("conv", "norm"):
+            block.conv = fuse_conv_bn_eval(conv.eval(), norm.eval())
+            setattr(block, block.norm_name, nn.Identity())
+
+
+def normalize(chunk: Tensor, preprocessor: Any) -> Tensor:
+    """Returns uint8 images (N, 3, H, W) as stock's data preprocessor makes them, channels_last."""
+    if preprocessor.to_rgb:
+        chunk = chunk[:, [2, 1, 0]]
+    images = chunk.to(torch.float32, memory_format=torch.channels_last)
+    if preprocessor._enable_normalize:
+        images.sub_(preprocessor.mean).div_(preprocessor.std)
+    return images
+
+
+def pool(cls_head: nn.Module, features: Tensor) -> Tensor:
+    """Averages over space at once where the head would begin with it; 49 times less to keep."""
+    average = getattr(cls_head, "avg_pool", None)
+    if isinstance(average, nn.AdaptiveAvgPool2d) and average.output_size in (1, (1, 1)):
+        return average(features.float())
+    return features
+
+
+def exact_convolutions(exact: bool) -> Any:
+    """Returns a context in which cuDNN may, or may not, round float32 to TF32."""
+    return torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=not exact)

@@ -1,0 +1,206 @@
+"""OpenVINO as the engine of a CPU: the backbone exported once, kept until the weights change.
+
+An extra: `pip install 'mmact-tiny[openvino]'`. Eager PyTorch is the reference that it is tested
+against.
+"""
+
+import functools
+import hashlib
+import importlib.util
+import logging
+import os
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import UserError
+
+INT8 = "-int8"
+FORMAT = 1  # raised when what is exported changes
+# What is not int8 in a quantized model stays float32: little beside the convolutions.
+PRECISION_HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
+logger = logging.getLogger("mmact_tiny")
+
+
+def why_not(device: torch.device, frames_together: int | None) -> str | None:
+    """Returns why OpenVINO cannot run a recognizer on a device; None where it can."""
+    if device.type != "cpu":
+        return f"it runs on a CPU, not on {device.type}"
+    if frames_together != 1:
+        return "it runs 2D recognizers whose backbone takes each frame by itself, such as TSN"
+    if importlib.util.find_spec("openvino") is None:
+        return "it is not installed\n  pip install 'mmact-tiny[openvino]'"
+    return None
+
+
+def cache_dir_of(checkpoint: Path) -> Path:
+    """Returns the folder of a checkpoint's exported model: beside it, else in the user's cache."""
+    beside = checkpoint.with_suffix(".openvino")
+    if os.access(checkpoint.resolve().parent, os.W_OK) or beside.is_dir():
+        return beside
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return caches / "mmact_tiny" / beside.name
+
+
+def import_openvino() -> Any:
+    """Returns the module `openvino` without its telemetry, and the time that takes to import.
+
+    OpenVINO reports conversions to Google Analytics unless the user declined in another tool; it
+    does without where its telemetry package is not there.
+    """
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+    import openvino
+
+    return openvino
+
+
+@functools.cache
+def core() -> Any:
+    """Returns the one OpenVINO core of this process, which stays until its end.
+
+    A core gives its thread a stack for signal handlers and takes it away when it goes. The second
+    of two that go in the order in which they came puts back the first one's, which is gone: the
+    next signal, Ctrl-C too, is a SIGSEGV. Seen with OpenVINO 2026.4 (`SigAltStackSetup` of its CPU
+    plugin, openvino pull request 11894).
+    """
+    return import_openvino().Core()
+
+
+class OpenVinoBackbone:
+    """Normalization, backbone and pooling of a recognizer, from uint8 views to features.
+
+    Args:
+        model: The recognizer, on the CPU.
+        precision: fp32, bf16, or int8, which `quantize` has to have made.
+        cache_dir: Folder of the exported model, or None to keep none.
+
+    Raises:
+        UserError: int8, and no int8 model of these weights is in `cache_dir`.
+    """
+
+    def __init__(self, model: Any, *, precision: str, cache_dir: str | Path | None) -> None:
+        load = load_int8 if precision == "int8" else load_exported
+        self._compiled = core().compile_model(
+            load(model, cache_dir),
+            "CPU",
+            {
+                "INFERENCE_PRECISION_HINT": PRECISION_HINTS[precision],
+                "PERFORMANCE_HINT": "LATENCY",
+                "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            },
+        )
+
+    def __call__(self, chunk: Tensor) -> Tensor:
+        """Returns the features of uint8 views (N, 3, H, W)."""
+        images = chunk.permute(0, 2, 3, 1).contiguous()  # no copy where they are channels_last
+        return torch.from_numpy(self._compiled(images.numpy())[0].copy())
+
+
+def load_exported(model: Any, cache_dir: str | Path | None) -> Any:
+    """Returns the exported model from the cache, or exports it and keeps it there."""
+    if cache_dir is None:
+        return export(model)
+    path = exported_path(model, cache_dir)
+    if path.is_file() and path.with_suffix(".bin").is_file():
+        try:
+            return core().read_model(path)
+        except RuntimeError as error:
+            logger.warning("exporting again: cannot read %s: %s", path, error)
+    graph = export(model)
+    keep(graph, path)
+    return graph
+
+
+def load_int8(model: Any, cache_dir: str | Path | None) -> Any:
+    """Returns the int8 model that `quantize` has left in the cache.
+
+    Raises:
+        UserError: there is none of these weights, or it cannot be read.
+    """
+    make = "\n  make it from some of your videos: python tools/quantize.py FOLDER --checkpoint FILE"
+    if cache_dir is None:
+        raise UserError("precision int8: the checkpoint is not a local file" + make)
+    path = exported_path(model, cache_dir, int8=True)
+    if not path.is_file():
+        raise UserError(f"precision int8: no int8 model of these weights in {cache_dir}" + make)
+    try:
+        return core().read_model(path)
+    except RuntimeError as error:
+        raise UserError(f"precision int8: cannot read {path}: {error}" + make) from None
+
+
+def exported_path(model: Any, cache_dir: str | Path, *, int8: bool = False) -> Path:
+    """Returns where the exported model of these weights is kept."""
+    return Path(cache_dir) / f"openvino-{fingerprint(model)}{INT8 if int8 else ''}.xml"
+
+
+def export(model: Any) -> Any:
+    """Returns normalization, backbone and pooling as an OpenVINO model of uint8 (N, H, W, 3)."""
+    openvino = import_openvino()
+    example = torch.zeros(1, 224, 224, 3, dtype=torch.uint8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # OpenVINO 2026.4 traces with torch.jit, deprecated there
+        return openvino.convert_model(
+            _Features(model).eval(), example_input=example, input=[-1, -1, -1, 3]
+        )
+
+
+class _Features(nn.Module):
+    """What is exported: stock's modules in stock's order."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model: Any = model
+
+    def forward(self, views: Tensor) -> Tensor:
+        preprocessor: Any = self.model.data_preprocessor
+        images = views.permute(0, 3, 1, 2).float()
+        if preprocessor.to_rgb:
+            images = images[:, [2, 1, 0]]
+        if preprocessor._enable_normalize:
+            images = (images - preprocessor.mean) / preprocessor.std
+        features, _ = self.model.extract_feat(images[None], stage="backbone")
+        average = getattr(self.model.cls_head, "avg_pool", None)
+        return average(features) if average is not None else features
+
+
+def fingerprint(model: Any) -> str:
+    """Returns a hash of the weights and settings of what is exported, and of OpenVINO's version."""
+    preprocessor: Any = model.data_preprocessor
+    digest = hashlib.sha256()
+    settings = (
+        FORMAT,
+        import_openvino().__version__,
+        preprocessor.to_rgb,
+        preprocessor._enable_normalize,
+        str(getattr(model.cls_head, "avg_pool", None)),
+        str(model.backbone),
+    )
+    digest.update(repr(settings).encode())
+    tensors = {**model.backbone.state_dict(), **dict(preprocessor.named_buffers())}
+    for name, tensor in tensors.items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()[:24]
+
+
+def keep(graph: Any, path: Path) -> None:
+    """Writes an exported model, whole or not at all, in the place of those of other weights."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            fresh = Path(folder) / path.name
+            import_openvino().save_model(graph, fresh, compress_to_fp16=False)
+            fresh.with_suffix(".bin").replace(path.with_suffix(".bin"))
+            fresh.replace(path)
+    except OSError as error:
+        logger.warning("the exported model is not kept: %s", error)
+        return
+    for old in path.parent.glob("openvino-*.*"):
+        if old.stem.removesuffix(INT8) != path.stem.removesuffix(INT8):
+            old.unlink(missing_ok=True)

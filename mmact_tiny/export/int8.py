@@ -1,0 +1,112 @@
+"""An int8 model of a recognizer, for CPUs: made from some videos, kept beside the checkpoint.
+
+The convolutions and their inputs become 8-bit integers, whose ranges are those seen on the videos
+(post-training quantization by NNCF, https://github.com/openvinotoolkit/nncf). How far the scores
+are from those in fp32 is measured on the same videos, and told.
+"""
+
+import importlib.util
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import log as terminal
+from .. import progress
+from ..engine.openvino import cache_dir_of, exported_path, keep, load_exported
+from ..errors import UserError
+from ..recognizer import Recognizer, find_videos
+
+MAX_VIDEOS = 100  # x 3 views: NNCF's own default is 300 samples
+PROTOCOL = "val"
+logger = logging.getLogger("mmact_tiny")
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """An int8 model, what it was made from, and how its scores compare with those in fp32."""
+
+    checkpoint: Path
+    path: Path
+    num_views: int
+    num_videos: int
+    unreadable: list[UserError]
+    largest_difference: float
+    num_same_label: int
+
+
+def quantize(paths: Sequence[str | Path], checkpoint: str | Path | None = None) -> Quantized:
+    """Makes the int8 model of a checkpoint, in the place of an older one.
+
+    Args:
+        paths: Videos, and folders of videos, like those that it will be asked about; of more
+            than `MAX_VIDEOS` as many are taken, at equal distances.
+        checkpoint: By default the best of the newest run.
+
+    Raises:
+        UserError: the extra is not installed, OpenVINO cannot run the model, no video can be
+            read, or the model cannot be written.
+    """
+    check_extra()
+    terminal.keep_stock_log_off()
+    videos = find_videos(paths)
+    videos = videos[:: -(-len(videos) // MAX_VIDEOS)]
+    exact = Recognizer(checkpoint, protocol=PROTOCOL, precision="fp32", engine="openvino")
+    logger.info("checkpoint: %s", exact.checkpoint)
+    logger.info("calibrating on %d videos", len(videos))
+    read = list(progress.track(exact.read_videos(videos), "reading", len(videos)))
+    samples = [sample for sample in read if isinstance(sample, dict)]
+    unreadable = [sample for sample in read if isinstance(sample, UserError)]
+    if not samples:
+        raise UserError(f"no video to quantize with: {unreadable[0]}")
+    model, cache_dir = exact.engine.model, cache_dir_of(exact.checkpoint)
+    views = [view for sample in samples for view in _images(sample)]
+    path = exported_path(model, cache_dir, int8=True)
+    keep(_quantize(load_exported(model, cache_dir), views), path)
+    if not path.is_file():
+        raise UserError(f"cannot write {path}")
+    fast = Recognizer(exact.checkpoint, protocol=PROTOCOL, precision="int8")
+    wanted, got = (_scores(recognizer, samples) for recognizer in (exact, fast))
+    return Quantized(
+        checkpoint=exact.checkpoint,
+        path=path,
+        num_views=len(views),
+        num_videos=len(samples),
+        unreadable=unreadable,
+        largest_difference=float(np.abs(got - wanted).max()),
+        num_same_label=int((got.argmax(1) == wanted.argmax(1)).sum()),
+    )
+
+
+def check_extra() -> None:
+    """Raises a UserError that names the command where the extra is not installed."""
+    for name in ("openvino", "nncf"):
+        if importlib.util.find_spec(name) is None:
+            raise UserError(
+                f"int8 needs the package {name}, which is not installed: pip install -e '.[int8]'"
+            )
+
+
+def _scores(recognizer: Recognizer, samples: Sequence[dict]) -> np.ndarray:
+    """Returns the scores of videos that were read, shape (videos, classes)."""
+    return np.stack(
+        [row for row in recognizer.score_samples(samples) if not isinstance(row, UserError)]
+    )
+
+
+def _images(sample: dict[str, Any]) -> list[np.ndarray]:
+    """Returns the views of a video as the exported model takes them, each (1, H, W, 3) uint8."""
+    views = sample["inputs"].permute(0, 2, 3, 1).contiguous().numpy()
+    return [view[None] for view in views]
+
+
+def _quantize(graph: Any, views: Sequence[np.ndarray]) -> Any:
+    """Returns the exported model with the ranges seen on the views."""
+    for noisy in ("nncf", "torch.utils.cpp_extension"):  # the latter on machines with nvcc
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    import nncf
+
+    return nncf.quantize(graph, nncf.Dataset(views), subset_size=len(views))

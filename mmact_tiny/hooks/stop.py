@@ -1,0 +1,147 @@
+"""Hooks that end or save a run in time: signals, iterations counted, losses that are no number."""
+
+import logging
+import math
+import signal
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from .. import compat
+
+compat.repair()
+
+import torch  # noqa: E402
+from mmaction.registry import HOOKS  # noqa: E402
+from mmengine.dist import all_gather_object, get_rank, get_world_size  # noqa: E402
+from mmengine.hooks import EMAHook, Hook  # noqa: E402
+
+from ..runs import newest_checkpoint  # noqa: E402
+from .later_writes import writes  # noqa: E402
+from .processes import agree, stop_all  # noqa: E402
+from .rank_state import State, gather_states  # noqa: E402
+from .resume import save_progress  # noqa: E402
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+logger = logging.getLogger("mmact_tiny")
+
+
+@HOOKS.register_module()
+class StopHook(Hook):
+    """Saves every so many iterations, and at SIGTERM or SIGINT, after which the process ends.
+
+    The exit status is 128 + the signal's number, as the shell gives it: 143 or 130. A second
+    signal ends the process at once; not in a job of several processes, which their launcher and
+    the terminal may both signal. Those stop after the same iteration; within a validation each
+    stops where it is.
+
+    Args:
+        every: Iterations between `iter_*.pth` checkpoints; None for none.
+    """
+
+    priority = "LOWEST"  # after ResumeHook, which counts the iteration
+
+    def __init__(self, every: int | None = None) -> None:
+        self.every = every
+        self.received = 0
+        self._before: dict[int, Any] = {}
+        self._states: Sequence[State] | None = None
+
+    def before_train(self, runner: Any) -> None:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+
+    def _note(self, number: int, frame: Any) -> None:
+        if get_world_size() == 1:
+            self._restore()
+        self.received = self.received or number
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
+
+    def after_train_iter(
+        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        received = agree(self.received)
+        due = self.every is not None and self.every_n_train_iters(runner, self.every)
+        if received or due:
+            path = save_progress(runner, runner.iter + 1)
+            if received:
+                self._end(received, path)
+
+    def before_val_epoch(self, runner: Any) -> None:
+        """Gathers what a signal within the validation saves: then no process waits for others."""
+        if self._before:
+            self._states = gather_states(runner)
+
+    def after_val_iter(
+        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        """Saves as the epoch before left the run: a resume starts the validation anew."""
+        if self.received and self._states is not None:
+            for hook in runner.hooks:
+                if isinstance(hook, EMAHook):
+                    hook.after_val_epoch(runner)  # it validates with its average in the model
+            self._end(self.received, save_progress(runner, runner.iter, self._states))
+
+    def after_val_epoch(self, runner: Any, metrics: Any = None) -> None:
+        self._states = None
+
+    def _end(self, number: int, path: Path) -> None:
+        name = signal.Signals(number).name
+        logger.warning("%s: saved %s; --resume goes on from there", name, path)
+        raise SystemExit(128 + number)
+
+    def after_train(self, runner: Any) -> None:
+        self._restore()
+
+
+@HOOKS.register_module()
+class LossHook(Hook):
+    """Stops a run whose loss is nan or infinite, before anything of it is saved."""
+
+    priority = "BELOW_NORMAL"  # after the loss is recorded, before any checkpoint
+
+    def after_train_iter(
+        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        """Checks the loss of the iteration.
+
+        Raises:
+            UserError: it is not finite, in any process of the job; names the batch.
+        """
+        loss = torch.as_tensor((outputs or {}).get("loss", 0.0)).detach().item()
+        finite = math.isfinite(loss)
+        if not agree(not finite):
+            return
+        samples = (data_batch or {}).get("data_samples", [])
+        videos = [str(sample.get("filename", "?")) for sample in samples]
+        batches = all_gather_object(None if finite else (get_rank(), loss, videos))
+        stop_all(self._describe(runner, batch_idx, [batch for batch in batches if batch]))
+
+    def _describe(
+        self, runner: Any, batch_idx: int, batches: Sequence[tuple[int, float, list[str]]]
+    ) -> str:
+        """Returns the message about the batches (rank, loss, videos) that are to blame."""
+        rates = sorted({rate for group in runner.optim_wrapper.get_lr().values() for rate in group})
+        norms = runner.message_hub.log_scalars.get("train/grad_norm")
+        several = get_world_size() > 1
+        videos = [
+            f"  videos{f' of process {rank}' if several else ''}: {', '.join(names)}\n"
+            for rank, _, names in batches
+        ]
+        writes.wait()
+        checkpoint = newest_checkpoint(runner.work_dir)
+        kept = f"kept: {checkpoint}" if checkpoint else "no checkpoint was written yet"
+        return (
+            f"the loss is {batches[0][1]} at iteration {runner.iter + 1} "
+            f"(epoch {runner.epoch + 1}, batch {batch_idx + 1}); {kept}\n"
+            f"  learning rate: {', '.join(f'{rate:g}' for rate in rates)}\n"
+            f"  gradient norm: {norms.current() if norms else 'not computed: no clip_grad'}\n"
+            f"{''.join(videos)}"
+            "  look at these videos, or lower the learning rate: "
+            "--cfg-options optim_wrapper.optimizer.lr=..."
+        )

@@ -1,0 +1,133 @@
+"""Where each epoch's time went, in one line that a person can act on."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from .. import compat
+
+compat.repair()
+
+from mmaction.registry import HOOKS  # noqa: E402
+from mmengine.hooks import Hook  # noqa: E402
+
+PARTS = ("data", "device", "validation", "checkpoint")
+DATA_BOUND = 0.25  # a quarter of an epoch spent waiting is worth a person's attention
+RAISE_WORKERS = "raise train_dataloader.num_workers"
+FILL_FIRST = f"the first epoch fills the cache; after it, {RAISE_WORKERS}"
+RAISE = {
+    "validation": "train_cfg.val_interval",
+    "checkpoint": "default_hooks.checkpoint.interval",
+}
+
+
+@HOOKS.register_module()
+class TimingHook(Hook):
+    """Measures how long each epoch waited for data, computed, validated and wrote checkpoints.
+
+    It runs after every other hook, so what it sees between two calls is: `data`, from the end of
+    a step to the next batch; `device`, the step and the logging of it (stock's loss reads its
+    accuracies back, so a GPU has finished); `checkpoint`, everything after the last step of an
+    epoch and after the last batch of a validation; `validation`, its batches. The shares go to
+    the log, the seconds to `timing.jsonl` beside it: not among the scalars, which a resumed run
+    continues as if nothing had been, while time passes only once.
+
+    Args:
+        data_hint: What to do about an epoch that waits for data, by default the clip cache,
+            where it is measured to help, or else more workers.
+
+    Attributes:
+        seconds: Of each part, in the epoch that is not reported yet.
+    """
+
+    priority = "LOWEST"
+
+    def __init__(self, data_hint: str | None = None) -> None:
+        self.data_hint = data_hint
+        self.seconds = dict.fromkeys(PARTS, 0.0)
+        self._epoch = 0
+        self._mark = 0.0
+
+    def _spent(self, part: str | None) -> None:
+        """Adds the time since the last call to a part, or to none."""
+        now = time.perf_counter()
+        if part is not None:
+            self.seconds[part] += now - self._mark
+        self._mark = now
+
+    def before_run(self, runner: Any) -> None:
+        self._spent(None)
+
+    def before_train_epoch(self, runner: Any) -> None:
+        self._report(runner)
+        self._epoch = runner.epoch + 1
+        self._spent(None)
+
+    def before_train_iter(self, runner: Any, *args: Any, **kwargs: Any) -> None:
+        self._spent("data")
+
+    def after_train_iter(self, runner: Any, *args: Any, **kwargs: Any) -> None:
+        self._spent("device")
+
+    def after_train_epoch(self, runner: Any) -> None:
+        self._spent("checkpoint")
+
+    def after_val_iter(self, runner: Any, *args: Any, **kwargs: Any) -> None:
+        self._spent("validation")
+
+    def after_val_epoch(self, runner: Any, metrics: Any = None) -> None:
+        # A resumed run makes up for the validation that a kill cut off, before its first epoch.
+        self._epoch = self._epoch or runner.epoch
+        self._spent("checkpoint")
+
+    def after_train(self, runner: Any) -> None:
+        self._report(runner)
+
+    def describe(self, runner: Any, seconds: dict[str, float]) -> str:
+        """Returns what bounds an epoch of this run, and what to do about it."""
+        waits = find_bound(seconds)[0] == "data"
+        return describe(seconds, self.hint(runner) if waits else None)
+
+    def hint(self, runner: Any) -> str:
+        """Returns what to do about an epoch of this run that waits for data."""
+        if self.data_hint is None and "CachedVideo" in str(runner.cfg.get("train_dataloader")):
+            self.data_hint = FILL_FIRST
+        if self.data_hint is None:
+            from .cache_gain import cache_hint
+
+            self.data_hint = cache_hint(runner.cfg)
+        return self.data_hint
+
+    def _report(self, runner: Any) -> None:
+        """Logs and records the epoch that is over, and begins another."""
+        seconds, self.seconds = self.seconds, dict.fromkeys(PARTS, 0.0)
+        if runner.rank != 0 or not any(seconds.values()):  # one speaks for the job
+            return
+        runner.logger.info(f"epoch {self._epoch}: {self.describe(runner, seconds)}")
+        row: dict[str, Any] = {"epoch": self._epoch, **seconds}
+        if self.data_hint is not None:
+            row["hint"] = self.data_hint
+        with Path(runner.log_dir, "timing.jsonl").open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+def find_bound(seconds: dict[str, float]) -> tuple[str, float]:
+    """Returns what bounds an epoch, and its share: data, compute, validation or checkpoint."""
+    total = sum(seconds.values())
+    if seconds["data"] >= DATA_BOUND * total:
+        return "data", seconds["data"] / total
+    largest = max(PARTS, key=seconds.__getitem__)
+    return ("compute" if largest == "device" else largest), seconds[largest] / total
+
+
+def describe(seconds: dict[str, float], data_hint: str | None) -> str:
+    """Returns what bounds an epoch, from the seconds of its parts, and the parts' shares."""
+    bound, share = find_bound(seconds)
+    verdict = f"{bound}-bound: {share:.0%}"
+    if bound == "data":
+        verdict += " of the epoch waited for videos" + (f"; {data_hint}" if data_hint else "")
+    elif bound != "compute":
+        verdict += f"; raise {RAISE[bound]}"
+    listing = ", ".join(f"{part} {seconds[part]:.1f} s" for part in PARTS)
+    return f"{verdict} ({listing})"

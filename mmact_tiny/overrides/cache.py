@@ -1,0 +1,90 @@
+"""The override that has training and validation read the clip cache."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mmengine.config import Config
+
+from ..cache.clip import CODECS
+from ..errors import UserError
+from ..video.frames import with_decoder
+from .registry import OVERRIDES, SPLITS, set_pipeline, split_datasets, suggest, use_plugin
+
+READERS = ("clip", "stock")
+
+
+@OVERRIDES.register_module()
+def clip_cache(
+    cfg: Config,
+    root: str | None = None,
+    format: str = "small",
+    max_bytes: int | None = None,
+    splits: Sequence[str] = ("train", "val"),
+    build: bool = True,
+    reader: str = "clip",
+) -> None:
+    """Reads videos from the clip cache, at the size that the pipeline's first Resize asks for.
+
+    Args:
+        root: The cache's folder, by default `clip_cache.default_root()`.
+        format: `small`, about the bytes of the source, or `fast`, twice that.
+        max_bytes: Bound on the cache's bytes.
+        splits: The pipelines to change. Testing stays exact unless it is named here.
+        build: Whether a video that has no entry gets one when it is first met.
+        reader: `clip`, or `stock` to open the clips with the config's own transforms; then a
+            clip of odd width or height in format `small` has one column or row more.
+    """
+    for name, value, known in (("format", format, CODECS), ("reader", reader, READERS)):
+        if value not in known:
+            raise UserError(f"clip_cache {name}={value!r}{suggest(value, known)}")
+    for split in splits:
+        if split not in SPLITS:
+            raise UserError(f"clip_cache splits: no {split!r}{suggest(split, SPLITS)}")
+    for split, dataset in split_datasets(cfg):
+        if split not in splits:
+            continue
+        steps = exact_pipeline(dataset.pipeline)
+        where = f"{split}_dataloader.dataset.pipeline"
+        settings = dict(root=root, format=format, short_side=_short_side(steps, where))
+        if max_bytes is not None:
+            settings["max_bytes"] = max_bytes
+        if reader == "clip":
+            _open_clips(steps, where)
+        cached = dict(type="CachedVideo", **settings, build=build)
+        set_pipeline(cfg, split, dataset, [cached, *steps])
+    use_plugin(cfg, "mmact_tiny.cache.transforms")
+
+
+def exact_pipeline(steps: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Returns a pipeline's steps as stock has them: they read the sources, with decord."""
+    exact = [dict(step) for step in steps if step["type"] != "CachedVideo"]
+    for step in exact:
+        if step["type"] == "ClipInit":
+            step["type"] = "DecordInit"
+    return with_decoder(exact, "decord")
+
+
+def _short_side(steps: Sequence[dict[str, Any]], where: str) -> int:
+    """Returns the size that the first Resize asks for, where nothing before it changes frames."""
+    resize = next((step for step in steps if step["type"] == "Resize"), {})
+    scale = resize.get("scale")
+    before = [step["type"] for step in steps[: steps.index(resize)]] if resize else []
+    plain = all(name.endswith(("Init", "Decode", "SampleFrames")) for name in before)
+    sides = tuple(scale) if isinstance(scale, (list, tuple)) else ()
+    if not (plain and len(sides) == 2 and min(sides) == -1 and resize.get("keep_ratio", True)):
+        raise UserError(
+            f"clip_cache: {where} starts with {[*before, resize]}; it needs Resize(scale=(-1, N)) "
+            "right after decoding, as stock TSN has it"
+        )
+    return max(sides)
+
+
+def _open_clips(steps: Sequence[dict[str, Any]], where: str) -> None:
+    openers = [step for step in steps if step["type"] in ("DecordInit", "ClipInit")]
+    decodes = [step for step in steps if step["type"] == "DecordDecode"]
+    if len(openers) != 1 or len(decodes) != 1 or decodes[0].get("mode") == "efficient":
+        raise UserError(
+            f"clip_cache reader='clip' replaces DecordInit, and {where} does not decode with "
+            "DecordInit and DecordDecode; use reader='stock'"
+        )
+    openers[0]["type"] = "ClipInit"

@@ -1,0 +1,117 @@
+"""The largest batch whose training step fits in the device's memory, found by running the step."""
+
+import gc
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from .. import compat, hardware
+from ..errors import UserError
+from ..hooks.precision import fit_for_autocast
+
+compat.repair()
+compat.import_transforms()
+
+import torch  # noqa: E402
+from mmaction.registry import DATASETS, MODELS  # noqa: E402
+from mmengine.config import Config  # noqa: E402
+from mmengine.dataset import pseudo_collate  # noqa: E402
+from mmengine.registry import init_default_scope  # noqa: E402
+
+# What stays free: fragments, the other processes' contexts, a validation with larger views.
+MEMORY_SHARE = 0.85
+STEPS = 2  # the first one makes the optimizer's state, which the second has to fit beside
+VIDEOS_TRIED = 10  # for a sample to train on, until one can be read
+logger = logging.getLogger("mmact_tiny")
+
+
+def largest_batch(fits: Callable[[int], bool], limit: int) -> int:
+    """Returns the largest power of two up to `limit` that fits, or `limit` where that fits too.
+
+    Args:
+        fits: Whether a batch of so many videos fits; not asked again above one that does not.
+        limit: Number of videos of the dataset.
+
+    Raises:
+        UserError: not even one video fits.
+    """
+    if not fits(1):
+        raise UserError(
+            "batch_size auto: the training step of one video does not fit in the device's memory\n"
+            "  use a smaller model, input_size, or fewer clips"
+        )
+    size = 1
+    while size < limit and fits(min(2 * size, limit)):
+        size = min(2 * size, limit)
+    return size
+
+
+class TrainingStep:
+    """A config's model with one sample, to run the training step of any batch size.
+
+    Args:
+        cfg: A config whose dataset, classes and model are set.
+        device: Where it trains.
+        memory_bytes: What a step may take there, by default most of a GPU's memory.
+    """
+
+    def __init__(self, cfg: Config, device: str, memory_bytes: int | None = None) -> None:
+        init_default_scope("mmaction")
+        self.device = torch.device(device)
+        self.memory_bytes = memory_bytes
+        if memory_bytes is None and self.device.type == "cuda":
+            total = torch.cuda.get_device_properties(self.device).total_memory
+            self.memory_bytes = int(total * MEMORY_SHARE)
+        self.sample = _first_sample(cfg)
+        precision, _ = hardware.choose_precision("auto", cuda=self.device.type == "cuda")
+        self.dtype = getattr(torch, hardware.DTYPES[precision])
+        self.model = MODELS.build(cfg.model).to(self.device)
+        fit_for_autocast(self.model)
+        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.0, momentum=0.9)
+
+    def fits(self, batch_size: int) -> bool:
+        """Returns whether a training step of so many videos stays within the memory."""
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+        try:
+            for _ in range(STEPS):
+                self._run(batch_size)
+        except torch.OutOfMemoryError:
+            return False
+        finally:
+            self.optimizer.zero_grad(set_to_none=True)
+            gc.collect()
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+        if self.memory_bytes is None or self.device.type != "cuda":
+            return True
+        return torch.cuda.max_memory_reserved(self.device) <= self.memory_bytes
+
+    def _run(self, batch_size: int) -> None:
+        self.model.train()
+        with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype.itemsize < 4):
+            data = self.model.data_preprocessor(pseudo_collate([self.sample] * batch_size), True)
+            losses = self.model(**data, mode="loss")
+        loss, _ = self.model.parse_losses(losses)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+
+
+def _first_sample(cfg: Config) -> Any:
+    """Returns a training sample of a video that can be read."""
+    dataset = DATASETS.build(cfg.train_dataloader.dataset)
+    for index in range(min(VIDEOS_TRIED, len(dataset))):
+        try:
+            return dataset[index]
+        except Exception as error:  # whatever a decoder throws at a broken file
+            logger.warning("batch_size auto: passed over a video: %s", error)
+    raise UserError("batch_size auto: none of the first training videos can be read")
+
+
+def fit_batch(cfg: Config, limit: int) -> int:
+    """Returns the largest batch for this process's GPU, and logs it."""
+    device = f"cuda:{hardware.local_rank()}"
+    size = largest_batch(TrainingStep(cfg, device).fits, limit)
+    logger.info("batch size: %d videos fit in the memory of %s (of %d)", size, device, limit)
+    return size

@@ -1,0 +1,204 @@
+"""Decodes one video from start to end and says what it is.
+
+Runs in worker processes: imports PyAV and NumPy only.
+"""
+
+import base64
+import hashlib
+import itertools
+from collections.abc import Collection, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+NUM_THUMBNAILS = 8
+THUMBNAIL_SHAPE = (8, 9)  # rows, columns: a 64-bit difference hash compares 8 neighbours in 8 rows
+
+Record = dict[str, Any]
+
+
+def probe(path: str, *, known_hashes: Collection[str] = (), num_threads: int = 1) -> Record:
+    """Returns what a pass through a video finds; faults are in the record, not raised.
+
+    Args:
+        path: the video.
+        known_hashes: contents that need no decoding again: only `hash` is returned for them.
+        num_threads: threads of the decoder.
+
+    Returns:
+        `hash` (SHA-256 of the file) and `error` (None, or why it cannot be read); as far as it
+        can be read, `codec`, `container`, `width`, `height`, `rotation` (degrees,
+        counter-clockwise, to turn it upright), `fps`, `duration_seconds`, `frames` (decoded),
+        `header_frames` (None where the container does not count them), `header_seconds`,
+        `packets`, `discarded_packets` (cut off by an edit list), `damaged_frames`, `num_sizes`
+        (of frames), `keyframe_spacing` (frames, the longest way from one keyframe to the next),
+        `end_seconds` (where the last packet of any stream ends) and `thumbnails` (base64 of
+        8 x 8 x 9 bytes, see `mmact_tiny.prepare.leaks`).
+    """
+    record: Record = {"hash": "", "error": None}
+    try:
+        record["hash"] = hash_file(path)
+        if record["hash"] in known_hashes:
+            return record
+        if Path(path).stat().st_size == 0:
+            return record | {"error": "unreadable: the file is empty"}
+        expected = _read(path, None, num_threads, record)
+        if abs(record.get("frames", expected) - expected) > max(2, expected // 50):
+            _read(path, record["frames"], num_threads, record)  # now the thumbnails are in place
+    except (av.FFmpegError, OSError, ValueError) as error:
+        record["error"] = f"unreadable: {getattr(error, 'strerror', None) or error}"
+    return record
+
+
+def hash_file(path: str | Path) -> str:
+    """Returns the SHA-256 of a file's content, 64 hexadecimal digits."""
+    with open(path, "rb") as file:  # noqa: PTH123
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read(path: str, expected: int | None, num_threads: int, record: Record) -> int:
+    """Fills the record; returns how many frames it expected, for where to take thumbnails."""
+    # A playlist or a list of files to join stays what it is: nothing else is opened for it.
+    with av.open(path, options={"protocol_whitelist": "file"}) as container:
+        videos = [s for s in container.streams.video if not s.disposition & _ATTACHED_PICTURE]
+        if not videos:
+            record["error"] = "no video stream"
+            return 0
+        stream = videos[0]
+        stream.codec_context.thread_count = num_threads
+        fps = float(stream.average_rate or 0)
+        seconds = _header_seconds(container, stream)
+        record |= {
+            "codec": stream.codec_context.codec.canonical_name,
+            "container": container.format.name,
+            "header_frames": stream.frames or None,
+            "header_seconds": seconds,
+        }
+        if expected is None:
+            expected = stream.frames or round((seconds or 0) * fps)
+        _decode(container, stream, expected, record)
+    if record["frames"] == 0:
+        record["error"] = record.pop("stopped_by", None) or "unreadable: no frame can be decoded"
+    record["fps"] = fps or (record["frames"] / (record["duration_seconds"] or 1))
+    return expected
+
+
+_ATTACHED_PICTURE = av.stream.Disposition.attached_pic  # the cover of a piece of music
+
+
+def _header_seconds(container: av.container.InputContainer, stream: av.VideoStream) -> float | None:
+    """Returns how long the stream, or else the whole file, is by its header, or None."""
+    if stream.duration is not None and stream.time_base is not None:
+        return float(stream.duration * stream.time_base)
+    if tag := stream.metadata.get("DURATION"):  # Matroska: 00:00:01.500000000
+        hours, minutes, seconds = tag.split(":")
+        return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+    return None if container.duration is None else container.duration / av.time_base
+
+
+def _decode(
+    container: av.container.InputContainer, stream: av.VideoStream, expected: int, record: Record
+) -> None:
+    wanted = {int((i + 0.5) * expected / NUM_THUMBNAILS) for i in range(NUM_THUMBNAILS)}
+    thumbnails: list[bytes] = []
+    sizes: set[tuple[int, int]] = set()
+    frames = damaged = packets = discarded = 0
+    keyframes: list[int] = []
+    start = end = None
+    for packet in _packets(container, stream, record):
+        if packet.size:
+            if packet.is_keyframe:
+                keyframes.append(packets)
+            packets += 1
+            discarded += packet.is_discard
+        try:
+            decoded = packet.decode()
+        except av.FFmpegError:
+            continue  # counted: a packet without its frame
+        for frame in decoded:
+            if frame.pts is not None:
+                start = frame.pts if start is None else start
+                end = frame.pts + (frame.duration or 0)
+            if (size := (frame.width, frame.height)) not in sizes:
+                sizes.add(size)
+            if frame.is_corrupt:
+                damaged += 1
+            if frames in wanted:
+                thumbnails.append(_thumbnail(frame))
+            if frames == 0:
+                record |= {"width": size[0], "height": size[1], "rotation": frame.rotation}
+            frames += 1
+    seconds = None
+    if start is not None and end is not None and stream.time_base is not None:
+        seconds = float((end - start) * stream.time_base)
+    bounds = [*keyframes, packets]
+    record |= {
+        "frames": frames,
+        "packets": packets,
+        "discarded_packets": discarded,
+        "damaged_frames": damaged,
+        "num_sizes": len(sizes),
+        "keyframe_spacing": max((b - a for a, b in itertools.pairwise(bounds)), default=0),
+        "duration_seconds": seconds,
+        "thumbnails": base64.b64encode(b"".join(thumbnails)).decode(),
+    }
+
+
+def _packets(
+    container: av.container.InputContainer, stream: av.VideoStream, record: Record
+) -> Iterator[av.Packet]:
+    """Yields the stream's packets, and its flushing one at the end also of a broken file.
+
+    The other streams are read too: a header may give only the length of the longest one.
+    """
+    ends: dict[int, int] = {}
+    try:
+        for packet in container.demux():
+            index, pts = packet.stream_index, packet.pts
+            if pts is not None:
+                ends[index] = max(ends.get(index, pts), pts + (packet.duration or 0))
+            if index == stream.index:
+                yield packet
+    except av.FFmpegError as error:
+        record["stopped_by"] = f"unreadable: {error.strerror}"
+    seconds = (float(end * (container.streams[i].time_base or 0)) for i, end in ends.items())
+    record["end_seconds"] = max(seconds, default=0.0) - (container.start_time or 0) / av.time_base
+
+
+def _thumbnail(frame: av.VideoFrame) -> bytes:
+    """Returns a frame's brightness at 9 x 8, row by row: each value the mean of its cell.
+
+    The luma plane is there already in the usual formats; of a large one, every n-th pixel does.
+    """
+    if frame.format.name in _LUMA_FIRST:
+        plane = frame.planes[0]
+        gray: np.ndarray = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
+        gray = gray[: frame.height, : frame.width]
+    else:
+        gray = frame.reformat(frame.width, frame.height, "gray").to_ndarray()
+    step = max(1, min(gray.shape) // _PIXELS)
+    gray = gray[::step, ::step]
+    rows, columns, areas = _cells(*gray.shape)
+    sums = np.add.reduceat(np.add.reduceat(gray, rows, 0, np.uint32), columns, 1)
+    return (sums / areas).round().astype(np.uint8).tobytes()
+
+
+_LUMA_FIRST = {f"yuv{j}{sampling}p" for j in ("", "j") for sampling in (420, 422, 444)}
+_PIXELS = 128  # on the shorter side: 16 x 14 or more in a cell
+
+
+@cache
+def _cells(height: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns where a thumbnail's cells start, by row and column, and their areas in pixels.
+
+    In a frame of fewer pixels than cells, some are the same pixel.
+    """
+    starts, sizes = [], []
+    for size, parts in zip((height, width), THUMBNAIL_SHAPE, strict=True):
+        start = np.minimum(np.arange(parts) * size // parts, size - 1)
+        starts.append(start)
+        sizes.append(np.maximum(np.diff(start, append=size), 1))
+    return starts[0], starts[1], np.outer(*sizes)

@@ -1,0 +1,167 @@
+"""Writes the canonical dataset: lists, label map, and the videos below `videos/`.
+
+    DIR/train.txt, val.txt, test.txt   `videos/<path> <label>` on each line, one space
+    DIR/label_map.txt                  line i names class i
+    DIR/videos/                        symbolic links to the originals, or copies
+    DIR/videos.csv                     a line per video: origin, split, class, what was found
+    DIR/dataset.json                   version, counts, settings, the checks' result
+
+Stock `VideoDataset` splits lines on spaces, so names are percent-encoded where they have any.
+"""
+
+import csv
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+
+from ..errors import UserError
+
+VERSION = 1
+SPLITS = ("train", "val", "test")
+VIDEO_COLUMNS = (
+    *("video", "split", "label", "class", "source", "content", "frames", "fps", "seconds"),
+    *("width", "height", "rotation", "codec", "keyframe_spacing", "bytes", "converted"),
+)
+_MAX_NAME_BYTES = 200  # file systems allow 255
+_ENCODED = set("%\"'`\\:*?<>|&;$#,")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A video of the dataset: its path in it, and everything that `videos.csv` says of it."""
+
+    video: str
+    split: str
+    label: int
+    source: str
+    columns: dict[str, Any]
+    is_written: bool = False  # it is there already, nothing to link or copy
+
+
+def encode_name(name: str) -> str:
+    """Returns a path with spaces, quotes, control and shell characters as %XX; two never collide.
+
+    Letters of any language stay. Bytes that are not UTF-8 become %XX as well.
+    """
+    return "/".join(_encode_part(part) for part in PurePosixPath(name).parts)
+
+
+def _encode_part(part: str) -> str:
+    encoded = "".join(
+        c
+        if c not in _ENCODED and c.isprintable() and not c.isspace()
+        else "".join(f"%{byte:02X}" for byte in os.fsencode(c))
+        for c in part
+    )
+    if len(os.fsencode(encoded)) <= _MAX_NAME_BYTES:
+        return encoded
+    stem, suffix = os.path.splitext(encoded)  # noqa: PTH122
+    digest = sha256(os.fsencode(part)).hexdigest()[:16]
+    return stem.encode()[: _MAX_NAME_BYTES - 50].decode(errors="ignore") + f"-{digest}{suffix[:20]}"
+
+
+def write_dataset(
+    out: Path,
+    entries: Sequence[Entry],
+    classes: Sequence[str],
+    dataset: Mapping[str, Any],
+    *,
+    copy: bool,
+) -> None:
+    """Writes the dataset; `dataset.json` last, each file whole or not at all.
+
+    Videos of an earlier run that are not in it any more are taken away.
+    """
+    earlier = {row["video"] for row in read_videos_table(out)}
+    for entry in entries:
+        if not entry.is_written:
+            place_video(entry.source, out / entry.video, copy=copy)
+    for video in earlier - {entry.video for entry in entries}:
+        (out / video).unlink(missing_ok=True)
+    for split in SPLITS:
+        lines = [f"{entry.video} {entry.label}\n" for entry in entries if entry.split == split]
+        if lines:
+            with replacing(out / f"{split}.txt") as file:
+                file.writelines(lines)
+        else:
+            (out / f"{split}.txt").unlink(missing_ok=True)
+    with replacing(out / "label_map.txt") as file:
+        file.writelines(f"{name}\n" for name in classes)
+    with replacing(out / "videos.csv") as file:
+        writer = csv.DictWriter(file, VIDEO_COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        for entry in entries:
+            fixed = {"video": entry.video, "split": entry.split, "label": entry.label}
+            writer.writerow(
+                fixed | {"class": classes[entry.label], "source": entry.source} | entry.columns
+            )
+    write_json(out / "dataset.json", {"version": VERSION} | dict(dataset))
+
+
+def read_videos_table(out: Path) -> list[dict[str, str]]:
+    """Returns the rows of a dataset's `videos.csv`; none where there is none."""
+    path = out / "videos.csv"
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def place_video(source: str, target: Path, *, copy: bool) -> None:
+    """Puts a video in its place as a symbolic link, or as a copy; leaves what is right already."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if copy:
+        if target.is_file() and not target.is_symlink() and _same_file_status(source, target):
+            return
+        new = target.with_name(f".{os.getpid()}.new")
+        shutil.copy2(source, new)
+    else:
+        if target.is_symlink() and os.readlink(target) == source:  # noqa: PTH115
+            return
+        new = target.with_name(f".{os.getpid()}.new")
+        new.unlink(missing_ok=True)
+        try:
+            new.symlink_to(source)
+        except OSError as error:
+            raise UserError(
+                f"{target.parent} takes no symbolic links ({error.strerror}); add --copy"
+            ) from None
+    new.replace(target)
+
+
+def _same_file_status(source: str, target: Path) -> bool:
+    ours, theirs = target.stat(), os.stat(source)  # noqa: PTH116
+    return (ours.st_size, ours.st_mtime_ns) == (theirs.st_size, theirs.st_mtime_ns)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Writes a JSON file that people can read, whole or not at all."""
+    with replacing(path) as file:
+        json.dump(content, file, indent=2, ensure_ascii=False)
+        file.write("\n")
+
+
+def write_rows(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Writes a CSV file, whole or not at all."""
+    with replacing(path) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[str]]:
+    """Opens a file for writing that takes the place of `path` once it is complete."""
+    new = path.with_name(f".{path.name}.new")
+    try:
+        with new.open("w", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
+            yield file
+        new.replace(path)
+    finally:
+        new.unlink(missing_ok=True)

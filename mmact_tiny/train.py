@@ -1,0 +1,147 @@
+"""Training: check what the config names, then the stock Runner."""
+
+import logging
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from . import compat, hardware
+from . import dataset as datasets
+from .build import explained
+from .errors import UserError
+from .files_disk import held
+from .log import build_runner
+from .overrides.registry import split_datasets
+from .overrides.tracking import describe_trackers
+from .report.report import try_report
+from .runs import WORK_DIRS, best_checkpoint, point_to_newest, set_aside
+from .runs_facts import record_run
+
+compat.repair()
+
+from mmengine.config import Config  # noqa: E402
+
+logger = logging.getLogger("mmact_tiny")
+GET_WEIGHTS = "`python tools/download.py tsn_r50_k400` gets the Kinetics-400 weights"
+
+
+def train(cfg: Config) -> Any:
+    """Runs a resolved config from the first epoch to the last and returns MMEngine's Runner.
+
+    Reads of the config what `Runner.from_cfg` reads; `mmact_tiny` adds nothing of its own.
+
+    Raises:
+        UserError: problems in the dataset, all of them, missing weights, another run in the work
+            directory, or whatever stops the run: too many bad videos, a loss that is no number.
+    """
+    check_inputs(cfg)
+    log_job(cfg)
+    log_choices(cfg)
+    compat.start_processes(cfg.get("launcher", "none"))
+    with held(cfg.work_dir) if hardware.rank() == 0 else nullcontext():
+        if cfg.get("resume") and cfg.load_from is None and hardware.rank() == 0:
+            point_to_newest(cfg.work_dir)
+        elif not cfg.get("resume") and hardware.rank() == 0:
+            moved = set_aside(cfg.work_dir, keep=cfg.get("load_from"))
+            if moved is not None:
+                logger.info("checkpoints of an earlier run: moved to %s", moved)
+        with explained():
+            runner = build_runner(cfg)
+            record_run(runner)
+            runner.train()
+    checkpoint = best_checkpoint(cfg.work_dir)
+    if runner.rank == 0 and checkpoint is not None:
+        score = runner.message_hub.runtime_info.get("best_score")
+        logger.info("best checkpoint: %s%s", checkpoint, f" ({score:.4f})" if score else "")
+        where = f" --work-dir {cfg.work_dir}" if Path(cfg.work_dir).parent != WORK_DIRS else ""
+        if cfg.get("initial_weights") == "random":
+            logger.info("trained from random weights: %s", GET_WEIGHTS)
+        logger.info("next: python tools/test.py%s", where)
+        logger.info("  or: python tools/infer.py VIDEO --checkpoint %s", checkpoint)
+    if runner.rank == 0:
+        try_report(cfg.work_dir)
+    return runner
+
+
+def check_inputs(cfg: Config, splits: Sequence[str] = ("train", "val")) -> None:
+    """Checks that the annotated videos and the weights exist, before anything is built.
+
+    Raises:
+        UserError: names every problem and its line.
+    """
+    head = cfg.model.get("cls_head") or {}
+    listed = {
+        datasets.Split(Path(dataset.ann_file), Path(dataset.data_prefix.video))
+        for split, dataset in split_datasets(cfg)
+        if split in splits and dataset.type == "VideoDataset" and not dataset.get("multi_class")
+    }
+    ordered = sorted(listed, key=lambda split: str(split.ann_file))
+    datasets.check_annotations(ordered, head.get("num_classes", 1 << 30))
+    weights = cfg.get("load_from")
+    if weights and "://" not in weights and not Path(weights).is_file():
+        raise UserError(f"no checkpoint {weights} (load_from)")
+
+
+def log_job(cfg: Config) -> None:
+    """Logs what is trained, on what, for how long, and where its results go.
+
+    Raises:
+        UserError: the package of a tracker is not installed.
+    """
+    trackers = describe_trackers(cfg)
+    head: dict = cfg.model.get("cls_head") or {}
+    backbone = (cfg.model.get("backbone") or {}).get("type")
+    model = cfg.model.type + (f" with {backbone}" if backbone else "")
+    steps = next((key for key in ("max_epochs", "max_iters") if cfg.train_cfg.get(key)), None)
+    length = f", {cfg.train_cfg[steps]} {steps[4:-1]}(s)" if steps else ""
+    classes = f", {head['num_classes']} classes" if "num_classes" in head else ""
+    logger.info("training: %s%s%s", model, classes, length)
+    for split, dataset in split_datasets(cfg):
+        if split != "test" and dataset.type == "VideoDataset":
+            num = len(datasets.read_annotations(dataset.ann_file))
+            logger.info("%s: %d videos of %s", split, num, dataset.ann_file)
+    logger.info("work directory: %s", cfg.work_dir)
+    for line in trackers:
+        logger.info(line)
+
+
+def log_choices(cfg: Config) -> None:
+    """Logs the device, precision, workers, weights and learning rate, each with its reason."""
+    wrapper, loader = cfg.optim_wrapper, cfg.train_dataloader
+    chosen, reason = hardware.choose_precision()
+    choice = hardware.DTYPES[chosen], reason
+    precision = _with_reason(wrapper.get("dtype", hardware.DTYPES["fp32"]), choice)
+    workers = _with_reason(loader.num_workers, hardware.choose_num_workers())
+    logger.info("device: %s", hardware.describe_device())
+    logger.info("precision: %s", precision)
+    logger.info("loader workers: %s", workers)
+    logger.info("learning rate: %s", describe_learning_rate(cfg))
+    weights = cfg.get("load_from") or cfg.get("initial_weights")
+    if cfg.get("resume"):
+        logger.info("weights: resumed from %s", cfg.load_from or f"the last in {cfg.work_dir}")
+    elif weights == "random":
+        logger.warning(
+            "*** RANDOM WEIGHTS: no pretrained recognizer in checkpoints/ or none wanted; %s ***",
+            GET_WEIGHTS,
+        )
+    else:
+        logger.info("weights: %s", weights)
+
+
+def _with_reason(value: Any, choice: tuple[Any, str]) -> str:
+    """Returns a value of the config with the reason why it would be chosen, if it would."""
+    chosen, reason = choice
+    return f"{value} ({reason if value == chosen else 'as the config or a flag says'})"
+
+
+def describe_learning_rate(cfg: Config) -> str:
+    """Returns the rate that the Runner will set, and the rule that gives it."""
+    lr = cfg.optim_wrapper.optimizer.lr
+    scale = cfg.get("auto_scale_lr") or {}
+    if not scale.get("enable"):
+        return f"{lr:g} (not scaled)"
+    world = hardware.world_size() if cfg.get("launcher", "none") != "none" else 1
+    batch, base = cfg.train_dataloader.batch_size, scale["base_batch_size"]
+    rate = lr * batch * world / base
+    return f"{rate:g} = {lr:g} * batch {batch} * {world} process(es) / {base:g}"

@@ -1,0 +1,242 @@
+"""Decoding only what the sampled frames need, with decord's frames, pixel for pixel.
+
+Decord decodes every frame up to the one that is wanted. Here the packets are read first, so that
+it is known which frames are wanted before the decoder starts; it is fed from the keyframe before
+each, and told to drop the frames in between that no other frame refers to (B-frames, often half
+of a video; FFmpeg's `skip_frame=nonref`). What is left out changes no pixel of what is kept. A
+file whose packets do not tell its frames apart goes to decord.
+"""
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from .. import compat
+
+compat.repair()
+compat.import_transforms()
+
+import av  # noqa: E402
+import numpy as np  # noqa: E402
+from mmaction.datasets.transforms import DecordDecode, DecordInit  # noqa: E402
+from mmaction.registry import TRANSFORMS  # noqa: E402
+from mmcv.transforms import BaseTransform  # noqa: E402
+
+DECODERS = ("packets", "decord")
+MAX_PACKET_BYTES = 512 << 20  # they stand in memory; decord streams a larger file
+_STEPS = {
+    "packets": {"DecordInit": "PacketInit", "DecordDecode": "PacketDecode"},
+    "decord": {"PacketInit": "DecordInit", "PacketDecode": "DecordDecode"},
+}
+
+
+class UnclearPackets(Exception):
+    """The packets of a file do not tell its frames apart; decord decides what they are."""
+
+
+class PacketReader:
+    """The packets of a video, and the frames that they decode to.
+
+    A frame's index is its rank by presentation time, as decord counts.
+
+    Args:
+        source: Path, or the file in memory.
+        num_threads: Threads of the decoder; 0 takes one for each CPU core.
+
+    Raises:
+        UnclearPackets: no video, packets without a time or with the same time, or more of them
+            than should stand in memory.
+        av.FFmpegError: a file that FFmpeg cannot open.
+    """
+
+    def __init__(self, source: str | Path | BytesIO, *, num_threads: int = 1) -> None:
+        name = source if isinstance(source, BytesIO) else str(source)
+        self.num_packets_decoded = 0
+        self._container = av.open(name, mode="r")
+        if not self._container.streams.video:
+            raise UnclearPackets("no video stream")
+        self._stream = self._container.streams.video[0]
+        self._stream.codec_context.thread_count = num_threads
+        self._stream.codec_context.thread_type = "AUTO"
+        self._packets = self._read_packets()
+        self._times = clear_times(self._packets)
+        self._decode_order = [packet.pts for packet in self._packets if packet.pts is not None]
+        self._position = {time: index for index, time in enumerate(self._decode_order)}
+        self._keyframes = [i for i, packet in enumerate(self._packets) if packet.is_keyframe]
+
+    def _read_packets(self) -> list[av.Packet]:
+        packets, num_bytes = [], 0
+        for packet in self._container.demux(self._stream):
+            num_bytes += packet.size
+            if num_bytes > MAX_PACKET_BYTES:
+                raise UnclearPackets(f"more than {MAX_PACKET_BYTES >> 20} MB of packets")
+            if packet.size:
+                packets.append(packet)
+        return packets
+
+    def __len__(self) -> int:
+        return len(self._packets)
+
+    @property
+    def average_fps(self) -> float:
+        """Frames per second, 0 where the file does not say."""
+        return float(self._stream.average_rate or 0)
+
+    def get_batch(self, frame_inds: Sequence[int]) -> list[np.ndarray]:
+        """Returns the frames of these indices, each uint8 RGB of shape (height, width, 3).
+
+        An index that comes twice gives the same array twice.
+
+        Raises:
+            UnclearPackets: the decoder did not give a frame that its packets promise.
+            IndexError: an index outside the video.
+            av.FFmpegError: a packet that cannot be decoded.
+        """
+        wanted = {self._times[index] for index in frame_inds}
+        frames: dict[int, np.ndarray] = {}
+        following = 0
+        for position in sorted(self._position[time] for time in wanted):
+            start = self._keyframe_before(position)
+            if start > following:  # the packets in between are of no use
+                self._take(self._stream.codec_context.decode(None), wanted, frames)
+                self._stream.codec_context.flush_buffers()
+            for packet in self._packets[max(start, following) : position + 1]:
+                self._feed(packet, wanted, frames)
+            following = max(following, position + 1)
+        self._take(self._stream.codec_context.decode(None), wanted, frames)
+        self._stream.codec_context.flush_buffers()
+        if frames.keys() != wanted:
+            raise UnclearPackets("a packet that gives no frame")
+        return [frames[self._times[index]] for index in frame_inds]
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._container.close()
+
+    def _keyframe_before(self, position: int) -> int:
+        """Returns the packet to start from for the frame of a packet.
+
+        A frame that is shown before the keyframe ahead of it in the file (an open group of
+        pictures) needs the keyframe before that.
+        """
+        time = self._decode_order[position]
+        for index in reversed(self._keyframes[: bisect_right(self._keyframes, position)]):
+            if self._decode_order[index] <= time:
+                return index
+        return 0
+
+    def _feed(self, packet: av.Packet, wanted: set[int], frames: dict[int, np.ndarray]) -> None:
+        context = self._stream.codec_context
+        context.skip_frame = "DEFAULT" if packet.pts in wanted else "NONREF"
+        self.num_packets_decoded += 1
+        self._take(context.decode(packet), wanted, frames)
+
+    @staticmethod
+    def _take(decoded: Any, wanted: set[int], frames: dict[int, np.ndarray]) -> None:
+        for frame in decoded:
+            if frame.pts in wanted and frame.pts not in frames:
+                frames[frame.pts] = upright(frame)
+
+
+def clear_times(packets: Sequence[Any]) -> list[int]:
+    """Returns the presentation times of a stream's packets, sorted: a frame's index is its rank.
+
+    Raises:
+        UnclearPackets: no packets, some without a time or with the same time, or some not shown.
+    """
+    times: list[int] = sorted({packet.pts for packet in packets if packet.pts is not None})
+    if not times or len(times) < len(packets):
+        raise UnclearPackets("packets without a time of their own")
+    if any(packet.is_discard for packet in packets):
+        raise UnclearPackets("an edit list hides frames")
+    return times
+
+
+def upright(frame: av.VideoFrame) -> np.ndarray:
+    """Returns a frame as it is shown, uint8 RGB, shape (height, width, 3).
+
+    Raises:
+        UnclearPackets: it is rotated by an angle that is not a quarter turn.
+    """
+    if frame.rotation % 90:
+        raise UnclearPackets(f"rotated by {frame.rotation} degrees")
+    image = frame.to_ndarray(format="rgb24")
+    return np.ascontiguousarray(np.rot90(image, frame.rotation // 90))  # as decord turns it
+
+
+@TRANSFORMS.register_module()
+class PacketInit(DecordInit):
+    """Opens a video for `PacketDecode`; takes the place of stock's `DecordInit`.
+
+    Args:
+        io_backend: MMEngine file client that reads the file.
+        num_threads: Threads of the decoder; 0 takes one for each CPU core.
+    """
+
+    def transform(self, results: dict) -> dict:
+        name = results["filename"]
+        name = name if Path(name).suffix else f"{name}.mp4"  # as stock's DecordInit
+        try:
+            source = name if self.io_backend == "disk" else BytesIO(self._read(name))
+            reader = PacketReader(source, num_threads=self.num_threads)
+        except (UnclearPackets, av.FFmpegError):
+            return super().transform(results)
+        results["video_reader"] = reader
+        results["total_frames"] = len(reader)
+        results["avg_fps"] = reader.average_fps
+        return results
+
+    def _read(self, name: str) -> bytes:
+        from mmengine.fileio import get
+
+        return get(name, backend_args=dict(backend=self.io_backend, **self.kwargs))
+
+
+@TRANSFORMS.register_module()
+class PacketDecode(BaseTransform):
+    """Decodes `frame_inds`; takes the place of stock's `DecordDecode`, with the same pixels."""
+
+    def __init__(self, mode: str = "accurate") -> None:
+        self._decord_init = DecordInit()
+        self._decord_decode = DecordDecode(mode)
+
+    def transform(self, results: dict) -> dict:
+        reader = results["video_reader"]
+        if not isinstance(reader, PacketReader):
+            return self._decord_decode(results)
+        results["frame_inds"] = np.atleast_1d(np.squeeze(results["frame_inds"]))
+        try:
+            frames = reader.get_batch(results["frame_inds"])
+        except (UnclearPackets, IndexError, av.FFmpegError):
+            return self._decord_decode(self._decord_init(results))
+        finally:
+            reader.close()
+        results["video_reader"] = None
+        results["imgs"] = frames
+        results["original_shape"] = results["img_shape"] = frames[0].shape[:2]
+        return results
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(mode={self._decord_decode.mode})"
+
+
+def with_decoder(pipeline: Sequence[Any], decoder: str, **init: Any) -> list[Any]:
+    """Returns a pipeline whose decord steps are those of `packets`, or the reverse.
+
+    A step of another decoder, and decord's `efficient` mode, which returns other frames, stay.
+
+    Args:
+        pipeline: Stock's steps.
+        decoder: `packets` or `decord`.
+        **init: Arguments of the step that opens the file.
+    """
+    names = _STEPS[decoder]
+    if any(step.get("mode") == "efficient" for step in pipeline):
+        return list(pipeline)
+    steps = []
+    for step in pipeline:
+        step = dict(step, type=names.get(step["type"], step["type"]))
+        steps.append(dict(step, **init) if step["type"].endswith("Init") else step)
+    return steps

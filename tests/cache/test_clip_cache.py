@@ -1,0 +1,240 @@
+"""The cache's entries: found, checked, rebuilt, bounded, cleared, and whole whatever happens."""
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from pattern_videos import make_video
+
+from mmact_tiny.cache.cache import ClipCache, default_root
+from mmact_tiny.cache.clip import ClipReader
+from mmact_tiny.cache.encode import ClipError
+from mmact_tiny.cache.room import CacheFullError
+from mmact_tiny.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def video(tmp_path: Path) -> Path:
+    return make_video(tmp_path / "videos" / "a.mp4", size=(320, 180))
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> ClipCache:
+    return ClipCache(tmp_path / "cache")
+
+
+def files(root: Path) -> list[str]:
+    """Returns the cache's entries and what lies in tmp/, without the remembered hashes."""
+    found = (path.relative_to(root) for path in root.rglob("*") if path.is_file())
+    return sorted(path.parts[0] for path in found if path.parts[0] != "sources")
+
+
+def test_an_entry_is_built_once(cache: ClipCache, video: Path) -> None:
+    assert cache.path(video) is None
+    entry = cache.build(video)
+    before = entry.stat()
+    assert cache.path(video) == entry == cache.build(video)
+    assert ClipCache(cache.root).build(video) == entry
+    assert entry.stat().st_mtime_ns == before.st_mtime_ns
+    assert files(cache.root) == ["small-256-v1"]
+    assert cache.num_bytes() == before.st_size
+
+
+def test_settings_have_entries_of_their_own(tmp_path: Path, video: Path) -> None:
+    for format, short_side in (("small", 256), ("fast", 256), ("small", 128)):
+        ClipCache(tmp_path / "cache", format=format, short_side=short_side).build(video)
+    assert files(tmp_path / "cache") == ["fast-256-v1", "small-128-v1", "small-256-v1"]
+
+
+def test_names_do_not_matter_and_content_does(cache: ClipCache, video: Path) -> None:
+    entry = cache.build(video)
+    for name in ("with spaces.mp4", "quote's \".mp4", "видео 動画.mp4", "no_suffix"):
+        copy = video.with_name(name)
+        copy.write_bytes(video.read_bytes())
+        assert cache.path(copy) == entry
+        link = video.with_name(f"link to {name}")
+        link.symlink_to(copy)
+        assert cache.path(link) == entry
+    odd = make_video(video.with_name('кот\'s "film" 1.mp4'), size=(320, 180), num_frames=9)
+    found = cache.find(odd) if cache.build(odd) else None
+    assert found is not None
+    assert found[1].num_frames == 9 and found[0] != entry
+
+
+def test_a_changed_source_gets_a_new_entry(cache: ClipCache, video: Path) -> None:
+    old = cache.build(video)
+    make_video(video, size=(320, 180), num_frames=7)
+    assert cache.path(video) is None
+    new = cache.build(video)
+    found = cache.find(video)
+    assert new != old and found is not None and found[1].num_frames == 7
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "emptied", "other"])
+def test_a_broken_entry_is_rebuilt(cache: ClipCache, video: Path, damage: str) -> None:
+    entry = cache.build(video)
+    whole = entry.read_bytes()
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 0xFF
+    other = cache.build(make_video(video.with_name("b.mp4"), size=(320, 180), num_frames=5))
+    content = {"cut": whole[:-9], "flipped": bytes(flipped), "emptied": b""}
+    entry.write_bytes(content.get(damage, other.read_bytes()))
+    for reader in (cache, ClipCache(cache.root)):  # also one that has seen the whole entry
+        assert reader.path(video) is None
+    assert cache.build(video).read_bytes() == whole
+
+
+def test_what_was_broken_in_memory_of_hashes_is_read_again(cache: ClipCache, video: Path) -> None:
+    entry = cache.build(video)
+    for note in (cache.root / "sources").rglob("*/*"):
+        note.write_text("")
+    assert ClipCache(cache.root).path(video) == entry
+
+
+def test_two_processes_build_at_once(cache: ClipCache, video: Path) -> None:
+    code = (
+        "import sys, time\nfrom mmact_tiny.cache.cache import ClipCache\n"
+        "print('ready', flush=True)\nsys.stdin.readline()\n"
+        "cache = ClipCache(sys.argv[1])\n"
+        "for name in sys.argv[2:]: print(cache.build(name))\n"
+    )
+    videos = [str(video)]
+    videos += [str(make_video(video.with_name(f"{i}.mp4"), num_frames=5 + i)) for i in range(3)]
+    builders = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(cache.root), *videos],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+        )
+        for _ in range(2)
+    ]
+    for builder in builders:
+        assert builder.stdout is not None and builder.stdout.readline() == "ready\n"
+    for builder in builders:
+        assert builder.stdin is not None
+        builder.stdin.write("go\n")
+        builder.stdin.flush()
+    outputs = [builder.communicate(timeout=120)[0] for builder in builders]
+    assert [builder.returncode for builder in builders] == [0, 0]
+    assert outputs[0] == outputs[1]
+    assert files(cache.root) == ["small-256-v1"] * 4
+    assert all(cache.path(name) is not None for name in videos)
+
+
+def test_a_full_disk_leaves_no_half_entry(cache: ClipCache, video: Path) -> None:
+    # RLIMIT_FSIZE has the kernel refuse the write, as it does on a full disk.
+    code = (
+        "import resource, sys\nfrom mmact_tiny.cache.cache import ClipCache\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]),) * 2)\n"
+        "ClipCache(sys.argv[1]).build(sys.argv[2])\n"
+    )
+    for limit in (0, 100, 5_000, cache.build(video).stat().st_size - 10):
+        cache.clear()
+        command = [sys.executable, "-c", code, str(cache.root), str(video), str(limit)]
+        run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+        assert "UserError: cannot write the clip cache entry" in run.stderr
+        assert "--cache-dir" in run.stderr
+        assert files(cache.root) == []
+        assert cache.path(video) is None
+    assert cache.build(video).exists()
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path, video: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot write the clip cache entry"):
+        ClipCache(tmp_path / "file" / "cache").build(video)
+
+
+def test_the_bound_removes_what_was_used_longest_ago(cache: ClipCache, video: Path) -> None:
+    videos = [make_video(video.with_name(f"{i}.mp4"), num_frames=8 + i) for i in range(4)]
+    entries = [cache.build(name) for name in videos[:3]]
+    for age, entry in ((300, entries[1]), (200, entries[0]), (100, entries[2])):
+        now = entry.stat().st_mtime
+        os.utime(entry, (now - age, now))
+    sizes = [entry.stat().st_size for entry in entries]
+    bounded = ClipCache(cache.root, max_bytes=int(sum(sizes) * 1.1))
+    entries.append(bounded.build(videos[3]))
+    assert not entries[1].exists()  # the oldest use
+    assert entries[2].exists() and entries[3].exists()
+    assert bounded.num_bytes() <= sum(sizes) * 1.1
+
+
+def test_a_run_does_not_remove_what_it_uses(cache: ClipCache, video: Path) -> None:
+    videos = [make_video(video.with_name(f"{i}.mp4"), num_frames=8) for i in range(1)]
+    videos += [make_video(video.with_name(f"long{i}.mp4"), num_frames=9 + i) for i in range(3)]
+    size = cache.build(videos[0]).stat().st_size
+    bounded = ClipCache(cache.root, max_bytes=int(size * 1.5))
+    assert bounded.path(videos[0]) is not None  # a use
+    with pytest.raises(CacheFullError, match="clips in use"):
+        bounded.build(videos[1])
+    report = bounded.build_many(videos, workers=1)
+    assert report.present == [str(videos[0])]
+    assert sorted(report.no_room) == [str(name) for name in videos[1:]]
+    assert bounded.num_bytes() == size
+
+
+def test_build_many_reports_each_video(cache: ClipCache, video: Path) -> None:
+    other = make_video(video.with_name("other.mp4"), num_frames=6)
+    bad = video.with_name("bad.mp4")
+    bad.write_text("no video")
+    missing = video.with_name("missing.mp4")
+    cache.build(other)
+    abandoned = cache.root / "tmp" / "killed.mp4"
+    abandoned.touch()
+    os.utime(abandoned, (0, 0))
+    calls: list[tuple[int, int, str]] = []
+    report = cache.build_many(
+        [video, other, bad, missing, video],
+        workers=2,
+        progress=lambda done, total: calls.append((done, total, threading.current_thread().name)),
+    )
+    assert report.built == [str(video)]
+    assert report.present == [str(other)]
+    assert sorted(report.failed) == [str(bad), str(missing)]
+    assert "cannot cache" in report.failed[str(bad)]
+    assert "No such file" in report.failed[str(missing)]
+    assert [call[:2] for call in calls] == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert files(cache.root) == ["small-256-v1", "small-256-v1"]
+
+
+def test_clear_removes_only_the_cache(cache: ClipCache, video: Path) -> None:
+    size = cache.build(video).stat().st_size
+    mine = cache.root / "notes.txt"
+    mine.touch()
+    assert cache.clear() == size
+    assert [path.name for path in cache.root.iterdir()] == ["notes.txt"]
+    mine.unlink()
+    assert cache.build(video).exists() and cache.clear() == size
+    assert not cache.root.exists() and cache.clear() == 0
+
+
+def test_an_open_clip_outlives_its_removal(cache: ClipCache, video: Path) -> None:
+    cache.build(video)
+    found = cache.find(video)
+    assert found is not None
+    reader = ClipReader(*found)
+    cache.clear()
+    assert reader.get_batch([0, 20]).asnumpy().shape == (2, 180, 320, 3)
+
+
+def test_bad_arguments(tmp_path: Path) -> None:
+    for wrong in (dict(format="tiny"), dict(short_side=0), dict(max_bytes=-1)):
+        with pytest.raises(UserError):
+            ClipCache(tmp_path, **wrong)  # type: ignore[arg-type]
+    with pytest.raises(ClipError, match="No such file"):
+        ClipCache(tmp_path).path(tmp_path / "missing.mp4")
+
+
+def test_the_default_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
+    monkeypatch.delenv("MMACT_TINY_CACHE", raising=False)
+    assert default_root() == Path("/somewhere/mmact_tiny/clips")
+    monkeypatch.setenv("MMACT_TINY_CACHE", "/disk/clips")
+    assert default_root() == Path("/disk/clips")

@@ -1,0 +1,166 @@
+"""What a checkpoint may hold, and what is refused: each hostile file has a canary."""
+
+import io
+import os
+import random
+from collections import Counter, OrderedDict, defaultdict, deque
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hostile_checkpoints import CANARY, HOSTILE, Evil, saved, with_pickle
+
+from mmact_tiny.checkpoints.load import (
+    checkpoint_classes,
+    checkpoint_config,
+    load_checkpoint,
+    save_checkpoint_atomically,
+)
+from mmact_tiny.checkpoints.safetensors import export_safetensors
+from mmact_tiny.errors import UserError
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_hostile_file_is_refused(case, tmp_path, monkeypatch):
+    data, reason = HOSTILE[case]
+    monkeypatch.chdir(tmp_path)
+    Path("bad.pth").write_bytes(data)
+    with pytest.raises(UserError) as error:
+        load_checkpoint("bad.pth")
+    message = str(error.value)
+    assert reason in message
+    assert "bad.pth" in message and "\n" not in message and len(message) < 400
+    assert not Path(CANARY).exists()
+
+
+def test_the_canary_does_fire_where_code_is_run(tmp_path, monkeypatch):
+    """Else the table above would prove nothing."""
+    monkeypatch.chdir(tmp_path)
+    torch.load(io.BytesIO(HOSTILE["system"][0]), weights_only=False)
+    assert Path(CANARY).exists()
+
+
+def test_a_pickled_method_is_dropped(tmp_path, monkeypatch):
+    """`getattr` stands in every file of the Runner; its result is None, whatever it is asked."""
+    monkeypatch.chdir(tmp_path)
+    touch = Evil(getattr, (Path(CANARY), "touch"))
+    Path("x.pth").write_bytes(saved({"a": Path(CANARY).touch, "b": touch, "c": 1}))
+    assert load_checkpoint("x.pth") == {"a": None, "b": None, "c": 1}
+    method = b"c__builtin__\ngetattr\ncpathlib\nPosixPath\nX\x05\x00\x00\x00touch\x86R"
+    Path("called.pth").write_bytes(with_pickle(b"\x80\x02" + method + b"N\x85R."))
+    with pytest.raises(UserError, match="calls something that is not a named function"):
+        load_checkpoint("called.pth")
+    assert not Path(CANARY).exists()
+
+
+def test_names_that_another_library_allowed_are_refused_all_the_same(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with torch.serialization.safe_globals([eval, getattr, os.system, Path]):
+        Path("eval.pth").write_bytes(HOSTILE["eval"][0])
+        with pytest.raises(UserError, match="it names"):
+            load_checkpoint("eval.pth")
+    assert not Path(CANARY).exists()
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_mutants_load_or_are_refused(legacy, tmp_path):
+    """500 files with bytes flipped at random: no crash, and no other error than ours."""
+    chance = random.Random(legacy)
+    value = {"state_dict": {"w": torch.arange(6.0)}, "meta": {"a": np.arange(3), "b": [1, ("x",)]}}
+    good = saved(value, legacy)
+    refused = 0
+    for _ in range(500):
+        mutant = bytearray(good)
+        for _ in range(chance.randint(1, 4)):
+            mutant[chance.randrange(len(mutant))] ^= 1 << chance.randrange(8)
+        path = tmp_path / "mutant.pth"
+        path.write_bytes(mutant)
+        try:
+            load_checkpoint(path)
+        except UserError as error:
+            assert "\n" not in str(error)
+            refused += 1
+    assert refused > 100
+
+
+def test_what_is_not_a_file_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "fifo.pth")
+    for name, reason in (
+        ("", "is a folder"),
+        ("fifo.pth", "is a pipe or device"),
+        ("missing.pth", "no checkpoint at"),
+        ("a\nb.pth", r"no checkpoint at '.*a\\nb.pth'"),
+        ("null\0byte.pth", "cannot open"),
+    ):
+        with pytest.raises(UserError, match=reason):
+            load_checkpoint(tmp_path / name)
+    with pytest.raises(UserError, match="is a pipe or device"):
+        load_checkpoint("/dev/zero")
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_plain_data_is_loaded_as_it_was(legacy, tmp_path):
+    shared = torch.arange(6.0)
+    parameter = torch.nn.Parameter(torch.ones(2, dtype=torch.bfloat16))
+    value = {
+        "state_dict": OrderedDict(a=shared[:3], b=shared[3:], c=shared.view(2, 3).t(), d=parameter),
+        "numbers": [1, -2.5, 1j, True, None, 2**70, (), ("a", b"\x00\xff"), {1, 2}],
+        "numpy": [np.float64(2.5), np.int64(-1), np.bool_(True), np.array(["ab", "c"])],
+        "array": np.asfortranarray(np.arange(6, dtype=">i4").reshape(2, 3)),
+        "others": [deque([1, 2], 5), defaultdict(list, a=[1]), Counter({40: 1}), Path("a/b")],
+        "torch": [torch.float16, torch.Size([1, 2]), torch.device("cpu"), torch.__version__],
+        "empty": torch.zeros(0, 3),
+        "meta": {"config": "model = dict(type='X')"},
+    }
+    (tmp_path / "good.pth").write_bytes(saved(value, legacy))
+    loaded = load_checkpoint(tmp_path / "good.pth")
+    weights = loaded["state_dict"]
+    assert type(weights) is OrderedDict
+    assert all(torch.equal(weights[key], value["state_dict"][key]) for key in "abcd")
+    assert weights["a"].untyped_storage().data_ptr() == weights["c"].untyped_storage().data_ptr()
+    assert type(weights["d"]) is torch.Tensor and not weights["d"].requires_grad
+    assert loaded["numbers"] == value["numbers"]
+    assert loaded["numpy"][:3] == value["numpy"][:3]
+    assert type(loaded["numpy"][0]) is np.float64
+    assert loaded["numpy"][3].tolist() == ["ab", "c"]
+    assert loaded["array"].tolist() == [[0, 1, 2], [3, 4, 5]] and loaded["array"].dtype == ">i4"
+    assert loaded["others"] == [[1, 2], {"a": [1]}, Counter({40: 1}), "/".join(Path("a/b").parts)]
+    assert loaded["torch"] == [torch.float16, (1, 2), torch.device("cpu"), str(torch.__version__)]
+    assert loaded["empty"].shape == (0, 3)
+    assert loaded["meta"] == {"cfg": "model = dict(type='X')"}
+
+
+def test_shared_and_recursive_values_stay_so(tmp_path):
+    loop: list = [1]
+    loop.append(loop)
+    save_checkpoint_atomically({"a": loop, "b": loop}, tmp_path / "x.pth")
+    loaded = load_checkpoint(tmp_path / "x.pth")
+    assert loaded["a"][1] is loaded["a"] is loaded["b"]
+
+
+def test_a_bare_state_dict_is_loaded(tmp_path):
+    torch.save(torch.nn.Linear(2, 3).state_dict(), tmp_path / "resnet.pth")
+    assert list(load_checkpoint(tmp_path / "resnet.pth")) == ["weight", "bias"]
+
+
+def test_safetensors_carry_weights_classes_and_config(tmp_path):
+    from mmengine import Config
+
+    config = {"model": {"type": "TSN", "size": (-1, 256), "list": [1, None, {"a": ()}]}}
+    weight = torch.arange(6.0).view(2, 3)
+    checkpoint = {
+        "state_dict": {"module.w": weight.t(), "w2": weight},
+        "meta": {"cfg": Config(config).pretty_text, "dataset_meta": {"classes": ["a", "b"]}},
+    }
+    save_checkpoint_atomically(checkpoint, tmp_path / "x.pth")
+    out = export_safetensors(tmp_path / "x.pth", tmp_path / "x.safetensors").path
+    loaded = load_checkpoint(out)
+    assert torch.equal(loaded["state_dict"]["w"], weight.t())
+    assert torch.equal(loaded["state_dict"]["w2"], weight)
+    assert checkpoint_config(loaded, source="x") == config
+    assert checkpoint_classes(loaded) == ["a", "b"]
+    assert checkpoint_classes({"meta": {"CLASSES": ("c",)}}) == ["c"]
+    with pytest.raises(UserError, match="has no weights"):
+        torch.save({"state_dict": {}}, tmp_path / "none.pth")
+        export_safetensors(tmp_path / "none.pth", out)

@@ -1,0 +1,226 @@
+"""The stock Runner, unchanged, writes, resumes and fine-tunes through our loading and writing."""
+
+import errno
+import hashlib
+import itertools
+import os
+import re
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+
+from mmact_tiny import files_atomic as atomic
+from mmact_tiny.checkpoints import stock as stock_checkpoints
+from mmact_tiny.checkpoints.load import load_checkpoint, save_checkpoint_atomically
+from mmact_tiny.compat import repair
+from mmact_tiny.errors import UserError
+
+repair()
+
+from mmengine.hooks import Hook  # noqa: E402
+from mmengine.runner import Runner  # noqa: E402
+from mmengine.runner import load_checkpoint as stock_load  # noqa: E402
+from mmengine.runner.checkpoint import CheckpointLoader, _load_checkpoint  # noqa: E402
+from toy import Toy  # noqa: E402
+
+from mmact_tiny.hooks import checkpoint as checkpoint_hooks  # noqa: E402
+
+stock_checkpoints.register()
+NUMBERS = itertools.count()
+
+
+def make_runner(work_dir, max_epochs, model=None, **options) -> Runner:
+    torch.manual_seed(0)
+    data = [(torch.randn(4), i % 2) for i in range(8)]
+    schedule = {"type": "MultiStepLR", "by_epoch": True, "milestones": [1], "gamma": 0.5}
+    schedule["end"] = 100  # else the end of the first run is resumed with it
+    checkpoint = {"type": "SafeCheckpointHook", "interval": 1, "max_keep_ckpts": 1}
+    checkpoint |= options.pop("checkpoint", {})
+    return Runner(
+        model or Toy(),
+        work_dir=str(work_dir),
+        train_dataloader={
+            "batch_size": 4,
+            "sampler": {"type": "DefaultSampler", "shuffle": True},
+            "dataset": data,
+            "collate_fn": {"type": "pseudo_collate"},
+        },
+        train_cfg={"by_epoch": True, "max_epochs": max_epochs},
+        optim_wrapper={"optimizer": {"type": "SGD", "lr": 0.1, "momentum": 0.9}},
+        param_scheduler=[schedule],
+        default_scope="mmaction",
+        default_hooks={"checkpoint": checkpoint, "logger": {"type": "LoggerHook", "interval": 1}},
+        custom_hooks=[{"type": "WeightsHook"}],
+        experiment_name=f"toy_{next(NUMBERS)}",  # loggers of one name are shared
+        **options,
+    )
+
+
+def test_a_run_of_the_stock_runner_is_resumed(tmp_path):
+    first = make_runner(tmp_path, 1)
+    first.train()
+    checkpoint = load_checkpoint(tmp_path / "epoch_1.pth")
+    assert checkpoint["meta"]["epoch"] == 1 and checkpoint["meta"]["iter"] == 2
+    log = checkpoint["message_hub"]["log_scalars"]["train/loss"].data[0]
+    assert len(log) == 2
+
+    second = make_runner(tmp_path, 2, resume=True)
+    second.train()
+    assert (second.epoch, second.iter) == (2, 4)
+    continued = second.message_hub.log_scalars["train/loss"].data[0]
+    assert len(continued) == 4 and continued[:2].tolist() == log.tolist()
+    assert second.optim_wrapper.get_lr()["lr"] == [0.05]
+    assert (tmp_path / "last_checkpoint").read_text() == str(tmp_path / "epoch_2.pth")
+    assert sorted(p.name for p in tmp_path.glob("*.pth")) == ["epoch_2.pth"]
+    assert not list(tmp_path.glob(".*.tmp"))
+
+
+def test_resume_restores_weights_optimizer_and_schedule(tmp_path):
+    first = make_runner(tmp_path, 1)
+    first.train()
+    second = make_runner(tmp_path, 2, resume=True)
+    second._train_loop = second.build_train_loop(second._train_loop)
+    second.optim_wrapper = second.build_optim_wrapper(second.optim_wrapper)
+    second.load_or_resume()
+    for a, b in zip(*(r.model.state_dict().values() for r in (first, second)), strict=True):
+        assert torch.equal(a, b)
+    states = [r.optim_wrapper.optimizer.state_dict()["state"] for r in (first, second)]
+    for key in states[0]:
+        assert torch.equal(*(state[key]["momentum_buffer"] for state in states))
+    assert second.param_schedulers[0].milestones == first.param_schedulers[0].milestones
+    assert type(second.param_schedulers[0].milestones).__name__ == "Counter"
+
+
+def test_fine_tuning_explains_the_new_head(tmp_path, caplog):
+    save_checkpoint_atomically({"state_dict": Toy(400).state_dict()}, tmp_path / "k400.pth")
+    (tmp_path / "run").mkdir()
+    runner = make_runner(tmp_path / "run", 1, load_from=str(tmp_path / "k400.pth"))
+    runner.train()
+    log = next((tmp_path / "run").rglob("*.log")).read_text()
+    assert "7 of 9 tensors loaded from" in log
+    assert "checkpoint has 400 classes, the config 2: the head is re-initialised" in log
+    assert "do not match exactly" not in log
+
+
+def test_a_best_checkpoint_cannot_be_resumed_by_half(tmp_path):
+    save_checkpoint_atomically(
+        {"state_dict": Toy().state_dict(), "meta": {}, "message_hub": {}}, tmp_path / "best.pth"
+    )
+    runner = make_runner(tmp_path, 1, resume=True, load_from=str(tmp_path / "best.pth"))
+    with pytest.raises(UserError, match=r"best.pth: it has no optimizer"):
+        runner.train()
+
+
+def test_stock_loading_refuses_code(tmp_path, monkeypatch):
+    class Evil:
+        def __reduce__(self):
+            return os.system, ("touch canary",)
+
+    monkeypatch.chdir(tmp_path)
+    torch.save({"state_dict": Evil()}, "bad.pth")
+    for load in (_load_checkpoint, lambda name: stock_load(Toy(), name)):
+        with pytest.raises(UserError, match=r"bad.pth is refused: it names 'posix.system'"):
+            load("bad.pth")
+    assert not Path("canary").exists()
+
+
+def test_every_other_scheme_is_refused():
+    for name in ("pavi://x", "s3://x", "petrel://x", "a:s3://x", "mmcls://x", "open-mmlab://x"):
+        with pytest.raises(UserError, match="expected a local file"):
+            CheckpointLoader.load_checkpoint(name)
+    with pytest.raises(UserError, match="no weights named 'nix'"):
+        CheckpointLoader.load_checkpoint("torchvision://nix")
+
+
+def test_the_published_hash_is_checked_before_loading(tmp_path, monkeypatch):
+    torch.save({"state_dict": {"w": torch.ones(1)}}, tmp_path / "x.pth")
+    digest = hashlib.sha256((tmp_path / "x.pth").read_bytes()).hexdigest()
+    monkeypatch.setattr(stock_checkpoints, "fetch", lambda url: tmp_path / "x.pth")
+    good = f"https://example.org/x_20220906-{digest[:8]}.pth"
+    assert _load_checkpoint(good)["state_dict"]["w"] == 1
+    with pytest.raises(UserError, match=r"its SHA-256 is .* promises 00000000"):
+        _load_checkpoint("https://example.org/x_20220906-00000000.pth")
+
+
+def test_the_last_checkpoint_outlives_a_failed_write(tmp_path, monkeypatch):
+    make_runner(tmp_path, 1).train()
+    before = (tmp_path / "epoch_1.pth").read_bytes()
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(atomic.os, "fsync", full)
+    with pytest.raises(UserError, match=r"no space to write .*epoch_2.pth .* Free some space"):
+        make_runner(tmp_path, 2, resume=True).train()
+    assert (tmp_path / "epoch_1.pth").read_bytes() == before
+    assert (tmp_path / "last_checkpoint").read_text() == str(tmp_path / "epoch_1.pth")
+    assert sorted(p.name for p in tmp_path.glob("*.pth")) == ["epoch_1.pth"]
+    assert not list(tmp_path.glob(".*.tmp"))
+
+
+def test_training_goes_on_while_a_checkpoint_is_written(tmp_path, monkeypatch):
+    runner = make_runner(tmp_path, 2)
+    trains_on, write = threading.Event(), stock_checkpoints.write_atomically
+
+    def slow(data, path):
+        if str(path).endswith("epoch_1.pth"):
+            assert trains_on.wait(timeout=30), "the second epoch waits for the checkpoint"
+            assert not path_of_epoch_1.exists()
+        write(data, path)
+
+    class NextEpoch(Hook):
+        def before_train_iter(self, runner, batch_idx, data_batch=None):
+            if runner.epoch == 1:
+                trains_on.set()
+
+    path_of_epoch_1 = tmp_path / "epoch_1.pth"
+    monkeypatch.setattr(stock_checkpoints, "write_atomically", slow)
+    runner.register_hook(NextEpoch())
+    runner.train()
+    assert trains_on.is_set()
+    assert sorted(p.name for p in tmp_path.glob("*.pth")) == ["epoch_2.pth"]
+    assert (tmp_path / "last_checkpoint").read_text() == str(tmp_path / "epoch_2.pth")
+
+
+def test_the_previous_best_goes_after_the_new_one_is_written(tmp_path):
+    runner = make_runner(tmp_path, 1, checkpoint={"save_best": "acc"})
+    hook = next(h for h in runner.hooks if isinstance(h, checkpoint_hooks.SafeCheckpointHook))
+    seen = []
+    runner.train_loop  # noqa: B018  # builds it
+    hook.before_train(runner)
+    stock_save = runner.save_checkpoint
+
+    def save(*args, **kwargs):
+        seen.append(sorted(p.name for p in tmp_path.glob("best*")))
+        stock_save(*args, **kwargs)
+
+    runner.save_checkpoint = save
+    runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+    runner.param_schedulers = runner.build_param_scheduler(runner.param_schedulers)
+    for epoch, score in ((1, 0.5), (2, 0.7), (3, 0.6)):
+        runner.train_loop._epoch = epoch
+        hook.after_val_epoch(runner, {"acc": score})
+    assert seen == [[], ["best_acc_epoch_1.pth"]]
+    assert [p.name for p in tmp_path.glob("best*")] == ["best_acc_epoch_2.pth"]
+    assert re.search("best", runner.message_hub.get_info("best_ckpt"))
+
+
+def test_one_epoch_and_the_best_stay_when_the_score_rises(tmp_path):
+    """Stock saves the epoch again when it was the best, whatever the interval says."""
+    settings = {"save_best": "acc", "interval": 5, "max_keep_ckpts": 1}
+    runner = make_runner(tmp_path, 1, checkpoint=settings)
+    hook = next(h for h in runner.hooks if isinstance(h, checkpoint_hooks.SafeCheckpointHook))
+    runner.train_loop  # noqa: B018  # builds it
+    hook.before_train(runner)
+    runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+    runner.param_schedulers = runner.build_param_scheduler(runner.param_schedulers)
+    for epoch in range(8):
+        runner.train_loop._epoch = epoch
+        hook.after_train_epoch(runner)
+        runner.train_loop._epoch = epoch + 1
+        hook.after_val_epoch(runner, {"acc": epoch / 10})
+    hook.after_train(runner)
+    names = sorted(path.name for path in tmp_path.glob("*.pth"))
+    assert names == ["best_acc_epoch_8.pth", "epoch_8.pth"]

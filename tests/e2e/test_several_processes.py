@@ -1,0 +1,205 @@
+"""Jobs of two processes, which talk through gloo: they stop together and resume exactly."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from conftest import ROOT
+from test_resume import config, output, wait_for  # noqa: F401
+
+from benchmarks import small_job as job
+from mmact_tiny import cli
+from mmact_tiny.runs import newest_checkpoint
+from tools import test
+
+ACCUMULATE = "optim_wrapper = dict(accumulative_counts=3)\n"
+IMPORTS = "custom_imports = dict(imports=['disturbances'])\n"
+NO_PROGRESS: dict[str, Any] = {"checkpoints": {"every": None}}
+# Python's own thread at the end of a loader, now and then: it closes a pipe that is closed already.
+FEEDER = re.compile(
+    r"Exception in thread QueueFeederThread:\n.*?\nValueError: semaphore [^\n]*\n", re.DOTALL
+)
+
+
+def end(processes: list[Any], seconds: float = 300) -> list[int | None]:
+    """Returns the exit statuses by rank; a process that hangs is killed, and has -9."""
+    last = time.monotonic() + seconds
+    for process in processes:
+        process.join(max(0.0, last - time.monotonic()))
+        process.kill()
+        process.join()
+    return [process.exitcode for process in processes]
+
+
+def with_lines(config: Path, folder: Path, *lines: str) -> Path:  # noqa: F811
+    path = folder / "job.py"
+    path.write_text(config.read_text() + "".join(lines))
+    return path
+
+
+def test_a_signalled_job_saves_once_and_resumes_identical(
+    config: Path,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    """In the middle of an epoch, and of a step of 3 iterations; one process gets the signal."""
+    accumulating = with_lines(config, tmp_path, ACCUMULATE)
+    changes = {**NO_PROGRESS, "batch_size": {"train": 2}, "schedule": {"max_epochs": 2}}
+    undisturbed, work_dir = tmp_path / "undisturbed", tmp_path / "run"
+    assert end(job.start_ranks(accumulating, undisturbed, changes)) == [0, 0], output(undisturbed)
+    processes = job.start_ranks(accumulating, work_dir, changes)
+    wait_for(lambda: "[2][1/4]" in output(work_dir), processes[0])
+    os.kill(processes[1].pid, signal.SIGTERM)
+    assert end(processes, 60) == [143, 143], output(work_dir)
+    checkpoint = newest_checkpoint(work_dir)
+    text = output(work_dir)
+    assert text.count("--resume goes on from there") == 1
+    assert f"SIGTERM: saved {checkpoint}; " in text
+    assert checkpoint.name in ("iter_5.pth", "iter_6.pth", "iter_7.pth")
+    assert end(job.start_ranks(accumulating, work_dir, changes)) == [0, 0], output(work_dir)
+    assert job.differences(job.outcome(undisturbed), job.outcome(work_dir)) == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_under_torchrun(config: Path, tmp_path: Path) -> None:  # noqa: F811
+    """SIGTERM to torchrun, then SIGKILL to one process of the job, then the end."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]
+    command += ["tools/train.py", str(config), "--launcher", "pytorch", "--device", "cpu"]
+    command += ["--verbose", "--resume", "--checkpoint-every", "2", "--work-dir"]
+
+    def start(work_dir: Path) -> subprocess.Popen:
+        work_dir.mkdir(exist_ok=True)
+        log = (work_dir / "output.txt").open("a")
+        environ = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        arguments = [*command, str(work_dir)]
+        return subprocess.Popen(arguments, cwd=ROOT, env=environ, stdout=log, stderr=log)
+
+    undisturbed, work_dir = tmp_path / "undisturbed", tmp_path / "run"
+    assert start(undisturbed).wait(300) == 0, output(undisturbed)[-3000:]
+    first = start(work_dir)
+    wait_for(lambda: "[1][1/2]" in output(work_dir), first)
+    first.terminate()
+    assert first.wait(60) != 0
+    assert output(work_dir).count("SIGTERM: saved ") == 1
+    second = start(work_dir)
+    wait_for(lambda: "[2][1/2]" in output(work_dir), second)
+    ranks = [
+        child
+        for child in psutil.Process(second.pid).children()
+        if child.environ().get("LOCAL_RANK") == "1"
+    ]
+    ranks[0].kill()
+    assert second.wait(60) != 0
+    assert start(work_dir).wait(300) == 0, output(work_dir)[-3000:]
+    assert job.differences(job.outcome(undisturbed), job.outcome(work_dir)) == []
+
+
+def test_nan_in_one_process_stops_all_and_names_its_videos(
+    config: Path,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    hook = "custom_hooks = [dict(type='PoisonedBatch', rank=1, iteration=2)]\n"
+    poisoned = with_lines(config, tmp_path, IMPORTS, hook)
+    work_dir = tmp_path / "run"
+    changes = {"checkpoints": {"every": 1}, "batch_size": {"train": 2}}
+    assert end(job.start_ranks(poisoned, work_dir, changes), 60) == [2, 2]
+    text = output(work_dir)
+    assert text.count("error: ") == 1 and "Traceback" not in FEEDER.sub("", text)
+    error = text[text.index("error: ") :]
+    assert "error: the loss is nan at iteration 3 (epoch 1, batch 3); kept: " in error
+    assert f"{work_dir / 'iter_2.pth'}" in error
+    assert "videos of process 1: " in error and "process 0" not in error
+    assert error.count(".mp4") == 2
+
+
+@pytest.mark.slow
+def test_the_bad_videos_of_all_processes_are_counted_over_the_job(
+    config: Path,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    """Each process meets less than the share allowed, all together more; then all are allowed."""
+    data = tmp_path / "data"
+    shutil.copytree(config.parent / "data", data)
+    broken = {"train": [5, 6, 7], "val": [1, 2]}
+    for split, numbers in broken.items():
+        for number in numbers:
+            (data / split / f"{number}.mp4").write_text("not a video")
+    job_file = with_lines(config, tmp_path)
+    job_file.write_text(job_file.read_text().replace(str(config.parent / "data"), str(data)))
+    changes: dict[str, Any] = {**NO_PROGRESS, "schedule": {"max_epochs": 1}}
+    stopped = tmp_path / "stopped"
+    changes["data_guard"] = {"max_bad_fraction": 0.18}
+    assert end(job.start_ranks(job_file, stopped, changes), 60) == [2, 2]
+    text = output(stopped)
+    assert text.count("error: ") == 1 and "Traceback" not in FEEDER.sub("", text)
+    assert "3 of 16 train videos cannot be read, more than max_bad_fraction=0.18 allows" in text
+
+    work_dir = tmp_path / "run"
+    changes["data_guard"] = {"max_bad_fraction": 0.5}
+    assert end(job.start_ranks(job_file, work_dir, changes), 60) == [0, 0], output(work_dir)
+    assert [path.name for path in work_dir.glob("bad_videos*")] == ["bad_videos.json"]
+    rows = json.loads((work_dir / "bad_videos.json").read_text())
+    found = {(row["split"], Path(row["video"]).name) for row in rows}
+    assert found == {(split, f"{n}.mp4") for split, numbers in broken.items() for n in numbers}
+    text = output(work_dir)
+    for split, numbers in broken.items():
+        for number in numbers:
+            assert text.count(f"cannot read {data / split / f'{number}.mp4'}: ") == 1
+    assert text.count("3 train video(s) could not be read, met 3 time(s)") == 1
+    assert text.count("2 val video(s) could not be read, met 2 time(s)") == 1
+
+    out = tmp_path / "test.json"
+    arguments = ["--work-dir", str(work_dir), "--protocol", "val", "--device", "cpu"]
+    arguments += ["--launcher", "pytorch", "--out", str(out)]
+    processes = job.fork_ranks(run_test, (arguments,), tmp_path, 2)
+    assert end(processes, 60) == [cli.EXIT_PARTIAL, 0], output(tmp_path)
+    rows = json.loads(out.read_text())["videos"]
+    assert sorted(Path(row["video"]).name for row in rows if "scores" in row) == ["0.mp4", "3.mp4"]
+    assert sorted(Path(row["video"]).name for row in rows if "error" in row) == ["1.mp4", "2.mp4"]
+
+
+def run_test(arguments: list[str]) -> None:
+    raise SystemExit(test.main(arguments))
+
+
+def check_first_gradients() -> None:
+    """The mean of both processes' gradients, computed here alone, is what each has."""
+    import copy
+    from types import SimpleNamespace
+
+    import torch
+    from torch.nn.parallel import DistributedDataParallel
+
+    from mmact_tiny.compat import start_processes
+    from mmact_tiny.hooks.precision import PrecisionHook
+
+    start_processes("pytorch")
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.Conv2d(8, 4, 3))
+    alone = copy.deepcopy(model)
+    runner: Any = SimpleNamespace(
+        model=DistributedDataParallel(model),
+        cfg={},
+        wrap_model=lambda cfg, model: DistributedDataParallel(model),
+    )
+    PrecisionHook().before_run(runner)
+    inputs = torch.rand(2, 2, 3, 12, 12)
+    runner.model(inputs[torch.distributed.get_rank()]).square().sum().backward()
+    (sum(alone(part).square().sum() for part in inputs) / 2).backward()
+    for here, there in zip(model.parameters(), alone.parameters(), strict=True):
+        torch.testing.assert_close(here.grad, there.grad)
+
+
+def test_the_first_step_has_the_mean_of_all_gradients(tmp_path: Path) -> None:
+    """DDP notes each parameter's layout, and channels_last changes it."""
+    processes = job.fork_ranks(check_first_gradients, (), tmp_path, 2)
+    assert end(processes, 60) == [0, 0], output(tmp_path)

@@ -1,0 +1,236 @@
+"""A loader that goes on where it stopped, and outlives its workers."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from bad_inputs import misbehave
+
+from mmact_tiny import compat, hardware
+from mmact_tiny.errors import UserError
+from mmact_tiny.hooks.bad_videos import BadVideos
+from mmact_tiny.hooks.dataset import Fault
+
+compat.repair()
+
+from mmact_tiny.hooks.guard import GuardedLoader  # noqa: E402
+from mmact_tiny.video.guarded_reader import GuardedReader  # noqa: E402
+
+pytestmark = pytest.mark.usefixtures("dead_workers_noticed_at_once")
+
+
+class Names:
+    """A dataset as stock's are: `get_data_info` and samples by index."""
+
+    def __init__(self, names: list[str]) -> None:
+        self.names = names
+        self.metainfo = dict(classes=["a"])
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def get_data_info(self, index: int) -> dict:
+        return dict(filename=self.names[index])
+
+    def __getitem__(self, index: int) -> dict:
+        import random
+
+        import numpy as np
+
+        draws = (random.random(), float(np.random.rand()), float(torch.rand(())))
+        return dict(misbehave(self.get_data_info(index)), draws=repr(draws))
+
+
+def loader_of(
+    names: list[str],
+    folder: Path,
+    *,
+    split: str = "train",
+    fraction: float = 1.0,
+    workers: int = 2,
+    batch_size: int = 3,
+) -> GuardedLoader:
+    from mmengine.dataset import DefaultSampler, pseudo_collate
+    from torch.utils.data import DataLoader
+
+    dataset = Names(names)
+    sampler = DefaultSampler(dataset, shuffle=split == "train", seed=5)
+    stock = DataLoader(
+        dataset,  # type: ignore[arg-type]
+        batch_size=batch_size,
+        sampler=sampler,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        collate_fn=pseudo_collate,
+    )
+    bad = BadVideos(folder / "bad_videos.json", fraction)
+    return GuardedLoader(stock, split=split, seed=5, bad=bad, video_seconds=1)
+
+
+def epoch_of(loader: GuardedLoader, epoch: int = 0, skip: int = 0) -> list[Any]:
+    loader.sampler.set_epoch(epoch)
+    loader.skip = skip
+    return [list(zip(batch["inputs"], batch["draws"], strict=True)) for batch in loader]
+
+
+GOOD = [f"good{n}" for n in range(12)]
+
+
+def test_an_epoch_goes_on_at_any_batch_as_it_would_have(tmp_path: Path) -> None:
+    """With and without workers: what is skipped is not read, what follows is the same."""
+    whole = [epoch_of(loader_of(GOOD, tmp_path), epoch) for epoch in range(2)]
+    assert whole[0] != whole[1]
+    assert sorted(name for batch in whole[0] for name, _ in batch) == sorted(GOOD)
+    for workers in (0, 2):
+        loader = loader_of(GOOD, tmp_path, workers=workers)
+        assert epoch_of(loader, 1, skip=3) == whole[1][3:]
+        assert epoch_of(loader, 0) == whole[0], "the skip counts once"
+    reads: list[int] = []
+    loader = loader_of(GOOD, tmp_path, workers=0)
+    stock_read = loader.guarded.dataset.get_data_info
+    loader.guarded.dataset.get_data_info = lambda index: reads.append(index) or stock_read(index)
+    epoch_of(loader, 1, skip=3)
+    assert {GOOD[index] for index in reads} == {name for name, _ in whole[1][3]}
+
+
+def test_bad_videos_are_replaced_counted_and_recorded(tmp_path: Path) -> None:
+    names = [*GOOD[:9], "bad.mp4", "crash.mp4", "hang.mp4"]
+    loader = loader_of(names, tmp_path)
+    batches = epoch_of(loader)
+    again = epoch_of(loader)
+    assert batches == again, "the replacement is the draw's alone"
+    drawn = [name for batch in batches for name, _ in batch]
+    assert len(drawn) == 12 and set(drawn) == set(GOOD[:9])
+    rows = {row["video"]: row for row in json.loads(loader.bad.path.read_text())}
+    assert {video: row["reason"] for video, row in rows.items()} == {
+        "bad.mp4": "no video in bad.mp4",
+        "crash.mp4": "the decoder crashed (SIGSEGV)",
+        "hang.mp4": "timed out after 1 s",
+    }
+    assert [rows[name]["skipped"] for name in ("bad.mp4", "crash.mp4", "hang.mp4")] == [0, 1, 1]
+    # A resumed run knows them, and reads the same without meeting the crash again.
+    resumed = loader_of(names, tmp_path)
+    resumed.bad.load()
+    began = time.monotonic()
+    assert epoch_of(resumed) == batches
+    assert time.monotonic() - began < 5, "no worker was lost"
+
+
+def test_testing_leaves_bad_videos_out(tmp_path: Path) -> None:
+    names = ["good0", "bad1", "good2", "bad3", "bad4", "bad5", "crash6"]
+    loader = loader_of(names, tmp_path, split="test")
+    loader.bad.max_fraction = None
+    assert [[n for n, _ in batch] for batch in epoch_of(loader)] == [["good0", "good2"]]
+    assert sorted(loader.bad.reasons["test"]) == ["bad1", "bad3", "bad4", "bad5", "crash6"]
+    nothing = loader_of(["bad0", "bad1"], tmp_path, split="test")
+    nothing.bad.max_fraction = None
+    with pytest.raises(UserError, match="no test video can be read\n  bad0: no video in bad0"):
+        epoch_of(nothing)
+
+
+def test_a_batch_of_crashing_videos_is_survived(tmp_path: Path) -> None:
+    """One after the other takes its worker down; none is opened twice."""
+    names = [*(f"crash{number}" for number in range(6)), "good6"]
+    loader = loader_of(names, tmp_path, split="test", workers=1, batch_size=7)
+    loader.bad.max_fraction = None
+    assert [[n for n, _ in batch] for batch in epoch_of(loader)] == [["good6"]]
+    assert sorted(loader.bad.skipped) == names[:6]
+
+
+def test_too_many_bad_videos_stop_the_run_with_the_list(tmp_path: Path) -> None:
+    names = [*GOOD[:10], "bad10", "bad11"]
+    with pytest.raises(UserError) as caught:
+        epoch_of(loader_of(names, tmp_path, fraction=0.1))
+    message = str(caught.value)
+    assert message.startswith("2 of 12 train videos cannot be read, more than max_bad_fraction=0.1")
+    assert "bad10: no video in bad10" in message and "bad11" in message
+    epoch_of(loader_of([*GOOD[:11], "bad11"], tmp_path, fraction=0.1))  # 1 of 12 is below
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_closed_loader_leaves_no_worker_and_reads_on(tmp_path: Path, workers: int) -> None:
+    loader = loader_of(GOOD, tmp_path, workers=workers)
+    expected = epoch_of(loader)
+    kept = [worker.pid for worker in loader._inner._iterator._workers] if workers else []
+    assert len(kept) == workers
+    loader.close()
+    loader.close()  # nothing is left to end
+    assert not [pid for pid in kept if Path(f"/proc/{pid}").exists()]
+    assert epoch_of(loader) == expected
+
+
+@pytest.mark.parametrize(("cuda", "steps"), [(False, 10), (True, 0)])
+def test_what_reads_videos_stands_back_where_the_model_has_the_same_cores(
+    cuda: bool, steps: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hardware, "has_cuda", lambda: cuda)
+    expected = min(19, os.nice(0) + steps)
+    loader = loader_of(GOOD, tmp_path)
+    epoch_of(loader)
+    workers = [worker.pid for worker in loader._inner._iterator._workers]
+    assert [os.getpriority(os.PRIO_PROCESS, pid) for pid in workers] == [expected] * 2
+    loader.close()
+    reader = GuardedReader(lambda sample: os.nice(0))
+    assert reader({}) == expected
+    reader.close()
+
+
+@pytest.mark.parametrize("sender", ["this process", "another"])
+def test_workers_that_are_asked_to_end_at_a_video_cost_none(
+    sender: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = epoch_of(loader_of(GOOD, tmp_path))
+    read = Names.__getitem__
+
+    def read_slowly(names: Names, index: int) -> dict:
+        time.sleep(0.1)
+        return read(names, index)
+
+    monkeypatch.setattr(Names, "__getitem__", read_slowly)
+    loader = loader_of(GOOD, tmp_path)
+    loader.sampler.set_epoch(0)
+    found = []
+    for number, batch in enumerate(loader):
+        found.append(list(zip(batch["inputs"], batch["draws"], strict=True)))
+        if number == 1:
+            pids = [worker.pid for worker in loader._inner._iterator._workers]
+            if sender == "another":
+                subprocess.run(["kill", *map(str, pids)], check=True)
+            for pid in pids if sender == "this process" else []:
+                os.kill(pid, signal.SIGTERM)
+    assert found == expected
+    assert loader.bad.reasons == {}
+
+
+def test_workers_that_have_grown_are_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """decord leaks; what was read does not change with the worker that reads it."""
+    names = [f"grow{n}" for n in range(60)]
+    expected = epoch_of(loader_of(names, tmp_path, workers=0))
+    monkeypatch.setattr("mmact_tiny.hooks.watchdog.MAX_GROWTH_BYTES", 50 * 2**20)
+    loader = loader_of(names, tmp_path)
+    loader.sampler.set_epoch(0)
+    found, workers = [], set()
+    for batch in loader:
+        found.append(list(zip(batch["inputs"], batch["draws"], strict=True)))
+        workers |= {worker.pid for worker in loader._inner._iterator._workers}
+    assert found == expected
+    assert len(workers) > 2
+
+
+def test_a_video_is_named_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    bad = BadVideos(tmp_path / "bad.json", 0.5)
+    with caplog.at_level("WARNING", logger="mmact_tiny"):
+        for _ in range(3):
+            bad.add("train", Fault("a.mp4", "torn"), num_videos=10)
+    assert caplog.messages == ["cannot read a.mp4: torn (train: replaced by another)"]
+    bad.write()
+    (row,) = json.loads(bad.path.read_text())
+    assert row == dict(split="train", video="a.mp4", reason="torn", times=3, skipped=False)

@@ -1,0 +1,128 @@
+"""What a checkpoint must be to go on from it, and that it cannot have any file removed."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from benchmarks import small_job as job
+from mmact_tiny import cli
+from mmact_tiny.checkpoints.load import load_checkpoint
+from tools import train
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The config and the work directory of a run of one epoch."""
+    import mmact_tiny.train  # noqa: F401  before the fork
+
+    torch.set_num_threads(1)
+    config = job.write_job(tmp_path_factory.mktemp("job"))
+    process = job.start(config, config.parent / "run", {"schedule": {"max_epochs": 1}})
+    process.join()
+    assert process.exitcode == 0
+    return config, config.parent / "run"
+
+
+def forge(work_dir: Path, target: Path, edit: Callable[[dict], Any]) -> Path:
+    """Writes a changed copy of the run's checkpoint."""
+    checkpoint = load_checkpoint(work_dir / "epoch_1.pth")
+    edit(checkpoint)
+    torch.save(checkpoint, target)
+    return target
+
+
+def resume(config: Path, folder: Path, checkpoint: Path, *flags: str) -> int:
+    arguments = ["--work-dir", str(folder), "--device", "cpu", "--epochs", "2"]
+    return train.main([str(config), *arguments, "--resume", str(checkpoint), *flags])
+
+
+FORGED: dict[str, tuple[Callable[[dict], Any], str]] = {
+    "epoch": (lambda c: c["meta"].update(epoch="x"), "its epoch is 'x'"),
+    "iteration": (lambda c: c["meta"].update(iter=-5), "its iter is -5"),
+    "seed": (lambda c: c["meta"].update(seed=-1), "its seed is -1"),
+    "optimizer": (lambda c: c.update(optimizer="x"), "its optimizer has no groups"),
+    "groups": (lambda c: c["optimizer"].update(param_groups=[]), "its optimizer has groups of []"),
+    "other optimizer": (
+        lambda c: c["optimizer"]["param_groups"][0].pop("momentum"),
+        "its optimizer is of another type, without momentum",
+    ),
+    "schedule": (lambda c: c.update(param_schedulers=[]), "it has 0 schedulers, the config 1"),
+    "message hub": (lambda c: c.update(message_hub={}), "must contain key: `log_scalars`"),
+    "batches": (lambda c: c["progress"].update(batches=99), "99 batches of an epoch of 4"),
+    "log": (
+        lambda c: c["progress"].update(log=dict(path="../../etc/passwd", bytes=99)),
+        "'../../etc/passwd' is no log of this run",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", FORGED)
+def test_what_does_not_fit_is_a_line(
+    case: str, trained: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    edit, message = FORGED[case]
+    forged = forge(trained[1], tmp_path / "forged.pth", edit)
+    assert resume(trained[0], tmp_path / "run", forged) == cli.EXIT_ERROR
+    error = capsys.readouterr().err
+    assert error.startswith("error: cannot resume") and message in error
+    assert error.count("\n") == 1
+
+
+def test_an_epoch_of_which_all_batches_are_done_is_ended(
+    trained: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What `--checkpoint-every` and SIGTERM save at the last iteration of an epoch."""
+
+    def before_its_end(checkpoint: dict) -> None:
+        checkpoint["meta"].update(epoch=0)
+        checkpoint["progress"].update(batches=4)
+
+    forged = forge(trained[1], tmp_path / "iter_4.pth", before_its_end)
+    assert resume(trained[0], tmp_path / "run", forged) == cli.EXIT_OK
+    assert (tmp_path / "run" / "epoch_1.pth").is_file()
+    assert load_checkpoint(tmp_path / "run" / "epoch_2.pth")["meta"]["iter"] == 8
+
+
+def test_no_file_but_its_own_best_is_removed_and_changed_settings_are_named(
+    trained: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first epoch after the resume is better than -1, and the one before it is removed."""
+    config, work_dir = trained
+    (best,) = work_dir.glob("best_*.pth")
+    mine = tmp_path / "precious.txt"
+    mine.touch()
+    for number, victim in enumerate((best, mine)):
+        forged = forge(
+            work_dir,
+            tmp_path / "forged.pth",
+            lambda c, victim=victim: c["message_hub"]["runtime_info"].update(
+                best_ckpt=str(victim), best_score=-1.0
+            ),
+        )
+        folder = tmp_path / f"run_{number}"
+        flags = ("--cfg-options", "optim_wrapper.optimizer.lr=0.25")
+        assert resume(config, folder, forged, *flags) == cli.EXIT_OK
+        assert list(folder.glob("best_*_epoch_2.pth")), "a new best, so the old one was due"
+        assert victim.is_file()
+        said = capsys.readouterr().out
+        assert "resumed with the checkpoint's, not the config's: lr 0.0078125, not 0.0039" in said
+
+
+def test_in_its_own_folder_the_best_before_is_still_removed(
+    trained: tuple[Path, Path], tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(trained[1], folder)
+    (best,) = folder.glob("best_*.pth")
+    info = dict(best_ckpt=str(best), best_score=-1.0)
+    forged = forge(
+        trained[1],
+        folder / "epoch_1.pth",
+        lambda c: c["message_hub"]["runtime_info"].update(info),
+    )
+    assert resume(trained[0], folder, forged) == cli.EXIT_OK
+    assert [path.name for path in folder.glob("best_*.pth")] == ["best_acc_top1_epoch_2.pth"]

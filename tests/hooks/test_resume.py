@@ -1,0 +1,195 @@
+"""Killed and interrupted runs end as the undisturbed one: real processes, real signals."""
+
+import json
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import small_job as job
+from benchmarks.kill_resume import kill_and_compare, kill_within
+from mmact_tiny.checkpoints.load import load_checkpoint
+from mmact_tiny.runs import newest_checkpoint
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    import torch
+
+    import mmact_tiny.train  # noqa: F401  before the forks
+
+    torch.set_num_threads(1)
+    return job.write_job(tmp_path_factory.mktemp("job"))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(config: Path) -> dict[str, Any]:
+    process = job.start(config, config.parent / "undisturbed")
+    process.join()
+    assert process.exitcode == 0
+    return job.outcome(config.parent / "undisturbed")
+
+
+def wait_for(condition: Any, process: Any, seconds: float = 300) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        alive = process.poll() is None if hasattr(process, "poll") else process.is_alive()
+        assert alive, "the run ended before"
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+def output(work_dir: Path) -> str:
+    path = work_dir / "output.txt"
+    return path.read_text() if path.is_file() else ""
+
+
+def with_hook(config: Path, folder: Path, hook: str) -> Path:
+    """Writes the config with a hook of `disturbances`, as text, into a folder."""
+    disturbed = folder / "job.py"
+    imports = "custom_imports = dict(imports=['disturbances'])\n"
+    disturbed.write_text(f"{config.read_text()}{imports}custom_hooks = [{hook}]\n")
+    return disturbed
+
+
+def test_killed_and_resumed_runs_are_identical(
+    config: Path, undisturbed: dict[str, Any], tmp_path: Path
+) -> None:
+    """In an epoch, and within the write of a checkpoint; the slow test has 20 at random moments."""
+    work_dir = tmp_path / "run"
+    process = job.start(config, work_dir)
+    wait_for(lambda: "[2][3/4]" in output(work_dir), process)
+    process.kill()
+    process.join()
+    again = job.start(config, work_dir)
+    assert kill_within(again, work_dir, 0, writes=1) is not None
+    again.join()
+    last = job.start(config, work_dir)
+    last.join()
+    assert last.exitcode == 0, output(work_dir)[-2000:]
+    assert job.differences(undisturbed, job.outcome(work_dir)) == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+def test_twenty_killed_runs_are_identical(tmp_path: Path) -> None:
+    rows = kill_and_compare(tmp_path, runs=20, seed=0)
+    assert [row["run"] for row in rows if row["differences"]] == []
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_saves_within_an_iteration_and_resumes_identical(
+    config: Path, undisturbed: dict[str, Any], tmp_path: Path, number: int, status: int
+) -> None:
+    marker = str(tmp_path / "sent")
+    hook = f"dict(type='SignalInIteration', iteration=6, number={number:d}, marker={marker!r})"
+    signalling = with_hook(config, tmp_path, hook)
+    work_dir = tmp_path / "run"
+    process = job.start(signalling, work_dir, {"checkpoints": {"every": None}})
+    process.join()
+    assert process.exitcode == status
+    checkpoint = newest_checkpoint(work_dir)
+    assert checkpoint == work_dir / "iter_7.pth", "saved after the iteration it was in"
+    assert load_checkpoint(checkpoint)["meta"]["iter"] == 7
+    assert output(work_dir).count("Epoch(train)") in (6, 7)
+    assert f"saved {checkpoint}; --resume goes on from there" in output(work_dir)
+    again = job.start(signalling, work_dir, {"checkpoints": {"every": None}})
+    again.join()
+    assert again.exitcode == 0, output(work_dir)[-2000:]
+    assert job.differences(undisturbed, job.outcome(work_dir)) == []
+    # The log of the last process is that of the whole run: no gap, nothing twice.
+    log = sorted(work_dir.glob("*/vis_data/scalars.json"))[-1]
+    steps = [line["step"] for line in map(json.loads, log.read_text().splitlines()) if "lr" in line]
+    assert steps == list(range(1, 13))
+
+
+def test_a_signal_within_a_validation_saves_and_resumes_identical(
+    config: Path, undisturbed: dict[str, Any], tmp_path: Path
+) -> None:
+    """The validation starts anew. A resume here tells the same run but for the hook."""
+    hook = f"dict(type='SignalInValidation', epoch=2, marker={str(tmp_path / 'sent')!r})"
+    signalling = with_hook(config, tmp_path, hook)
+    work_dir = tmp_path / "run"
+    first = job.start(signalling, work_dir)
+    first.join()
+    assert first.exitcode == 143, output(work_dir)[-2000:]
+    assert f"SIGTERM: saved {work_dir / 'iter_8.pth'}; --resume goes on" in output(work_dir)
+    again = job.start(signalling, work_dir)
+    again.join()
+    assert again.exitcode == 0, output(work_dir)[-2000:]
+    assert job.differences(undisturbed, job.outcome(work_dir)) == []
+
+
+def test_gradients_that_wait_for_their_step_survive_a_kill(config: Path, tmp_path: Path) -> None:
+    """Steps of 3 iterations, checkpoints every 2 and at the end of an epoch, which has 4."""
+    accumulating = tmp_path / "job.py"
+    accumulating.write_text(
+        config.read_text() + "optim_wrapper = dict(accumulative_counts=3)\n"
+        "custom_hooks = [dict(type='EarlyStoppingHook', monitor='acc/top1', patience=1)]\n"
+    )
+    process = job.start(accumulating, tmp_path / "undisturbed")
+    process.join()
+    assert process.exitcode == 0, output(tmp_path / "undisturbed")[-2000:]
+    work_dir = tmp_path / "run"
+    for place in ("[1][3/4]", "[2][2/4]"):
+        killed = job.start(accumulating, work_dir)
+        wait_for(lambda place=place: place in output(work_dir), killed)
+        killed.kill()
+        killed.join()
+    last = job.start(accumulating, work_dir)
+    last.join()
+    assert last.exitcode == 0, output(work_dir)[-2000:]
+    assert "gradients of the step under way restored" in output(work_dir)
+    expected = job.outcome(tmp_path / "undisturbed")
+    assert job.differences(expected, job.outcome(work_dir)) == []
+    # The hook stopped both runs after the epoch that was the second without a better score.
+    for path in (tmp_path / "undisturbed", work_dir):
+        last_checkpoint = newest_checkpoint(path)
+        assert last_checkpoint is not None and last_checkpoint.name == "epoch_2.pth"
+
+
+def test_a_second_run_is_refused_and_a_killed_one_is_not_in_the_way(
+    config: Path, tmp_path: Path
+) -> None:
+    work_dir = tmp_path / "run"
+    first = job.start(config, work_dir)
+    wait_for(lambda: "[1][1/4]" in output(work_dir), first)
+    second = job.start(config, work_dir)
+    second.join()
+    assert second.exitcode == 2
+    assert f"{work_dir} is in use by process {first.pid} on " in output(work_dir)
+    first.kill()
+    first.join()
+    third = job.start(config, work_dir)
+    wait_for(lambda: output(work_dir).count("[1][1/4]") + output(work_dir).count("[1][4/4]"), third)
+    third.kill()
+    third.join()
+
+
+def test_a_loss_that_is_no_number_stops_and_keeps_the_good_checkpoint(
+    config: Path, tmp_path: Path
+) -> None:
+    explosive = tmp_path / "explosive.py"
+    explosive.write_text(
+        config.read_text()
+        + "param_scheduler = [dict(type='MultiStepLR', milestones=[1], gamma=1e22)]\n"
+        + "optim_wrapper = dict(clip_grad=dict(max_norm=40))\n"
+    )
+    work_dir = tmp_path / "run"
+    changes = {"checkpoints": {"every": None}, "schedule": {"max_epochs": 2}}
+    process = job.start(explosive, work_dir, changes)
+    process.join()
+    text = output(work_dir)
+    assert process.exitcode == 2, text[-2000:]
+    assert "error: the loss is nan at iteration 6 (epoch 2, batch 2)" in text
+    error = text[text.index("error: the loss is") :]
+    assert "Traceback" not in error
+    assert f"kept: {work_dir / 'epoch_1.pth'}" in error
+    assert "learning rate: 7.8125e+19" in error
+    assert "gradient norm: " in error
+    assert error.count(".mp4") == 4, "names the four videos of the batch"
+    for path in work_dir.glob("*.pth"):
+        weights = load_checkpoint(path)["state_dict"].values()
+        assert all(tensor.isfinite().all() for tensor in weights if tensor.is_floating_point())

@@ -1,0 +1,28 @@
+import pytest
+
+from mmact_tiny.report.tables import interval, number, percent, say_seconds, short
+
+
+@pytest.mark.parametrize(
+    ("said", "text"),
+    [
+        (percent(0.9375), "93.8%"),
+        (percent(0.5, 2), "50.00%"),
+        (percent(None), "-"),
+        (number(0.0003125), "0.0003125"),
+        (number(31), "31"),
+        (number(None), "-"),
+        (number("cpu"), "cpu"),
+        (say_seconds(8.14), "8.1 s"),
+        (say_seconds(59.99), "1 min 00 s"),
+        (say_seconds(260), "4 min 20 s"),
+        (say_seconds(11100), "3 h 05 min"),
+        (interval(dict(low=0.2366, high=0.7634)), "24% to 76%"),
+        (interval(dict(low=None, high=None)), "-"),
+        (interval({}), "-"),
+        (short("a" * 100), "a" * 100),
+        (short("a" * 101), "a" * 100 + "..."),
+    ],
+)
+def test_how_a_value_is_said(said: str, text: str) -> None:
+    assert said == text

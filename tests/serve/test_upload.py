@@ -1,0 +1,113 @@
+"""Uploads over real connections: all that can be wrong with one, and nothing left behind."""
+
+import contextlib
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("fastapi", reason="the web extra is not installed")
+pytest.importorskip("uvicorn", reason="the web extra is not installed")
+
+from bad_inputs import write_clip, write_sound
+from web_site import API, BOUNDARY, CLIP, MAX_BYTES, Served, form, wait_until
+
+pytestmark = pytest.mark.usefixtures("leaves_nothing")
+
+
+def test_what_is_no_video_is_refused_in_words(served: Served, tmp_path: Path) -> None:
+    write_sound(tmp_path / "sound.m4a")
+    long = write_clip(tmp_path / "long.mp4", frames=320)
+    large = write_clip(tmp_path / "large.mp4", frames=1, size=(4096, 2400))
+    playlist = f"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{CLIP.resolve()}\n#EXT-X-ENDLIST\n"
+    cases = [
+        (b"rubbish" * 99, 422, "it is not a video that can be read"),
+        (b"", 400, "The upload is empty."),
+        (CLIP.read_bytes()[:2000], 422, "no frame of the video can be decoded"),
+        ((tmp_path / "sound.m4a").read_bytes(), 422, "there is no video in the file"),
+        (long.read_bytes(), 422, "it lasts 32 seconds; 30 seconds is the most"),
+        (large.read_bytes(), 422, "4096 x 2400 pixels are more than 4096 x 2304"),
+        (playlist.encode(), 422, "it is not a video that can be read"),
+        (f"ffconcat version 1.0\nfile {CLIP}\n".encode(), 422, "is not a video that can be read"),
+    ]
+    for content, status, reason in cases:
+        answer = served.ask(content)
+        assert answer[0] == status and reason in answer[1]["error"]
+        assert str(served.site.folder) not in answer[1]["error"]
+        assert served.is_clean()
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body", "reason"),
+    [
+        (f"multipart/form-data; boundary={BOUNDARY}", form(b"", 'name="video"')["body"], "no file"),
+        (f"multipart/form-data; boundary={BOUNDARY}", form(b"")["body"], "The upload is empty."),
+        (f"multipart/form-data; boundary={BOUNDARY}", b"no form", "The form is broken."),
+        (f"multipart/form-data; boundary={BOUNDARY}", form(b"x")["body"][:150], "form is broken."),
+        ("multipart/form-data", b"no boundary", "The form is broken."),
+        ("multipart/form-data; boundary=" + "x" * 300, b"long boundary", "The form is broken."),
+    ],
+)
+def test_a_form_that_is_none(served: Served, content_type: str, body: bytes, reason: str) -> None:
+    status, answer = served.ask(body, Content_Type=content_type)
+    assert status == 400 and reason in answer["error"]
+
+
+def test_too_large_is_refused_while_it_comes(served: Served) -> None:
+    refusal = (413, {"error": "The upload is larger than 1 MB."})
+    assert served.ask(b"x" * (MAX_BYTES + 1)) == refusal
+    assert served.ask(**form(b"x" * (MAX_BYTES + 1))) == refusal
+    sizes = [0]
+
+    def look() -> int:
+        with contextlib.suppress(FileNotFoundError):  # refused and deleted meanwhile
+            sizes.extend(file.stat().st_size for file in served.site.folder.iterdir())
+        return max(sizes)
+
+    def endless() -> Iterator[bytes]:  # of no declared length: sent in chunks
+        for number in range(400):
+            yield b"x" * 50_000
+            if number == 10:
+                wait_until(look)
+            look()
+
+    assert served.ask(endless()) == refusal
+    assert 0 < max(sizes) <= MAX_BYTES
+    with socket.create_connection(("127.0.0.1", served.port), timeout=10) as connection:
+        head = f"POST {API} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999\r\n\r\n"
+        connection.sendall(head.encode())  # and not a byte more
+        assert connection.recv(100).startswith(b"HTTP/1.1 413 ")
+
+
+def test_who_stops_sending_is_not_waited_for(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mmact_tiny.serve.upload.SILENT_SECONDS", 0.2)
+    with socket.create_connection(("127.0.0.1", served.port), timeout=10) as connection:
+        head = f"POST {API} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\nsome"
+        connection.sendall(head.encode())
+        assert connection.recv(100).startswith(b"HTTP/1.1 408 ")
+
+
+def test_a_disk_that_is_full(served: Served) -> None:
+    folder = served.site.folder
+    if os.system(f"mount -t tmpfs -o size=64k tmpfs {folder} 2>/dev/null"):
+        pytest.skip("cannot mount a tmpfs here")
+    try:
+        assert served.ask(b"x" * 900_000) == (507, {"error": "The server's disk is full."})
+        assert list(folder.iterdir()) == []
+    finally:
+        os.system(f"umount {folder}")
+
+
+def test_who_leaves_in_the_middle_leaves_nothing(served: Served) -> None:
+    content = CLIP.read_bytes()
+    head = f"POST {API} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(content)}\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", served.port)) as connection:
+        connection.sendall(head.encode() + content[: len(content) // 2])
+        wait_until(lambda: served.site.line.num_taken == 1)
+        wait_until(lambda: any(served.site.folder.iterdir()))
+    wait_until(served.is_clean)
+    assert served.ask(content)[0] == 200

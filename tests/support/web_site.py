@@ -1,0 +1,127 @@
+"""A real server on a free port, with a small recognizer of random weights, for tests."""
+
+import contextlib
+import http.client
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from conftest import STOCK
+from mmaction.registry import MODELS
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+
+from mmact_tiny.config import resolve_path
+from mmact_tiny.recognizer import Recognizer
+from mmact_tiny.serve.app import Example, Site, create_app
+from mmact_tiny.serve.server import find_examples, listen, server_of
+from mmact_tiny.serve.waiting_line import WaitingLine
+from mmact_tiny.serve.web_answer import Answerer
+
+CLASSES = ["<b>bold</b> & co", "bouncing ball", "falling rain", "rising bubbles", "waving", "雨"]
+BOUNDARY = "x0123"
+CLIP = Path("data/tiny/val/falling_rain1.mp4")
+MAX_BYTES = 1_000_000
+API = "/api/recognize"
+
+
+def write_checkpoint(path: Path) -> Path:
+    """Writes a recognizer of `CLASSES`: two stages of a ResNet-18, images of 48 pixels."""
+    cfg = Config.fromfile(resolve_path(STOCK))
+    cfg.model.backbone.update(
+        depth=18, num_stages=2, strides=(1, 2), dilations=(1, 1), out_indices=(1,), pretrained=None
+    )
+    cfg.model.cls_head.update(in_channels=128, num_classes=len(CLASSES))
+    for loader, crop in ((cfg.val_dataloader, "CenterCrop"), (cfg.test_dataloader, "TenCrop")):
+        for step in loader.dataset.pipeline:
+            if step["type"] == "Resize":
+                step["scale"] = (-1, 56)
+            if step["type"] == crop:
+                step["crop_size"] = 48
+        loader.dataset.update(ann_file="data/tiny/val.txt", data_prefix=dict(video="data/tiny/val"))
+    init_default_scope("mmaction")
+    torch.manual_seed(0)
+    model = MODELS.build(cfg.model)
+    torch.nn.init.normal_(model.cls_head.fc_cls.weight, std=0.2)
+    meta = dict(cfg=cfg.pretty_text, dataset_meta=dict(classes=CLASSES))
+    torch.save(dict(state_dict=model.state_dict(), meta=meta), path)
+    return path
+
+
+class Served:
+    """The address of a running server, and what it works with."""
+
+    def __init__(self, site: Site, port: int) -> None:
+        self.site = site
+        self.port = port
+
+    def ask(
+        self,
+        body: Any = None,
+        address: str = "/api/recognize",
+        method: str = "POST",
+        **headers: str,
+    ) -> tuple[int, Any]:
+        """Returns status and JSON of one request; `_` in a header's name means `-`."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        with contextlib.closing(connection):
+            connection.request(method, address, body, named)
+            response = connection.getresponse()
+            return response.status, json.loads(response.read())
+
+    def steps(self, body: Any) -> list[dict[str, Any]]:
+        """Returns the lines of an answer, as the page gets them."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        with contextlib.closing(connection):
+            headers = {"Accept": "application/x-ndjson"}
+            connection.request("POST", f"{API}?pictures=1", body, headers)
+            return [json.loads(line) for line in connection.getresponse()]
+
+    def is_clean(self) -> bool:
+        """Returns whether no upload is left, and nobody holds a place."""
+        return not list(self.site.folder.iterdir()) and self.site.line.num_taken == 0
+
+
+@contextlib.contextmanager
+def serving(folder: Path, *, protocol: str = "val", max_seconds: float = 30) -> Iterator[Served]:
+    """Runs a server in a thread."""
+    recognizer = Recognizer(
+        write_checkpoint(folder / "random.pth"), protocol=protocol, engine="torch"
+    )
+    answerer = Answerer(recognizer, max_seconds=max_seconds)
+    uploads = folder / "uploads"
+    uploads.mkdir()
+    examples = [Example(*example) for example in find_examples(recognizer, None)]
+    site = Site(answerer, WaitingLine(6), uploads, MAX_BYTES, examples)
+    listening = listen("127.0.0.1", 0)
+    server = server_of(create_app(site, host="127.0.0.1"))
+    thread = threading.Thread(target=server.run, kwargs=dict(sockets=[listening]))
+    thread.start()
+    try:
+        yield Served(site, listening.getsockname()[1])
+    finally:
+        server.should_exit = True
+        thread.join()
+        answerer.close()
+        site.line.close(5)
+
+
+def form(content: bytes, disposition: str = 'name="video"; filename="<i>.mp4"') -> dict:
+    """Returns the arguments of `Served.ask` for a form with a note and this part."""
+    head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="note"\r\n\r\nhello\r\n'
+    head += f"--{BOUNDARY}\r\nContent-Disposition: form-data; {disposition}\r\n\r\n"
+    body = head.encode() + content + f"\r\n--{BOUNDARY}--\r\n".encode()
+    return dict(body=body, Content_Type=f"multipart/form-data; boundary={BOUNDARY}")
+
+
+def wait_until(condition: Callable[[], Any], seconds: float = 10) -> None:
+    """Waits for a condition to hold; fails when it does not in time."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)

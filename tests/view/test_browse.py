@@ -1,0 +1,142 @@
+"""What the network sees: the pictures are the tensors', seeded, and broken videos are cells."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from h264_videos import write_video
+from mmaction.registry import DATASETS
+from mmengine.registry import init_default_scope
+from PIL import Image
+
+from mmact_tiny import cli
+from mmact_tiny.hooks.dataset import seed_generators
+from mmact_tiny.view.browse import MAX_PICTURES, read_pictures
+from tools import browse
+
+INIT = [
+    dict(type="DecordInit"),
+    dict(type="SampleFrames", clip_len=1, frame_interval=1, num_clips=3),
+    dict(type="DecordDecode"),
+]
+CROP = [
+    dict(type="Resize", scale=(-1, 48)),
+    dict(type="MultiScaleCrop", input_size=32, scales=(1, 0.8), random_crop=False),
+    dict(type="Resize", scale=(32, 32), keep_ratio=False),
+    dict(type="Flip", flip_ratio=0.5),
+]
+PACK = [dict(type="FormatShape", input_format="NCHW"), dict(type="PackActionInputs")]
+TESTING = [dict(type="Resize", scale=(-1, 40)), dict(type="TenCrop", crop_size=32)]
+CLIPS = dict(type="SampleFrames", clip_len=4, frame_interval=2, num_clips=2, test_mode=True)
+
+# pipeline -> shape of the inputs, pictures, the tensor that they are of
+PIPELINES = {
+    "training": ([*INIT, *CROP, *PACK], (3, 3, 32, 32), 3),
+    "ten crops": (
+        [INIT[0], dict(INIT[1], num_clips=25, test_mode=True), INIT[2], *TESTING, *PACK],
+        (250, 3, 32, 32),
+        MAX_PICTURES,
+    ),
+    "clips": (
+        [
+            *(INIT[0], CLIPS, INIT[2], TESTING[0]),
+            dict(type="CenterCrop", crop_size=32),
+            dict(type="FormatShape", input_format="NCTHW"),
+            PACK[1],
+        ],
+        (2, 3, 4, 32, 32),
+        8,
+    ),
+}
+
+
+def dataset_of(pipeline: list, folder: Path) -> object:
+    init_default_scope("mmaction")
+    if not (folder / "video.mp4").exists():  # x264 need not write the same file twice
+        write_video(folder / "video.mp4", num_frames=60)
+    (folder / "list.txt").write_text("video.mp4 1\n")
+    return DATASETS.build(
+        dict(
+            type="VideoDataset",
+            ann_file=str(folder / "list.txt"),
+            data_prefix=dict(video=str(folder)),
+            pipeline=pipeline,
+        )
+    )
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+def test_pictures_are_what_the_model_gets(name: str, tmp_path: Path) -> None:
+    pipeline, shape, count = PIPELINES[name]
+    dataset = dataset_of(pipeline, tmp_path)
+    pictures, frames, found = read_pictures(dataset, 0, seed=5)
+    assert found == shape and len(pictures) == len(frames) == count
+    assert pictures[0].shape == (32, 32, 3) and pictures[0].dtype == np.uint8
+    seed_generators(5, 0)
+    inputs = dataset[0]["inputs"]
+    ends = (inputs[0], inputs[-1]) if inputs.ndim == 4 else (inputs[0][:, 0], inputs[-1][:, -1])
+    first, last = ends
+    assert (pictures[0] == first.permute(1, 2, 0).numpy()).all()
+    assert (pictures[-1] == last.permute(1, 2, 0).numpy()).all()
+
+
+def test_frames_are_named_by_their_number(tmp_path: Path) -> None:
+    _, frames, _ = read_pictures(dataset_of(PIPELINES["clips"][0], tmp_path), 0, seed=0)
+    assert frames[:4] == [frames[0] + step for step in (0, 2, 4, 6)] and frames[4] > frames[3]
+    _, frames, _ = read_pictures(dataset_of(PIPELINES["ten crops"][0], tmp_path), 0, seed=0)
+    assert frames[0] == 1 and max(frames) == 58  # the middles of 25 parts of 60 frames
+
+
+class Normalized:
+    """A transform as a user may have one; MMAction2 1.x has none."""
+
+    mean, std = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
+
+    def __call__(self, results: dict) -> dict:
+        imgs = [(img - np.array(self.mean)) / np.array(self.std) for img in results["imgs"]]
+        return dict(results, imgs=imgs)
+
+
+def test_normalized_inputs_are_shown_as_pictures(tmp_path: Path) -> None:
+    plain = [*INIT, *CROP, *PACK]
+    normalized = [*INIT, *CROP, Normalized(), *PACK]
+    expected, _, _ = read_pictures(dataset_of(plain, tmp_path), 0, seed=1)
+    pictures, _, _ = read_pictures(dataset_of(normalized, tmp_path), 0, seed=1)
+    assert pictures[0].dtype == np.uint8
+    assert np.abs(np.stack(pictures).astype(int) - np.stack(expected)).max() <= 1
+
+
+def test_the_sheet_of_the_bundled_clips(tmp_path: Path) -> None:
+    flags = ["configs/tsn_tiny.py", "--pretrained", "none", "--num", "3"]
+    for name, more in (("a", []), ("b", []), ("c", ["--seed", "1"])):
+        out = str(tmp_path / f"{name}.png")
+        assert browse.main([*flags, *more, "--out", out]) == cli.EXIT_OK
+    same, again, other = ((tmp_path / f"{name}.png").read_bytes() for name in "abc")
+    assert same == again != other
+    width, height = Image.open(tmp_path / "a.png").size
+    assert width > 3 * 3 * 150 and height > 200
+
+
+def test_a_video_that_cannot_be_read_is_a_cell(toy_dataset: Path, tmp_path: Path) -> None:
+    """Six empty files: six cells with the reason, in red."""
+    (toy_dataset / "train" / "3.mp4").unlink()
+    flags = ["configs/tsn_tiny.py", "--pretrained", "none", "--data", str(toy_dataset)]
+    assert browse.main([*flags, "--out", str(tmp_path / "a.png")]) == cli.EXIT_OK
+    image = np.asarray(Image.open(tmp_path / "a.png").convert("RGB")).astype(int)
+    red = (np.abs(image - (176, 0, 32)).max(2) < 20).sum()
+    assert red > 200
+
+
+WRONG = {
+    "none asked for": (["--num", "0"], "--num 0: expected 1 or more"),
+    "not a picture": (["--out", "a.jpg"], "--out a.jpg: expected a name that ends in .png"),
+    "no such video": (["gone.mp4"], "cannot read video gone.mp4: no such file"),
+    "no such config key": (["--cfg-options", "x=1"], "no key 'x' in the config"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_wrong_flag(case: str, capsys: pytest.CaptureFixture[str]) -> None:
+    flags, message = WRONG[case]
+    assert browse.main(["configs/tsn_tiny.py", "--pretrained", "none", *flags]) == cli.EXIT_ERROR
+    assert message in capsys.readouterr().err

@@ -1,0 +1,87 @@
+"""Grad-CAM by the package is Grad-CAM by hand, and draws what the network saw."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+from PIL import Image
+from test_engine import build
+
+from mmact_tiny import cli
+from mmact_tiny.errors import UserError
+from mmact_tiny.infer import infer
+from mmact_tiny.view import cam
+from mmact_tiny.view.cam import centre_crops, class_activations
+from tools import infer as infer_tool
+
+needs_grad_cam = pytest.mark.skipif(
+    importlib.util.find_spec("pytorch_grad_cam") is None, reason="the cam extra is not installed"
+)
+
+
+@needs_grad_cam
+@pytest.mark.parametrize(("name", "count"), [("TSN", 2), ("MobileNet", 9)])  # 8 in a pass
+def test_activations_are_those_of_the_paper(name: str, count: int) -> None:
+    """Selvaraju et al. 2017, equations 1 and 2: ReLU of the maps, weighted by mean gradients."""
+    model = build(name)
+    images = torch.randn(count, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    maps, scores = class_activations(model, images, label=2)
+    assert maps.shape == (count, 64, 64) and scores.shape == (count,)
+    features = model.backbone(images).detach().requires_grad_()
+    logits = model.cls_head.fc_cls(features.mean((2, 3)))
+    logits[:, 2].sum().backward()
+    weights = features.grad.mean((2, 3), keepdim=True)
+    expected = (weights * features).sum(1).relu().detach()
+    assert np.abs(scores - logits.softmax(1)[:, 2].detach().numpy()).max() < 1e-5
+    for one, raw in zip(maps, expected, strict=True):
+        raw = (raw - raw.min()) / (raw.max() - raw.min() + 1e-7)
+        enlarged = torch.nn.functional.interpolate(raw[None, None], size=(64, 64), mode="bilinear")
+        assert np.abs(one - enlarged[0, 0].numpy()).max() < 1e-3
+
+
+@needs_grad_cam
+def test_frozen_stages_are_seen_through() -> None:
+    model = build("TSN")
+    for parameter in model.backbone.parameters():
+        parameter.requires_grad_(False)
+    maps, _ = class_activations(model, torch.randn(2, 3, 64, 64), label=0)
+    assert maps.max() > 0.5 and all(p.grad is None for p in model.backbone.parameters())
+
+
+def test_ten_crops_are_one_centre() -> None:
+    steps = [dict(type="Resize", scale=(-1, 256)), dict(type="TenCrop", crop_size=224)]
+    assert centre_crops(steps) == [steps[0], dict(type="CenterCrop", crop_size=224)]
+
+
+def test_a_missing_extra_is_told_before_any_work(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    video = str(next((ROOT / "data/tiny/val").glob("*.mp4")))
+    flags = [video, "--checkpoint", "gone.pth", "--cam", "why.png"]
+    assert infer_tool.main(flags) == cli.EXIT_ERROR
+    assert "which is not installed: pip install -e '.[cam]'" in capsys.readouterr().err
+
+
+@needs_grad_cam
+def test_the_picture_has_each_frame_and_its_overlay(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    video = next((ROOT / "data/tiny/val").glob("*.mp4"))
+    out = tmp_path / "why.png"
+    status = infer([video], checkpoint=tiny_checkpoint, protocol="val", cam=out, engine="torch")
+    assert status == cli.EXIT_OK
+    width, height = Image.open(out).size
+    assert width > 6 * 224 and height > 224
+
+
+@needs_grad_cam
+def test_a_model_that_mixes_frames_is_refused() -> None:
+    from mmengine.config import ConfigDict
+    from small_recognizer import small_recognizer
+
+    recognizer = small_recognizer(name="TSM")
+    recognizer.cfg = ConfigDict(model=dict(type="Recognizer2D", backbone=dict(type="ResNetTSM")))
+    with pytest.raises(UserError, match=r"of single frames .TSN., not Recognizer2D with ResNetTSM"):
+        cam.draw_cam(recognizer, "video.mp4", ("class 1", 0.5), "why.png")

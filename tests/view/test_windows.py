@@ -1,0 +1,183 @@
+"""Windows: where they begin and end, and that each is scored as a clip by itself."""
+
+from pathlib import Path
+
+import decord
+import numpy as np
+import pytest
+from h264_videos import rotate, write_video
+from mmengine.dataset import Compose
+from pattern_videos import make_video
+from small_recognizer import PIPELINE, small_recognizer
+from video_files import truncate
+
+from mmact_tiny.errors import UserError
+from mmact_tiny.recognizer import sample_of
+from mmact_tiny.video.frame_times import FrameTimes, read_frame_times
+from mmact_tiny.video.frames import with_decoder
+from mmact_tiny.view import windows
+from mmact_tiny.view.windows import Window, WindowViews, cut_windows, score_windows
+
+
+def even_times(num_frames: int, fps: float) -> FrameTimes:
+    return FrameTimes(np.arange(num_frames) / fps, num_frames / fps, fps, list(range(num_frames)))
+
+
+# frames at 10 a second, window, stride: (start, end, first, last)
+CASES = {
+    "they fit exactly": (80, 4, 2, [(0, 4, 0, 40), (2, 6, 20, 60), (4, 8, 40, 80)]),
+    "side by side": (80, 4, 4, [(0, 4, 0, 40), (4, 8, 40, 80)]),
+    "frames are left": (50, 4, 2, [(0, 4, 0, 40), (1, 5, 10, 50)]),
+    "shorter than a window": (25, 4, 2, [(0, 2.5, 0, 25)]),
+    "as long as a window": (40, 4, 2, [(0, 4, 0, 40)]),
+    "longer than the video by far": (30, 1000, 500, [(0, 3, 0, 30)]),
+    "one frame": (1, 4, 2, [(0, 0.1, 0, 1)]),
+    "a frame a window": (3, 0.1, 0.1, [(0, 0.1, 0, 1), (0.1, 0.2, 1, 2), (0.2, 0.3, 2, 3)]),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_windows_of_a_video(case: str) -> None:
+    num_frames, window, stride, expected = CASES[case]
+    cut = cut_windows(even_times(num_frames, 10.0), window=window, stride=stride)
+    assert [(one.first, one.last) for one in cut] == [row[2:] for row in expected]
+    assert np.allclose([(one.start, one.end) for one in cut], [row[:2] for row in expected])
+
+
+def test_a_window_between_two_frames_has_the_one_on_the_screen() -> None:
+    times = FrameTimes(np.array([0.0, 0.1, 5.0]), 5.1, 10.0, [0, 1, 50])
+    cut = cut_windows(times, window=1, stride=1)
+    assert [(one.first, one.last) for one in cut] == [
+        (0, 2), (1, 2), (1, 2), (1, 2), (1, 2), (2, 3)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("window", "stride", "message"),
+    [
+        (0, 1, "--window 0: expected seconds, 0.02 or more"),
+        (-4, 2, "--window -4: expected"),
+        (float("nan"), 2, "--window nan: expected"),
+        (4, 0, "--stride 0: expected 0.02 or more and at most --window 4"),
+        (4, 5, "--stride 5: expected 0.02 or more and at most --window 4"),
+    ],
+)
+def test_windows_that_do_not_cover_a_video(window: float, stride: float, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        windows.check_window(window, stride)
+
+
+VIDEOS = {
+    "B-frames": lambda path: write_video(path, num_frames=61),
+    "variable frame rate": lambda path: write_video(path, num_frames=40, milliseconds=(10, 300)),
+    "turned": lambda path: rotate(write_video(path, num_frames=30), 90),
+    "one frame": lambda path: write_video(path, num_frames=1),
+}
+
+
+@pytest.mark.parametrize("kind", VIDEOS)
+def test_a_window_over_the_whole_video_scores_as_the_video(kind: str, tmp_path: Path) -> None:
+    video = VIDEOS[kind](tmp_path / "video.mp4")
+    recognizer = small_recognizer()
+    scored = score_windows(recognizer, video, window=1000, stride=500)
+    (window,) = scored.windows
+    assert (window.start, window.end, window.first) == (0.0, scored.duration, 0)
+    assert np.abs(scored.scores[0] - recognizer.scores(video)).max() < 1e-5
+
+
+def test_packets_without_times_are_counted_by_decoding(tmp_path: Path) -> None:
+    """The same stream in a file that keeps times and in one that keeps none."""
+    with_times, without = (
+        make_video(tmp_path / name, size=(96, 64), num_frames=50) for name in ("v.mp4", "v.h264")
+    )
+    assert not read_frame_times(without).pts
+    recognizer = small_recognizer()
+    first, second = (
+        score_windows(recognizer, video, window=1, stride=0.5) for video in (with_times, without)
+    )
+    assert first.windows == second.windows and len(first.windows) == 3
+    assert np.abs(np.stack(first.scores) - np.stack(second.scores)).max() < 1e-5
+
+
+@pytest.mark.parametrize("clip_len", [1, 4])
+def test_a_window_is_sampled_as_a_clip_of_its_length(clip_len: int, tmp_path: Path) -> None:
+    """The same pipeline on decord's frames of the window alone, as a video of that length."""
+    video = write_video(tmp_path / "video.mp4", num_frames=90, milliseconds=(20, 60))
+    sampler = dict(PIPELINE[1], clip_len=clip_len)
+    shape = "NCHW" if clip_len == 1 else "NCTHW"
+    pipeline = [PIPELINE[0], sampler, *PIPELINE[2:-2], dict(PIPELINE[-2], input_format=shape)]
+    pipeline.append(PIPELINE[-1])
+    times = read_frame_times(video)
+    cut = cut_windows(times, window=1.0, stride=0.5)
+    assert len(cut) > 5
+    views = WindowViews(video, times, cut, with_decoder(pipeline, "packets"))
+    frames = decord.VideoReader(str(video))
+    for number, window in enumerate(cut):
+        alone = dict(sample_of(video), total_frames=window.last - window.first)
+        alone = Compose([sampler])(alone)
+        taken = alone["frame_inds"] + window.first
+        alone["imgs"] = list(frames.get_batch(taken.tolist()).asnumpy())
+        alone["original_shape"] = alone["img_shape"] = alone["imgs"][0].shape[:2]
+        expected = Compose(pipeline[3:])(alone)["inputs"]
+        assert (views(dict(number=number))["inputs"] == expected).all()
+
+
+def test_each_frame_is_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    video = write_video(tmp_path / "video.mp4", num_frames=100, x264="keyint=25:bframes=0")
+    decoded = []
+    decode = windows.decode
+    monkeypatch.setattr(
+        windows, "decode", lambda *a: (decoded.append(one[0]) or one for one in decode(*a))
+    )
+    times = read_frame_times(video)
+    cut = cut_windows(times, window=1.0, stride=0.25)
+    views = WindowViews(video, times, cut, with_decoder(PIPELINE, "packets"))
+    for number in range(len(cut)):
+        views(dict(number=number))
+        assert len(views._frames) <= 3 * 4  # what overlapping windows take, no more
+    assert len(decoded) == len(set(decoded)) <= 100
+
+
+def test_a_file_that_is_cut_off_has_the_windows_that_are_there(tmp_path: Path) -> None:
+    whole = make_video(
+        tmp_path / "v.mkv", size=(96, 64), num_frames=100, options={"g": "10", "bf": "0"}
+    )
+    scored = score_windows(small_recognizer(), truncate(whole, 0.6), window=1, stride=1)
+    assert 1 < scored.duration < 4 and scored.windows[-1].end == scored.duration
+    assert all(isinstance(scores, np.ndarray) for scores in scored.scores)
+
+
+def test_a_frame_that_does_not_decode_costs_its_windows(tmp_path: Path) -> None:
+    """The index promises a last frame that the file does not have."""
+    video = write_video(tmp_path / "video.mp4", num_frames=50)
+    found = read_frame_times(video)
+    times = FrameTimes(
+        np.append(found.seconds, found.duration),
+        found.duration + 0.04,
+        found.fps,
+        [*found.pts, found.pts[-1] + 10**6],
+    )
+    cut = [Window(0, 1, 0, 25), Window(1, 2, 50, 51), Window(0, 1, 0, 25)]
+    views = WindowViews(video, times, cut, with_decoder(PIPELINE, "packets"))
+    assert views(dict(number=0))["inputs"].shape == (3, 3, 48, 48)
+    with pytest.raises(UserError, match="1 of its frames cannot be decoded"):
+        views(dict(number=1))
+    assert views(dict(number=2))["inputs"].shape == (3, 3, 48, 48)
+
+
+def test_a_video_that_cannot_be_read_says_why(tmp_path: Path) -> None:
+    recognizer = small_recognizer()
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(b"not a video" * 100)
+    for video, message in ((broken, "Invalid data"), (tmp_path / "gone.mp4", "no such file")):
+        with pytest.raises(UserError, match=f"cannot read video .*{message}"):
+            score_windows(recognizer, video, window=4, stride=2)
+
+
+def test_a_lost_decoder_ends_the_windows_after_it(tmp_path: Path) -> None:
+    video = write_video(tmp_path / "video.mp4", num_frames=50)
+    times = read_frame_times(video)
+    cut = [Window(0, 1, 0, 25), Window(1, 2, 25, 50)]
+    views = WindowViews(video, times, cut, with_decoder(PIPELINE, "packets"))
+    with pytest.raises(UserError, match="the decoder was lost at an earlier window"):
+        views(dict(number=1))
