@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from . import cli, hardware
-from .doctor.environment import PACKAGES, version
 from .files import write_json
-from .hardware_machine import describe_machine
 
 FILE = "run.json"
 KEPT = ("platform", "cpu", "cores", "usable_cores", "memory_gib")
@@ -17,15 +15,15 @@ KEPT = ("platform", "cpu", "cores", "usable_cores", "memory_gib")
 
 def run_facts() -> dict[str, Any]:
     """Returns the command (None outside the tools), the time, and what it runs on."""
-    machine = describe_machine()
-    versions = {name: version(name) for name in ("mmact-tiny", *PACKAGES)}
+    machine = hardware.describe_machine()
+    versions = {name: hardware.version(name) for name in ("mmact-tiny", *hardware.PACKAGES)}
     return {
         "command": full_command(),
         "started": datetime.now().astimezone().isoformat(timespec="seconds"),
         "num_processes": hardware.world_size(),
         "python": platform.python_version(),
         "device": hardware.describe_device(),
-        "machine": {key: machine[key] for key in KEPT},
+        "machine": {key: value for key, value in machine.items() if key in KEPT},
         "packages": {name: found for name, found in versions.items() if found},
     }
 
