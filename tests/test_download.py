@@ -69,7 +69,7 @@ def test_whole(server, tmp_path, capsys):
     assert server.ranges == [None]
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err.startswith("w.pth (MB): 2/2, 0:00 left, ")
+    assert captured.err.splitlines()[-1].startswith("w.pth (MB): 2/2, 0:00 left, ")
 
 
 def test_bar_on_a_terminal(server, tmp_path):

@@ -10,6 +10,7 @@ import json
 from collections.abc import Sequence
 
 from mmact_tiny import cli
+from mmact_tiny.errors import EXIT_ERROR, EXIT_OK
 
 
 @cli.tool
@@ -27,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int | None:
         print(json.dumps({"environment": diagnosis.found, "problems": problems}, indent=2))
     else:
         print(diagnosis)
-    return cli.EXIT_ERROR if diagnosis.problems else cli.EXIT_OK
+    return EXIT_ERROR if diagnosis.problems else EXIT_OK
 
 
 if __name__ == "__main__":

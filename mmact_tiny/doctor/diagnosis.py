@@ -35,16 +35,16 @@ class Diagnosis:
 
     def attempt(self, name: str, examine: Callable[[], str]) -> str | None:
         """Notes what `examine` returns; where it raises, notes that and returns it in words."""
+        failure = None
         try:
             text = examine()
-            version = self.versions.get(name) or ""
-            self.found[name] = text if text.startswith(version) else f"{version}, {text}"
-            return None
         except Exception as error:  # a broken package can raise anything when it is imported
-            text = f"{type(error).__name__}: {error}".strip()
-            text = text if len(text) <= 400 else f"{text[:400]}..."
-            self.found[name] = f"FAILS: {text}"
-            return text
+            failure = f"{type(error).__name__}: {error}".strip()
+            failure = failure if len(failure) <= 400 else f"{failure[:400]}..."
+            text = f"FAILS: {failure}"
+        version = self.versions.get(name)
+        self.found[name] = text if not version or text.startswith(version) else f"{version}, {text}"
+        return failure
 
     def tell(self, what: str, fix: str) -> None:
         """Notes a problem."""
@@ -63,9 +63,10 @@ def diagnose() -> Diagnosis:
     """Returns what is there and what is wrong, the cause first; imports what it reports on."""
     diagnosis = Diagnosis()
     _diagnose_python(diagnosis)
-    _diagnose_machine(diagnosis)
+    gpus = environment.list_gpus()
+    _diagnose_machine(diagnosis, gpus)
     _diagnose_requirements(diagnosis)
-    torch = _diagnose_torch(diagnosis)
+    torch = _diagnose_torch(diagnosis, gpus)
     opencv = _diagnose_opencv(diagnosis)
     _diagnose_mmaction2(diagnosis, stands=torch and opencv)
     _diagnose_decoders(diagnosis, opencv=opencv)
@@ -74,8 +75,13 @@ def diagnose() -> Diagnosis:
     return diagnosis
 
 
-def _diagnose_machine(diagnosis: Diagnosis) -> None:
-    machine, gpus = hardware.describe_machine(), environment.list_gpus()
+def _diagnose_machine(diagnosis: Diagnosis, gpus: list[str]) -> None:
+    diagnosis.found["GPU"] = "; ".join(gpus) or "none"
+    try:
+        machine = hardware.describe_machine()
+    except ImportError as error:  # told by _diagnose_requirements
+        diagnosis.found["machine"] = f"FAILS: {error}"
+        return
     folder, free = machine["folder"], machine["disk_free_gib"]
     shared = machine["shared_memory_gib"]
     diagnosis.found |= {
@@ -84,7 +90,6 @@ def _diagnose_machine(diagnosis: Diagnosis) -> None:
         "CPU flags": ", ".join(machine["cpu_flags"]) or "none that matter",
         "memory": f"{machine['memory_gib']} GiB; {shared} GiB shared",
         "disk": f"{free} GiB free in {folder}",
-        "GPU": "; ".join(gpus) or "none",
     }
     if not machine["folder_writable"]:
         what = f"cannot write into {folder}, where work_dirs/ would be made"
@@ -146,15 +151,16 @@ def _diagnose_requirements(diagnosis: Diagnosis) -> None:
             diagnosis.tell(line, FRESH_FIX)
 
 
-def _diagnose_torch(diagnosis: Diagnosis) -> bool:
+def _diagnose_torch(diagnosis: Diagnosis, gpus: list[str]) -> bool:
     """Returns whether PyTorch can be imported."""
     if failure := diagnosis.attempt("torch", environment.examine_torch):
         diagnosis.tell(f"PyTorch cannot be imported: {failure}", TORCH_FIX)
         return False
     torch = diagnosis.found["torch"]
     if failure := diagnosis.attempt("torchvision", environment.suppress_boxes):
-        diagnosis.tell(f"torchvision does not fit PyTorch ({torch}): {failure}", TORCH_FIX)
-    gpus, (count, warning) = environment.list_gpus(), environment.find_cuda()
+        builds = f"torch {torch}; torchvision {diagnosis.versions['torchvision']}"
+        diagnosis.tell(f"torchvision does not fit PyTorch ({builds}): {failure}", TORCH_FIX)
+    count, warning = environment.find_cuda()
     if gpus and not count and os.environ.get("CUDA_VISIBLE_DEVICES") not in ("", "-1"):
         driver = gpus[0].rpartition(", ")[2]
         what = f"{len(gpus)} GPU(s), but PyTorch cannot use them: driver {driver}, PyTorch {torch}"
@@ -208,15 +214,14 @@ def _diagnose_mmaction2(diagnosis: Diagnosis, *, stands: bool) -> None:
             diagnosis.found[name] = "no compiled operators in mmcv-lite; recognizers need none"
             continue
         failure = diagnosis.attempt(name, examine)
-        there = full or lite if name == "mmcv" else diagnosis.versions.get(name, full)
-        if failure and stands and there:  # otherwise told already
+        there = full or lite if name.startswith("mmcv") else diagnosis.versions[name]
+        if failure and stands and there:
+            what = f"{name} cannot be imported: {failure}"
             if name == "mmcv.ops":
                 what = f"mmcv's compiled operators do not fit this PyTorch: {failure}"
-            else:
-                what = f"{name} cannot be imported: {failure}"
-            wrong_mmcv = name == "mmcv.ops" or "MMCV==" in failure  # MMAction2's own words
-            diagnosis.tell(what, MMCV_FIX if wrong_mmcv else FRESH_FIX)
-            stands = False
+            mmcv = name == "mmcv.ops" or "MMCV==" in failure  # MMAction2's own words
+            diagnosis.tell(what, MMCV_FIX if mmcv else FRESH_FIX)
+        stands = stands and failure is None
 
 
 def _diagnose_decoders(diagnosis: Diagnosis, *, opencv: bool) -> None:

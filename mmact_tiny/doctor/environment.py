@@ -87,10 +87,7 @@ def import_module(name: str) -> str:
 
 def find_recognizers() -> str:
     """Imports MMAction2's models."""
-    from .. import compat
-
-    compat.repair()
-    from mmaction.registry import MODELS
+    from ..compat.mm import MODELS
 
     importlib.import_module("mmaction.models")
     if "Recognizer2D" not in MODELS:

@@ -6,7 +6,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class FileServer(ThreadingHTTPServer):
-    """Serves `files` (path -> bytes) with Range, If-Range and Last-Modified, and logs each request."""
+    """Serves `files` (path -> bytes) with Range, If-Range and a date; notes each request."""
 
     daemon_threads = True
 
