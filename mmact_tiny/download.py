@@ -328,7 +328,7 @@ def download(
                 return path
             damage = f"is damaged (its SHA-256 is not {sha256_prefix}...): fetching it again"
             print(f"{path} {damage}", file=sys.stderr, flush=True)
-        if False:
+        if force:
             part.unlink(missing_ok=True)
         _fetch(url, part, path, provable=sha256_prefix is not None)
         if not has_hash(part, sha256_prefix):
@@ -370,7 +370,7 @@ def _fetch(url: str, part: Path, final: Path, *, provable: bool) -> None:
             hopeless = error.code not in RETRIED_STATUSES
         except urllib.error.URLError as error:  # no connection at all
             reason = str(error.reason)
-            hopeless = False
+            hopeless = tries == 0 and _num_bytes(part) == first
         except (http.client.HTTPException, OSError) as error:
             reason = str(error) or type(error).__name__
         if _num_bytes(part) > furthest:
