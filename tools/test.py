@@ -29,9 +29,10 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     args = parser.parse_args(argv)
     cli.start(args)
 
-    from mmact_tiny import evaluate as evaluation
+    from mmact_tiny import evaluate
+    from mmact_tiny.report import report
 
-    result = evaluation.test(
+    result = evaluate.test(
         config=args.config,
         checkpoint=args.checkpoint,
         work_dir=args.work_dir,
@@ -43,7 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int | None:
         time_limit=args.time_limit,
         options=cli.parse_cfg_options(args),
         out=args.out,
+        command=cli.command_line(),
     )
+    report.try_report(result.folder)
     return EXIT_PARTIAL if result.errors else EXIT_OK
 
 
