@@ -82,11 +82,13 @@ def main(argv: Sequence[str] | None = None) -> int | None:
         print(cfg.pretty_text)
         return EXIT_OK
 
-    from mmact_tiny.report import report
     from mmact_tiny.train import train
 
     runner = train(cfg, command=cli.command_line())
-    report.try_report(runner.work_dir)
+    if cli.has_room("report"):
+        from mmact_tiny.report.report import try_report
+
+        try_report(runner.work_dir)
     return EXIT_OK
 
 
