@@ -36,6 +36,7 @@ LIVE = "application/x-ndjson"
 LOOK_SECONDS = 0.05  # between two looks at whether the client is still there
 SILENT_SECONDS = 30.0  # without a byte of an upload
 UPLOAD_SECONDS = 900.0  # for all of it
+DISCARD_SECONDS = 2.0  # for the rest of one that is refused
 MAX_PARTS = 8  # files, and fields, of a form
 FORM_BYTES = 64 * 1024  # of a form around its file
 STOPPED = "The server has been stopped."
@@ -86,20 +87,7 @@ def create_app(site: Site, *, host: str) -> FastAPI:
 
     @app.get("/api/health")
     async def health() -> dict[str, Any]:
-        recognizer = site.answerer.recognizer
-        model = recognizer.cfg.model
-        return {
-            "status": "ok",
-            "model": f"{model.type}, {model.backbone.type}",
-            "checkpoint": recognizer.checkpoint.name,
-            "engine": recognizer.engine.name,
-            "protocol": recognizer.protocol,
-            "classes": recognizer.labels,
-            "max_bytes": site.max_bytes,
-            "max_seconds": site.answerer.max_seconds,
-            "examples": [example.name for example in site.examples],
-            "free_places": site.queue.places - site.queue.num_taken,
-        }
+        return _describe(site)
 
     @app.get("/examples/{number}")
     async def example_video(number: str) -> Response:
@@ -119,8 +107,9 @@ def create_app(site: Site, *, host: str) -> FastAPI:
             return StreamingResponse(_lines(step, steps), media_type=LIVE)
         async for later in steps:
             step = later
-        content = {key: value for key, value in step.items() if key not in ("event", "status")}
-        return JSONResponse(content, step.get("status", 200))
+        if step.pop("event", None) == "error":
+            return _refusal(request, step.pop("status"), step)
+        return JSONResponse(step)
 
     @app.exception_handler(HTTPException)
     async def refused(request: Request, error: HTTPException) -> Response:
@@ -130,10 +119,44 @@ def create_app(site: Site, *, host: str) -> FastAPI:
     return app
 
 
+def _describe(site: Site) -> dict[str, Any]:
+    recognizer = site.answerer.recognizer
+    model = recognizer.cfg.model
+    return dict(
+        status="ok",
+        model=f"{model.type}, {model.backbone.type}",
+        checkpoint=recognizer.checkpoint.name,
+        engine=recognizer.engine.name,
+        protocol=recognizer.protocol,
+        classes=recognizer.labels,
+        max_bytes=site.max_bytes,
+        max_seconds=site.answerer.max_seconds,
+        examples=[example.name for example in site.examples],
+        free_places=site.queue.places - site.queue.num_taken,
+    )
+
+
 async def _lines(first: dict[str, Any], steps: AsyncIterator[dict[str, Any]]) -> AsyncIterator[str]:
     yield json.dumps(first) + "\n"
     async for step in steps:
         yield json.dumps(step, ensure_ascii=False) + "\n"
+
+
+def _refusal(request: Request, status: int, content: dict[str, Any]) -> Response:
+    """Returns an answer that stays open a moment, while the rest of an upload is thrown away.
+
+    A client who is cut off while sending may never read the answer; one who reads it may leave.
+    """
+    body = json.dumps(content, ensure_ascii=False).encode()
+
+    async def body_and_wait() -> AsyncIterator[bytes]:
+        yield body
+        end = time.monotonic() + DISCARD_SECONDS
+        while time.monotonic() < end and not request.app.state.server.should_exit:
+            await asyncio.sleep(LOOK_SECONDS)
+
+    headers = {"connection": "close", "content-length": str(len(body))}
+    return StreamingResponse(body_and_wait(), status, headers, "application/json")
 
 
 class OwnPageOnly:
@@ -152,11 +175,9 @@ class OwnPageOnly:
 
     def __init__(self, app: ASGIApp, host: str) -> None:
         self.app = app
-        self.names = {host.lower()}
         self.any_address = host in ("0.0.0.0", "::")
-        if self.any_address:
-            name = socket.gethostname().lower()
-            self.names |= {name, f"{name}.local"}
+        name = socket.gethostname().lower()
+        self.names = {name, f"{name}.local"} if self.any_address else {host.lower()}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def send_with_headers(message: Message) -> None:

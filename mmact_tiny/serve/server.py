@@ -58,9 +58,10 @@ def serve(
             raise UserError(f"{name} {value:g}: expected a number above 0")
     queue = Queue(PLACES)
     ended = True
+    # As Ctrl-C does, SIGTERM has to unwind the stack, so that the uploads' folder goes.
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_TERMINATED))
     try:
         with (
-            _sigterm_as_exit(),
             listen(host, port) as listening,
             tempfile.TemporaryDirectory(prefix="mmact_tiny-uploads-") as folder,
         ):
@@ -80,6 +81,8 @@ def serve(
             print("interrupted", file=sys.stderr, flush=True)
             os._exit(EXIT_INTERRUPTED if isinstance(end, KeyboardInterrupt) else EXIT_TERMINATED)
         raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextlib.contextmanager
@@ -200,17 +203,3 @@ def _announce(recognizer: Recognizer, host: str, listening: socket.socket) -> No
         logger.warning("warning: --host %s lets anybody on the network use this server", host)
     shown = f"[{host}]" if ":" in host else host
     logger.info("page: http://%s:%d (Ctrl-C ends it)", shown, port)
-
-
-@contextlib.contextmanager
-def _sigterm_as_exit() -> Iterator[None]:
-    """Makes SIGTERM unwind the stack, as Ctrl-C does, so that the uploads' folder goes."""
-
-    def leave(number: int, frame: object) -> None:
-        sys.exit(EXIT_TERMINATED)
-
-    before = signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
