@@ -11,9 +11,9 @@ from typing import Any
 
 import av
 import torch
-from mmengine.dataset import Compose
 from PIL import Image
 
+from ..compat.mm import Compose
 from ..errors import UserError
 from ..pipeline import num_views
 from ..recognizer import Recognizer, sample_of

@@ -16,7 +16,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from .. import dataset as datasets
-from ..errors import UserError
+from ..errors import EXIT_INTERRUPTED, UserError
 from ..recognizer import Recognizer, find_videos, sample_of
 from ..video.guarded_reader import GuardedReader
 from .answer import Answerer, examine
@@ -25,7 +25,7 @@ from .app import Example, Queue, Site, create_app, is_loopback
 PLACES = 16  # requests at once: sending, waiting, or being recognized
 MAX_EXAMPLES = 8
 BUNDLED = Path(__file__).parents[2] / "data" / "tiny"
-EXIT_INTERRUPTED, EXIT_TERMINATED = 130, 143  # 128 + the signal, as the shell has it
+EXIT_TERMINATED = 143  # by SIGTERM, as the shell expects
 END_SECONDS = 2.0  # for a recognition that Ctrl-C interrupts
 logger = logging.getLogger("mmact_tiny")
 
