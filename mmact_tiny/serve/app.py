@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 
 from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from python_multipart.exceptions import FormParserError
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders, UploadFile
 from starlette.exceptions import HTTPException
@@ -108,7 +109,7 @@ def create_app(site: Site, *, host: str) -> FastAPI:
         async for later in steps:
             step = later
         if step.pop("event", None) == "error":
-            return _refusal(request, step.pop("status"), step)
+            return Refusal(step, step.pop("status"), {"connection": "close"})
         return JSONResponse(step)
 
     @app.exception_handler(HTTPException)
@@ -142,21 +143,23 @@ async def _lines(first: dict[str, Any], steps: AsyncIterator[dict[str, Any]]) ->
         yield json.dumps(step, ensure_ascii=False) + "\n"
 
 
-def _refusal(request: Request, status: int, content: dict[str, Any]) -> Response:
-    """Returns an answer that stays open a moment, while the rest of an upload is thrown away.
+class Refusal(JSONResponse):
+    """An answer that stays open a moment, while the rest of an upload is thrown away.
 
     A client who is cut off while sending may never read the answer; one who reads it may leave.
     """
-    body = json.dumps(content, ensure_ascii=False).encode()
 
-    async def body_and_wait() -> AsyncIterator[bytes]:
-        yield body
-        end = time.monotonic() + DISCARD_SECONDS
-        while time.monotonic() < end and not request.app.state.server.should_exit:
-            await asyncio.sleep(LOOK_SECONDS)
-
-    headers = {"connection": "close", "content-length": str(len(body))}
-    return StreamingResponse(body_and_wait(), status, headers, "application/json")
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        server, end = scope["app"].state.server, time.monotonic() + DISCARD_SECONDS
+        start = {"type": "http.response.start", "status": self.status_code}
+        await send(start | {"headers": self.raw_headers})
+        await send({"type": "http.response.body", "body": self.body, "more_body": True})
+        while time.monotonic() < end and not server.should_exit:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_SECONDS):
+                    if (await receive())["type"] == "http.disconnect":
+                        break
+        await send({"type": "http.response.body"})
 
 
 class OwnPageOnly:
@@ -395,11 +398,14 @@ async def receive_video(request: Request, file: IO[bytes], *, max_bytes: int) ->
 
 async def _receive_form(request: Request, file: IO[bytes]) -> None:
     limits = dict(max_files=MAX_PARTS, max_fields=MAX_PARTS, max_part_size=FORM_BYTES)
-    async with request.form(**limits) as form:
-        uploads = [part for _, part in form.multi_items() if isinstance(part, UploadFile)]
-        if not uploads:
-            raise HTTPException(400, "The form has no file in it.")
-        await run_in_threadpool(shutil.copyfileobj, uploads[0].file, file)
+    try:
+        async with request.form(**limits) as form:
+            uploads = [part for _, part in form.multi_items() if isinstance(part, UploadFile)]
+            if not uploads:
+                raise HTTPException(400, "The form has no file in it.")
+            await run_in_threadpool(shutil.copyfileobj, uploads[0].file, file)
+    except FormParserError:  # which Starlette 1.6 and older let through
+        raise HTTPException(400, "Invalid multipart data.") from None
 
 
 def _limited(receive: Receive, max_bytes: int, too_large: HTTPException) -> Receive:

@@ -1,6 +1,5 @@
 """Starts and ends the server of the page: address, uploads' folder, examples, signals."""
 
-import contextlib
 import errno
 import logging
 import os
@@ -65,8 +64,7 @@ def serve(
             listen(host, port) as listening,
             tempfile.TemporaryDirectory(prefix="mmact_tiny-uploads-") as folder,
         ):
-            with _without_wandb():
-                made = Recognizer(**recognizer)
+            made = Recognizer(**recognizer)
             answerer = Answerer(made, max_seconds=max_seconds)
             try:
                 found = list(find_examples(made, examples))
@@ -83,19 +81,6 @@ def serve(
         raise
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-@contextlib.contextmanager
-def _without_wandb() -> Iterator[None]:
-    """Has MMAction2 not import wandb, whose temporary folders a server ended at once leaves."""
-    if "wandb" in sys.modules:
-        yield
-        return
-    sys.modules["wandb"] = None  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        del sys.modules["wandb"]
 
 
 def listen(host: str, port: int) -> socket.socket:

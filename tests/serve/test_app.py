@@ -38,6 +38,8 @@ def test_body_form_and_example_give_the_recognizers_answer(served: Served) -> No
         assert list(answer["seconds"]) == ["receiving", "waiting", "reading", "computing"]
         assert answer["protocol"].startswith("val: 3 clips x 1 crops = 3 views a video")
         assert "pictures" not in answer
+    other = served.ask(address=f"{API}?example={1 - example % 2}")[1]["predictions"]
+    assert [best["score"] for best in other] != [best["score"] for best in expected]
 
 
 def test_the_page_gets_each_step_and_the_frames(served: Served) -> None:

@@ -54,7 +54,9 @@ def test_a_form_that_is_none(served: Served, content_type: str, body: bytes, rea
     assert status == 400 and reason in answer["error"]
 
 
-def test_too_large_is_refused_while_it_comes(served: Served) -> None:
+def test_too_large_is_refused_while_it_comes(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
     refusal = (413, {"error": "The upload is larger than 1 MB."})
     assert served.ask(b"x" * (MAX_BYTES + 1)) == refusal
     assert served.ask(**form(b"x" * (MAX_BYTES + 1))) == refusal
@@ -77,6 +79,12 @@ def test_too_large_is_refused_while_it_comes(served: Served) -> None:
     with socket.create_connection(("127.0.0.1", served.port), timeout=10) as connection:
         connection.sendall(post(b"", length=99_999_999_999))  # and not a byte more
         assert connection.recv(100).startswith(b"HTTP/1.1 413 ")
+    monkeypatch.setattr("mmact_tiny.serve.app.DISCARD_SECONDS", 0.2)
+    with socket.create_connection(("127.0.0.1", served.port), timeout=10) as connection:
+        connection.sendall(post(b"", length=99_999_999_999))
+        with pytest.raises(OSError):  # who sends on without end is cut off
+            for _ in range(100_000):
+                connection.sendall(b"x" * 1_000_000)
 
 
 def test_who_stops_sending_is_not_waited_for(
