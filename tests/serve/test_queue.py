@@ -1,22 +1,12 @@
+"""The queue by itself, without a server."""
+
 import threading
 
 import pytest
 
 pytest.importorskip("fastapi", reason="the web extra is not installed")
 
-from starlette.exceptions import HTTPException
-
 from mmact_tiny.serve.app import Queue
-
-
-def test_a_bound_on_the_places() -> None:
-    queue = Queue(2)
-    with queue.place():
-        with queue.place(), pytest.raises(HTTPException, match="503"), queue.place():
-            pass
-        with queue.place():
-            assert queue.num_taken == 2
-    assert queue.num_taken == 0
 
 
 def test_one_at_a_time_in_order_of_coming() -> None:
