@@ -45,8 +45,7 @@ def serve(
         port: Port; 0 takes a free one.
         max_mb: Size limit of an upload, in 10^6 bytes.
         max_seconds: Length limit of a video.
-        examples: Folder of the videos to click. By default one of each class of the validation
-            videos that the checkpoint's config names, else of the bundled clips.
+        examples: Folder of the videos to click, instead of a validation or a bundled video a class.
         **recognizer: Arguments of `Recognizer`.
 
     Raises:
@@ -64,12 +63,11 @@ def serve(
             listen(host, port) as listening,
             tempfile.TemporaryDirectory(prefix="mmact_tiny-uploads-") as folder,
         ):
-            made = Recognizer(**recognizer)
-            answerer = Answerer(made, max_seconds=max_seconds)
+            answerer = Answerer(Recognizer(**recognizer), max_seconds=max_seconds)
             try:
-                found = list(find_examples(made, examples))
+                found = list(find_examples(answerer.recognizer, examples))
                 site = Site(answerer, queue, Path(folder), int(max_mb * 1e6), found)
-                _announce(made, host, listening)
+                _announce(answerer.recognizer, host, listening)
                 server_of(create_app(site, host=host)).run(sockets=[listening])
             finally:
                 answerer.close()
