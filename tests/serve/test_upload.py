@@ -87,10 +87,11 @@ def test_too_large_is_refused_while_it_comes(
                 connection.sendall(b"x" * 1_000_000)
 
 
+@pytest.mark.parametrize("limit", ["SILENT_SECONDS", "UPLOAD_SECONDS"])
 def test_who_stops_sending_is_not_waited_for(
-    served: Served, monkeypatch: pytest.MonkeyPatch
+    served: Served, monkeypatch: pytest.MonkeyPatch, limit: str
 ) -> None:
-    monkeypatch.setattr("mmact_tiny.serve.app.SILENT_SECONDS", 0.2)
+    monkeypatch.setattr(f"mmact_tiny.serve.app.{limit}", 0.2)
     with socket.create_connection(("127.0.0.1", served.port), timeout=10) as connection:
         connection.sendall(post(b"some", length=99))
         assert connection.recv(100).startswith(b"HTTP/1.1 408 ")
