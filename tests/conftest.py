@@ -16,7 +16,7 @@ STOCK = "mmaction::recognition/tsn/tsn_imagenet-pretrained-r50_8xb32-1x1x3-100e_
 OPTIONAL_ROOMS = ("doctor", "export", "prepare", "report", "serve", "view")
 
 # By minutes; started last, one of them would keep a core busy while the other has nothing left.
-LONGEST_FILES = ("test_documents.py", "test_end_to_end.py", "test_resume.py", "test_serve.py")
+LONGEST_FILES = ("test_documents.py", "test_end_to_end.py", "test_resume.py", "test_server.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
