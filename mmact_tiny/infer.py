@@ -16,8 +16,7 @@ from .files_printable import printable
 from .recognizer import Recognizer, find_videos
 from .video.guarded_reader import VIDEO_SECONDS
 from .view.cam import check_cam_extra, draw_cam
-from .view.segments import cells_of, say_segments, window_rows, write_segments
-from .view.windows import check_window
+from .view.windows import cells_of, check_window, say_segments, window_rows, write_segments
 
 logger = logging.getLogger("mmact_tiny")
 OUT_SUFFIXES = (".json", ".csv", ".jsonl")
@@ -66,6 +65,7 @@ def infer(
     settings["video_seconds"] = time_limit or VIDEO_SECONDS
     recognizer = Recognizer(precision=precision, **settings)
     top_k = _choose_top_k(top_k, len(recognizer.labels))
+    answers: Iterable[Any]
     if window is None:
         scores = recognizer.score_videos(videos)  # reading begins before the model is built
         answers = predict_rows(recognizer, videos, scores, top_k)
@@ -75,7 +75,7 @@ def infer(
     logger.info("checkpoint: %s", recognizer.checkpoint)
     logger.info("protocol: %s", recognizer.protocol)
     logger.info("engine: %s", recognizer.engine)
-    rows = []
+    rows: list[Any] = []
     for row in progress.track(answers, "inference", len(videos)):
         _print_row(row, top_k, name_video=len(videos) > 1)
         rows.append(row)
@@ -127,7 +127,7 @@ def check_target(videos: Sequence[Path], out: str | Path, flag: str, suffix: str
 
 
 def _draw(
-    row: dict[str, Any],
+    row: Any,
     recognizer: Recognizer,
     *,
     render: str | Path | None,
@@ -165,7 +165,7 @@ def predict_rows(
             yield dict(video=str(video), predictions=predictions)
 
 
-def _print_row(row: dict[str, Any], top_k: int, name_video: bool) -> None:
+def _print_row(row: Any, top_k: int, name_video: bool) -> None:
     lines = [f"\n{printable(row['video'])}"] if name_video else []
     if "error" in row:
         lines.append(f"error: {printable(row['error'])}")
