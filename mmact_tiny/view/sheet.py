@@ -30,6 +30,7 @@ DPI = 72
 PALETTE = ("#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#f0e442", "#0072b2", "#d55e00")
 INK, GREY, PALE, ALARM = "#141414", "#6e6e6e", "#e2e2e2", "#b00020"
 OWN_FONT = "DejaVu Sans"  # which matplotlib brings
+UPRIGHT = ("Regular", "Book", "Medium")  # rather than bold or slanted
 EAST_ASIAN = ("CJK", "HIRAGANA", "KATAKANA", "HANGUL", "IDEOGRAPHIC", "FULLWIDTH")
 TEXT = 15  # of the captions
 LINE, GAP = 21, 8
@@ -57,40 +58,19 @@ def choose_fonts(text: str) -> list[str]:
 @functools.lru_cache(maxsize=1024)
 def _choose_fonts(characters: frozenset[int]) -> tuple[str, ...]:
     families = [OWN_FONT]
-    missing = characters - _characters_of(fontManager.findfont(OWN_FONT))
-    for font in _other_fonts() if missing else []:
-        if found := missing & _characters_of(font.fname):
-            families.append(font.name)
+    missing = characters - get_font(fontManager.findfont(OWN_FONT)).get_charmap().keys()
+    for path in sorted(findSystemFonts()) if missing else []:
+        try:
+            font = get_font(path)
+        except (OSError, RuntimeError):  # a font of bitmaps, or a damaged one
+            continue
+        if font.style_name in UPRIGHT and (found := missing & font.get_charmap().keys()):
+            fontManager.addfont(path)  # it may be newer than matplotlib's list
+            families.append(font.family_name)
             missing -= found
     if missing:
         _warn_of_boxes("".join(map(chr, sorted(missing))))
     return tuple(families)
-
-
-def _other_fonts() -> list[Any]:
-    """Returns the entries of matplotlib's list, upright sans serif fonts of normal weight first.
-
-    The fonts that were installed after it made the list are added.
-    """
-    known = {font.fname for font in fontManager.ttflist}
-    for path in sorted(set(findSystemFonts()) - known):
-        try:
-            fontManager.addfont(path)
-        except (OSError, RuntimeError):  # a font of bitmaps, or a damaged one
-            continue
-    # matplotlib's font of last resort has a box for each script
-    fonts = [font for font in fontManager.ttflist if not font.name.startswith("Last Resort")]
-    return sorted(
-        fonts,
-        key=lambda font: (font.style != "normal", font.weight != 400, "Serif" in font.name),
-    )
-
-
-def _characters_of(path: str) -> frozenset[int]:
-    try:
-        return frozenset(get_font(path).get_charmap())
-    except (OSError, RuntimeError):
-        return frozenset()
 
 
 def _warn_of_boxes(characters: str) -> None:
@@ -216,13 +196,13 @@ def lay_out(
     count = max((len(panel.pictures) for panel in panels), default=0)
     columns = max(1, min(columns, count))
     width = max(columns * (thumb + 4) + GAP, 360)
-    height = 2 * LINE + max(-(-count // columns) * _row_height(panels, thumb), LINE) + GAP
+    height = 2 * LINE + max(-(-count // columns) * (thumb + LINE + 4), LINE) + GAP
     across = max(1, min(len(panels), (MAX_WIDTH - GAP) // (width + GAP)))
-    top = GAP + round(TEXT * 1.6) * len(heading) + GAP
+    top = GAP + 24 * len(heading) + GAP
     page_width = max(across * (width + GAP) + GAP, 700)
     page, axes = new_canvas(page_width, top + -(-len(panels) // across) * (height + GAP))
     for number, line in enumerate(heading):
-        place, size = (GAP, GAP + TEXT * 1.6 * (number + 0.5)), TEXT if number else TEXT + 3
+        place, size = (GAP, GAP + 12 + 24 * number), TEXT if number else TEXT + 3
         draw_text(axes, place, line, size, room=page_width - 2 * GAP)
     for number, panel in enumerate(panels):
         x, y = GAP + number % across * (width + GAP), top + number // across * (height + GAP)
@@ -231,35 +211,18 @@ def lay_out(
     return page
 
 
-def _row_height(panels: Sequence[Panel], thumb: int) -> int:
-    """Returns the height of a row of pictures with their notes."""
-    sizes = (_fit(picture, thumb)[1] for panel in panels for picture in panel.pictures)
-    return max(sizes, default=0) + LINE * any(panel.notes for panel in panels) + 4
-
-
-def _fit(picture: np.ndarray, side: int) -> tuple[int, int]:
-    """Returns the width and height of a picture whose longer side is `side`."""
-    height, width = picture.shape[:2]
-    scale = side / max(height, width)
-    return max(1, round(width * scale)), max(1, round(height * scale))
-
-
 def _draw_panel(
     axes: Axes, panel: Panel, x: float, y: float, *, room: int, thumb: int, columns: int
 ) -> None:
     """Draws the title and subtitle, then the pictures in rows, each above its note."""
-    small = TEXT - 2
-    draw_text(axes, (x, y + LINE * 0.6), panel.title, TEXT, room=room)
-    draw_text(
-        axes, (x, y + LINE * 1.5), panel.subtitle, small, room=room, keep_end=True, color=GREY
-    )
-    draw_text(axes, (x, y + LINE * 2.7), panel.error, small, room=room, color=ALARM)
-    row_height = _row_height([panel], thumb)
+    draw_text(axes, (x, y + 12), panel.title, TEXT, room=room)
+    draw_text(axes, (x, y + 32), panel.subtitle, TEXT - 2, room=room, keep_end=True, color=GREY)
+    draw_text(axes, (x, y + 57), panel.error, TEXT - 2, room=room, color=ALARM)
     for number, picture in enumerate(panel.pictures):
-        width, height = _fit(picture, thumb)
         left = x + number % columns * (thumb + 4)
-        top = y + 2 * LINE + 4 + number // columns * row_height
-        axes.imshow(picture, extent=(left, left + width, top + height, top), aspect="auto")
-        if number < len(panel.notes):
-            place = (left, top + row_height - LINE / 2 - 4)
-            draw_text(axes, place, panel.notes[number], small, room=thumb)
+        top = y + 2 * LINE + 4 + number // columns * (thumb + LINE + 4)
+        scale = thumb / max(picture.shape)
+        right, bottom = left + picture.shape[1] * scale, top + picture.shape[0] * scale
+        axes.imshow(picture, extent=(left, right, bottom, top), aspect="auto")
+        for note in panel.notes[number : number + 1]:
+            draw_text(axes, (left, top + thumb + 10), note, TEXT - 2, room=thumb)
