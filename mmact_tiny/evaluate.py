@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mmengine.config import Config
 
 from . import compat, hardware
 from .build import explained
 from .checkpoints import stock as stock_checkpoints
 from .checkpoints.format import open_regular
+from .compat.mm import Config
 from .config import load_config, resolve_path
 from .errors import UserError
-from .files_json import write_json
+from .files import write_json
 from .log import build_runner
 from .metrics import Accuracy, VideoScores, summarize, to_records
 from .pipeline import describe_protocol
@@ -90,7 +90,7 @@ def test(
     logger.info("protocol: %s", words)
     started = run_facts()
     result = evaluate(cfg)
-    from mmengine.dist import barrier
+    from .compat.mm import barrier
 
     if hardware.rank() == 0:
         _log(result)
@@ -179,4 +179,4 @@ def write_result(path: str | Path, result: TestResult, **facts: Any) -> None:
         "metrics": {key: float(value) for key, value in result.metrics.items()},
         "videos": [*result.rows, *result.errors],
     }
-    write_json(record, path)
+    write_json(path, record)

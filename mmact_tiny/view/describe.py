@@ -8,20 +8,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from .. import compat
+import torch
+from torch import nn
+
+from ..compat.mm import MODELS, Config, register_all_modules
 from ..config import STOCK_PREFIX, load_config, merge_options, read_config
 from ..errors import UserError
 from ..overrides.registry import SPLITS
 from .sampling import NUM_FRAMES, Sampling, quiet, read_sampling, say_sampling
-
-compat.repair()
-
-import torch  # noqa: E402
-from mmaction.registry import MODELS  # noqa: E402
-from mmaction.utils import register_all_modules  # noqa: E402
-from mmengine.analysis import FlopAnalyzer, parameter_count  # noqa: E402
-from mmengine.config import Config  # noqa: E402
-from torch import nn  # noqa: E402
 
 Shape = tuple[int, ...]
 NOTE = (
@@ -175,6 +169,8 @@ def read_structure(model: nn.Module, sample: Mapping[str, Any]) -> Structure:
     Raises:
         UserError: the model fails on that input.
     """
+    from mmengine.analysis import FlopAnalyzer, parameter_count
+
     batch = {"inputs": [sample["inputs"]], "data_samples": [sample["data_samples"]]}
     data = model.get_submodule("data_preprocessor")(batch)
     shapes: dict[str, tuple[Shape, ...]] = {}  # in the order of the forward pass

@@ -18,7 +18,7 @@ from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from matplotlib.patheffects import withStroke
 
 from ..errors import UserError
-from ..files_atomic import open_atomically
+from ..files import open_atomically
 from ..progress import show_progress
 from ..video.frame_times import decode
 from .sheet import GREY, PALETTE, draw_text, new_canvas, shorten, text_width, to_pixels

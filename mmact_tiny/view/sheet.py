@@ -22,7 +22,7 @@ from matplotlib.figure import Figure, FigureBase
 from matplotlib.font_manager import FontProperties, findSystemFonts, fontManager, get_font
 from matplotlib.patches import Rectangle
 
-from ..files_atomic import write_atomically
+from ..files import write_atomically
 
 logger = logging.getLogger("mmact_tiny")
 DPI = 72

@@ -4,25 +4,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .. import compat
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.patches import ConnectionPatch
+from matplotlib.ticker import MaxNLocator
+
+from ..compat.mm import Compose, Config
 from ..errors import UserError
 from ..overrides.registry import SPLITS
 from ..video.frame_times import FrameTimes, ask_frame_times
 from ..video.frames import PacketDecode, PacketInit, choose_evenly
 from ..video.guarded_reader import GuardedReader
 from .sampling import Sampling, quiet, read_sampling, say_sampling
-
-compat.repair()
-
-import numpy as np  # noqa: E402
-from matplotlib.axes import Axes  # noqa: E402
-from matplotlib.figure import Figure, SubFigure  # noqa: E402
-from matplotlib.patches import ConnectionPatch  # noqa: E402
-from matplotlib.ticker import MaxNLocator  # noqa: E402
-from mmengine.config import Config  # noqa: E402
-from mmengine.dataset import Compose  # noqa: E402
-
-from .sheet import ALARM, DPI, GREY, PALE, PALETTE, TEXT, draw_text  # noqa: E402
+from .sheet import ALARM, DPI, GREY, PALE, PALETTE, TEXT, draw_text
 
 WIDTH, MARGIN = 1500, 40  # pixels
 HEADING, SPLIT, FAILURE = 40, 340, 40  # heights of the parts of a page

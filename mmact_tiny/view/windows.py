@@ -14,12 +14,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
 from pathlib import Path
-from typing import Any, NamedTuple, NotRequired, TypedDict
+from typing import Any, NamedTuple, NotRequired, Required, TypedDict
 
-from .. import compat
+import av
+import numpy as np
+
+from ..compat.mm import TRANSFORMS, Compose
 from ..errors import UserError
-from ..files_answers import write_answers
-from ..files_printable import printable
+from ..files import printable, write_answers
+from ..infer import Prediction, Row
 from ..progress import track
 from ..recognizer import Recognizer, sample_of
 from ..video.frame_times import FrameTimes, ask_frame_times, decode
@@ -28,23 +31,9 @@ from ..video.guarded_reader import VIDEO_SECONDS, GuardedReader
 from ..video.read_ahead import ReadAhead
 from .sampling import find_sampler
 
-compat.repair()
-
-import av  # noqa: E402
-import numpy as np  # noqa: E402
-from mmaction.registry import TRANSFORMS  # noqa: E402
-from mmengine.dataset import Compose  # noqa: E402
-
 EDGE = 1e-6  # seconds; times are sums of fractions
 SHORTEST = 0.02  # seconds: about a frame, below which windows only repeat each other
 COLUMNS = ("video", "kind", "start", "end", "label", "score", "error")
-
-
-class Prediction(TypedDict):
-    """A label and its score."""
-
-    label: str
-    score: float
 
 
 class WindowAnswer(TypedDict):
@@ -65,21 +54,16 @@ class Segment(TypedDict):
     score: float
 
 
-class WindowsRow(TypedDict):
-    """The answer for a video; one that cannot be read has `video` and `error` alone.
+class WindowsRow(TypedDict, total=False):
+    """The answer for a video, in seconds; for one that cannot be read `video` and `error` alone."""
 
-    The times are seconds. An answer for the whole video, as `infer` makes it, has `predictions`
-    in place of windows.
-    """
-
-    video: str
-    duration: NotRequired[float]
-    window: NotRequired[float]
-    stride: NotRequired[float]
-    windows: NotRequired[list[WindowAnswer]]
-    segments: NotRequired[list[Segment]]
-    predictions: NotRequired[list[Prediction]]
-    error: NotRequired[str]
+    video: Required[str]
+    duration: float
+    window: float
+    stride: float
+    windows: list[WindowAnswer]
+    segments: list[Segment]
+    error: str
 
 
 class Cell(NamedTuple):
@@ -308,7 +292,7 @@ def _answer(
     return answer
 
 
-def cells_of(row: WindowsRow) -> list[Cell]:
+def cells_of(row: Row) -> list[Cell]:
     """Returns which answer counts when, without a gap from 0 to the end.
 
     Args:
@@ -339,7 +323,7 @@ def merge(cells: Sequence[Cell]) -> list[Segment]:
     return segments
 
 
-def say_segments(row: WindowsRow) -> list[str]:
+def say_segments(row: Row) -> list[str]:
     """Returns a line for each segment: `   0.0 -   5.0 s  typing: 0.93`."""
     return [
         f"{s['start']:7.1f} - {s['end']:7.1f} s  {printable(s['label'])}: {s['score']:.4f}"
@@ -347,7 +331,7 @@ def say_segments(row: WindowsRow) -> list[str]:
     ]
 
 
-def write_segments(path: Path, rows: Sequence[WindowsRow]) -> None:
+def write_segments(path: Path, rows: Sequence[Row]) -> None:
     """Writes answers as a JSON list, JSON Lines, or CSV.
 
     The CSV has the best label of each window (kind `window`), then the merged stretches (kind
@@ -356,10 +340,10 @@ def write_segments(path: Path, rows: Sequence[WindowsRow]) -> None:
     Raises:
         UserError: the file cannot be written; what was there is as before.
     """
-    write_answers(path, [dict(row) for row in rows], COLUMNS, _table)
+    write_answers(path, rows, COLUMNS, _table)
 
 
-def _table(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _table(row: Row) -> Iterator[dict[str, Any]]:
     video = row["video"]
     if "error" in row:
         yield dict(video=video, kind="video", error=row["error"])

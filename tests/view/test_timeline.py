@@ -9,8 +9,8 @@ from h264_videos import write_video
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from mmact_tiny import cli
 from mmact_tiny.config import read_config
+from mmact_tiny.errors import EXIT_OK
 from mmact_tiny.video.frame_times import FrameTimes
 from mmact_tiny.view.sampling import read_sampling
 from mmact_tiny.view.sheet import PALETTE, to_pixels
@@ -91,7 +91,7 @@ def test_a_split_that_fails_is_a_line(tmp_path: Path) -> None:
 def test_the_tool_writes_it(tmp_path: Path) -> None:
     video = write_video(tmp_path / "video.mp4", num_frames=30)
     out = tmp_path / "line.png"
-    assert browse.main([STOCK, "--out", str(out), str(video)]) == cli.EXIT_OK
+    assert browse.main([STOCK, "--out", str(out), str(video)]) == EXIT_OK
     assert Image.open(out).size[0] == WIDTH
     first = out.read_bytes()
     browse.main([STOCK, str(video), "--out", str(out)])
