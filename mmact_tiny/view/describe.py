@@ -1,8 +1,10 @@
 """Describes a config: the recognizer's stages with parameters and FLOPs, and its sampling."""
 
+import logging
 import math
 import warnings
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +19,7 @@ from ..errors import UserError
 from ..overrides.registry import SPLITS
 from .sampling import NUM_FRAMES, Sampling, quiet, read_sampling, say_sampling
 
+logger = logging.getLogger("mmact_tiny")
 Shape = tuple[int, ...]
 NOTE = (
     "FLOPs: as MMEngine counts them for this input, and as the tables of models have them: a\n"
@@ -160,7 +163,7 @@ def build_model(cfg: Config) -> nn.Module:
 
 
 def read_structure(model: nn.Module, sample: Mapping[str, Any]) -> Structure:
-    """Runs a recognizer once under MMEngine's analysis and returns its structure.
+    """Runs a recognizer on a sample and returns its structure.
 
     Args:
         model: From `build_model`.
@@ -169,41 +172,27 @@ def read_structure(model: nn.Module, sample: Mapping[str, Any]) -> Structure:
     Raises:
         UserError: the model fails on that input.
     """
-    from mmengine.analysis import FlopAnalyzer, parameter_count
+    from mmengine.analysis import parameter_count
 
     batch = {"inputs": [sample["inputs"]], "data_samples": [sample["data_samples"]]}
     data = model.get_submodule("data_preprocessor")(batch)
-    shapes: dict[str, tuple[Shape, ...]] = {}  # in the order of the forward pass
-
-    def record(name: str, *call: Any) -> None:
-        shapes.setdefault(name, tuple(_shapes_of(call[-1])))
-
-    hooks = [
-        module.register_forward_hook(partial(record, name))
-        for name, module in model.named_modules()
-    ]
-    analyzer = FlopAnalyzer(_Scores(model, data["data_samples"]).eval(), (data["inputs"],))
-    analyzer.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+    recognizer = _Scores(model, data["data_samples"]).eval()
     try:
-        with torch.no_grad(), warnings.catch_warnings(action="ignore"):  # of the tracing
-            flops = {name: int(count) for name, count in analyzer.by_module().items()}
+        shapes = _run(recognizer, data["inputs"])
     except Exception as error:  # a layer of any kind
         shape = tuple(data["inputs"].shape)
         raise UserError(
             f"the model fails on its pipeline's {shape}: {type(error).__name__}: {error}"
         ) from error
-    finally:
-        for hook in hooks:
-            hook.remove()
-    params = parameter_count(model)
+    flops, params = _count_flops(recognizer, data["inputs"]), parameter_count(recognizer)
     called = {
         name: type(module).__name__
         for part, child in model.named_children()
         if part != "data_preprocessor"
-        for name, module in _called(part, child, shapes)
+        for name, module in _called(f"model.{part}", child, shapes)
     }
     stages = [
-        Stage(name, called[name], shape, params[name], flops[f"model.{name}"])
+        Stage(name.removeprefix("model."), called[name], shape, params[name], flops[name])
         for name, shape in shapes.items()
         if name in called
     ]
@@ -216,6 +205,50 @@ def read_structure(model: nn.Module, sample: Mapping[str, Any]) -> Structure:
     )
     stages += [rest] if rest.num_params or rest.flops else []
     return Structure(tuple(data["inputs"].shape), stages, params[""], flops[""])
+
+
+def _run(model: nn.Module, inputs: torch.Tensor) -> dict[str, tuple[Shape, ...]]:
+    """Returns the shapes of what each module gives, in the order of the forward pass."""
+    shapes: dict[str, tuple[Shape, ...]] = {}
+
+    def record(name: str, *call: Any) -> None:
+        shapes.setdefault(name, tuple(_shapes_of(call[-1])))
+
+    hooks = [
+        module.register_forward_hook(partial(record, name))
+        for name, module in model.named_modules()
+    ]
+    try:
+        with torch.no_grad():
+            model(inputs)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return shapes
+
+
+def _count_flops(model: nn.Module, inputs: torch.Tensor) -> Counter[str]:
+    """Returns the FLOPs of each module by its name.
+
+    The model has run before: TPN's head makes its last layer then, which the tracing needs.
+    """
+    from mmengine.analysis import FlopAnalyzer
+
+    analyzer = FlopAnalyzer(model, inputs)
+    analyzer.set_op_handle("aten::scaled_dot_product_attention", _attention_flops)
+    analyzer.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+    try:
+        with torch.no_grad(), warnings.catch_warnings(action="ignore"):  # of the tracing
+            return Counter({name: int(count) for name, count in analyzer.by_module().items()})
+    except Exception as error:  # what a tracer cannot follow, of any kind
+        logger.warning("FLOPs: shown as 0, MMEngine cannot count those of this model: %s", error)
+        return Counter()
+
+
+def _attention_flops(inputs: Sequence[Any], _: Sequence[Any]) -> int:
+    """Counts the two matrix products of fused attention, which MMEngine leaves out."""
+    query, key, value = (tensor.type().sizes() for tensor in inputs[:3])
+    return math.prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
 
 
 def _called(
@@ -235,7 +268,7 @@ def _called(
 
 def _shapes_of(output: Any) -> Iterator[Shape]:
     if isinstance(output, torch.Tensor):
-        yield tuple(int(size) for size in output.shape)
+        yield tuple(output.shape)
     elif isinstance(output, (Mapping, list, tuple)):
         for value in output.values() if isinstance(output, Mapping) else output:
             yield from _shapes_of(value)

@@ -1,9 +1,11 @@
 """The description of a config: stages, multiply-accumulates, and the frames that it takes."""
 
+import logging
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from mmact_tiny import UserError
 from mmact_tiny.doctor.decoders import write_clip
@@ -26,6 +28,7 @@ DENSENET = (
     f"{STOCK}/tsn/custom_backbones/"
     "tsn_imagenet-pretrained-dense161_8xb32-1x1x3-100e_kinetics400-rgb.py"
 )
+TPN = f"{STOCK}/tpn/tpn-tsm_imagenet-pretrained-r50_8xb8-1x1x8-150e_sthv1-rgb.py"
 FLOW = f"{STOCK}/tsn/tsn_imagenet-pretrained-r50_8xb32_5x1x3-110e_kinetics400-flow.py"
 
 
@@ -68,11 +71,12 @@ def test_tsn_structure() -> None:
         (SLOWONLY, (1, 1, 3, 4, 224, 224), (1, 400), 20.96),
         (DENSENET, (1, 3, 3, 224, 224), (1, 400), 23.35),
         (FLOW, (1, 3, 10, 224, 224), (1, 400), 13.16),
+        (TPN, (1, 8, 3, 224, 224), (1, 2048, 1, 1, 1), 41.41),
         pytest.param(  # MMAction2's table: 196 G
             TIMESFORMER, (1, 1, 3, 8, 224, 224), (1, 400), 196.05, marks=pytest.mark.slow
         ),
     ],
-    ids=["tsm", "slowonly", "torchvision", "flow", "timesformer"],
+    ids=["tsm", "slowonly", "torchvision", "flow", "tpn", "timesformer"],
 )
 def test_other_recognizers(
     config: str, input_shape: tuple[int, ...], last: tuple[int, ...], gflops: float
@@ -84,6 +88,21 @@ def test_other_recognizers(
     assert round(structure.flops / 1e9, 2) == gflops
     assert sum(stage.num_params for stage in structure.stages) == structure.num_params
     assert sum(stage.flops for stage in structure.stages) == structure.flops
+
+
+def test_a_model_that_cannot_be_traced_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    cfg = config_to_describe(TSN)
+    model = build_model(cfg)
+
+    def refuse(*_: object) -> None:
+        if torch.jit.is_tracing():
+            raise RuntimeError("no tracing")
+
+    model.backbone.register_forward_hook(refuse)
+    with caplog.at_level(logging.WARNING, logger="mmact_tiny"):
+        structure = read_structure(model, read_sampling(cfg, "val").sample)
+    assert "FLOPs: shown as 0, MMEngine cannot count" in caplog.text and "no tracing" in caplog.text
+    assert structure.flops == 0 and structure.num_params == 24_327_632
 
 
 @pytest.mark.parametrize(
