@@ -18,11 +18,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..hardware import OPENCV, PACKAGES, version
+from ..hardware import PACKAGES, version
 from ..hardware_machine import describe_machine, find_program, list_gpus
 from .decoders import attempt, check_decoders, sample_clip
 
 DISTRIBUTION = "mmact-tiny"
+
 
 def environment() -> dict[str, Any]:
     """Returns the environment as plain values, ready for JSON; imports what it reports on.
