@@ -8,8 +8,12 @@ from test_engine import build
 def answering(name: str, images: torch.Tensor | None = None) -> torch.nn.Module:
     """Returns `test_engine.build(name)`, its scores spread over 0.05 from picture to picture.
 
-    BatchNorm takes the statistics of the pictures, by default of noise in several colours, so that no layer's output vanishes, and the
+    BatchNorm takes the statistics of the pictures, so that no layer's output vanishes, and the
     classifier is centred on their features.
+
+    Args:
+        name: Of the backbone.
+        images: Normalized, (images, 3, height, width); by default noise in several colours.
     """
     model = build(name)
     if images is None:
