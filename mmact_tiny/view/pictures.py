@@ -9,7 +9,7 @@ from ..infer import Row
 from ..recognizer import Recognizer, find_videos
 from .cam import check_cam_extra, draw_cam
 from .render import render_video
-from .segments import cells_of
+from .windows import cells_of
 
 logger = logging.getLogger("mmact_tiny")
 
