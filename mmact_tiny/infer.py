@@ -13,8 +13,9 @@ from .cli import EXIT_ERROR, EXIT_OK, EXIT_PARTIAL
 from .errors import UserError
 from .files_answers import write_answers
 from .files_printable import printable
-from .recognizer import Recognizer, find_videos
-from .video.guarded_reader import VIDEO_SECONDS
+from .recognizer import Recognizer
+from .video.files import find_videos
+from .video.isolated import VIDEO_SECONDS
 from .view.cam import check_cam_extra, draw_cam
 from .view.segments import cells_of, say_segments, window_rows, write_segments
 from .view.windows import check_window

@@ -15,7 +15,7 @@ from ..errors import UserError
 from ..overrides.cache import clip_cache
 from ..overrides.registry import split_datasets
 from ..recognizer import sample_of
-from ..video.guarded_reader import GuardedReader
+from ..video.isolated import GuardedReader
 from .timing import RAISE_WORKERS
 
 NUM_VIDEOS = 3

@@ -9,10 +9,16 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ..errors import UserError
-from ..video.files import SPLIT_WORDS, Listed, Source, clean_label, is_video, name_of, walk_videos
-from .annotations import find_annotations, read_annotation_files
-from .labels import read_label_map
-from .problems import Problem
+from ..video.files import is_video, walk_videos
+from .annotations import (
+    SPLIT_WORDS,
+    clean_label,
+    find_annotations,
+    name_of,
+    read_annotation_files,
+)
+from .labels import find_label_map
+from .types import Listed, Problem, Source
 
 LAYOUTS = """  SRC/<class>/*.mp4                        class folders
   SRC/train/<class>/*.mp4, SRC/val/...     split class folders
@@ -66,7 +72,7 @@ def _read_folders(root: Path, skip: Path | None) -> Source:
                 _report_unlisted(source, walk_videos(folder, skip), "not in a split's folder")
     else:
         _read_class_folders(source, root, root, None, skip)
-    read_label_map(source, root)
+    find_label_map(source, root)
     return source
 
 

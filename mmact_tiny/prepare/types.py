@@ -1,13 +1,127 @@
-"""What a preparation is made of: the settings, the usable videos, and what was found wrong."""
+"""Names what a dataset is made from: the videos that a source lists, what is found, settings."""
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypedDict
 
 from ..errors import UserError
-from ..video.files import Listed, Source
-from .examine import Record
-from .examine_all import SECONDS_PER_VIDEO
-from .faults import Fault
-from .problems import Problem
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that the user should know.
+
+    Attributes:
+        kind: a few words, the same for all of the kind.
+        where: file, or file:line.
+        message: what it is and what was done about it.
+        is_fatal: no dataset is written because of it.
+    """
+
+    kind: str
+    where: str
+    message: str
+    is_fatal: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.message}" if self.where else self.message
+
+
+def count_kinds(kinds: Iterable[str]) -> dict[str, int]:
+    """Returns how many there are of each kind, most first."""
+    return dict(Counter(kinds).most_common())
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A video as the source lists it.
+
+    Attributes:
+        path: absolute, symbolic links kept.
+        name: its path below `videos/` in a dataset, before encoding; one for one path.
+        label: the class's name or number, as written.
+        split: train, val, test, or None where the source does not say.
+        where: file:line, or the folder.
+    """
+
+    path: str
+    name: str
+    label: str
+    split: str | None
+    where: str
+
+
+@dataclass(slots=True)
+class Source:
+    """Everything that a source lists, and what is wrong with the listing."""
+
+    layout: str
+    videos: list[Listed]
+    label_map: list[str] | None = None
+    label_map_path: Path | None = None
+    problems: list[Problem] = field(default_factory=list)
+
+
+class Record(TypedDict, total=False):
+    """What a pass through a video finds; only `hash` and `error` where it cannot be read.
+
+    Attributes:
+        hash: SHA-256 of the file, empty where it cannot be read.
+        error: None, or why the video cannot be used: `kind: detail`.
+        rotation: degrees, counter-clockwise, to turn it upright.
+        duration_seconds: from the first frame to the end of the last, None without time stamps.
+        frames: decoded.
+        header_frames: None where the container does not count them.
+        header_seconds: of the stream, or else the whole file.
+        packets: of the video stream.
+        discarded_packets: cut off by an edit list.
+        num_sizes: of frames.
+        keyframe_spacing: frames, the longest way from one keyframe to the next.
+        end_seconds: where the last packet of any stream ends.
+        stopped_by: why the file could not be read to its end.
+        thumbnails: 8 x 8 x 9 bytes, see `leaks`.
+    """
+
+    hash: str
+    error: str | None
+    codec: str
+    container: str
+    width: int
+    height: int
+    rotation: int
+    fps: float
+    duration_seconds: float | None
+    frames: int
+    header_frames: int | None
+    header_seconds: float | None
+    packets: int
+    discarded_packets: int
+    damaged_frames: int
+    num_sizes: int
+    keyframe_spacing: int
+    end_seconds: float
+    stopped_by: str
+    thumbnails: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Why a video is left out, or what is unusual about it.
+
+    Attributes:
+        kind: a few words, the same for all of the kind.
+        detail: the particulars.
+    """
+
+    kind: str
+    detail: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.detail}" if self.detail else self.kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +148,7 @@ class Settings:
     copy: bool = False
     convert: bool = True
     num_workers: int | None = None
-    seconds_per_video: float = SECONDS_PER_VIDEO
+    seconds_per_video: float = 60.0
 
     def __post_init__(self) -> None:
         if not 0 < self.val < 1:
@@ -61,15 +175,14 @@ class Video:
 
 
 @dataclass(slots=True)
-class Preparation:
-    """What a run comes to, for the summary."""
+class Findings:
+    """Everything that was found about a source: what the summary tells and the dataset gets."""
 
     source: Source
     classes: list[str]
     videos: list[Video] = field(default_factory=list)
-    quarantine: list[tuple[Listed, int, Fault]] = field(default_factory=list)
+    quarantine: list[tuple[Listed, int, Verdict]] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
-    num_listed: int = 0
     num_read: int = 0
 
     @property

@@ -11,7 +11,7 @@ from ..checkpoints.config_text import check_types
 from ..errors import UserError
 from ..pipeline import CROPS
 from ..recognizer import sample_of
-from ..video.guarded_reader import GuardedReader
+from ..video.isolated import GuardedReader
 
 MAX_FRAMES = 8
 HEIGHT = 112  # pixels

@@ -15,8 +15,9 @@ from typing import Any
 
 from .. import dataset as datasets
 from ..errors import UserError
-from ..recognizer import Recognizer, find_videos, sample_of
-from ..video.guarded_reader import GuardedReader
+from ..recognizer import Recognizer
+from ..video.files import find_videos, sample_of
+from ..video.isolated import GuardedReader
 from .glance import glance
 from .same_origin import is_loopback
 

@@ -11,7 +11,7 @@ from ..errors import UserError
 from ..pipeline import num_views
 from ..recognizer import Recognizer, sample_of
 from ..report.strips import choose_evenly
-from ..video.guarded_reader import GuardedReader
+from ..video.isolated import GuardedReader
 from .glance import glance, jpeg
 from .upload import Refused
 from .waiting_line import Job

@@ -96,7 +96,7 @@ def _copy_drawn(
 
 
 def _first_frame(video: str | Path) -> av.VideoFrame:
-    from ..video.frame_times import decode
+    from ..video.frames import decode
 
     try:
         found = next(decode(video), None)

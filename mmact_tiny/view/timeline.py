@@ -7,9 +7,9 @@ from .. import compat
 from ..errors import UserError
 from ..overrides.registry import SPLITS
 from ..report.strips import choose_evenly
-from ..video.frame_times import FrameTimes, ask_frame_times
+from ..video.frames import FrameTimes, ask_frame_times
 from ..video.frames import PacketDecode, PacketInit
-from ..video.guarded_reader import GuardedReader
+from ..video.isolated import GuardedReader
 from .sampling import Sampling, quiet, read_sampling, say_sampling
 
 compat.repair()

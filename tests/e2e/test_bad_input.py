@@ -12,7 +12,7 @@ from conftest import ROOT
 
 from mmact_tiny import compat
 from mmact_tiny.errors import UserError
-from mmact_tiny.video.guarded_reader import GuardedReader
+from mmact_tiny.video.isolated import GuardedReader
 
 compat.repair()
 
@@ -136,7 +136,7 @@ def test_a_reader_outlives_its_decoder() -> None:
 def test_a_program_ends_though_its_reader_is_still_open() -> None:
     """A Recognizer at the top level of a script lives until the interpreter is gone."""
     program = (
-        "from mmact_tiny.video.guarded_reader import GuardedReader\n"
+        "from mmact_tiny.video.isolated import GuardedReader\n"
         "reader = GuardedReader(lambda sample: sample)\n"
         "print(reader({'number': 1}))\n"
     )
