@@ -66,10 +66,26 @@ class Bar:
         self.drawn: Progress | None = None
         self._started = time.monotonic()
         self._last_drawn = 0.0
-        dumb = os.environ.get("TERM", "").lower() in ("dumb", "unknown")
-        if sys.stderr.isatty() and not dumb:
-            self.drawn = _start_drawing(what, total, f"0/{total}", transient=not keep)
+        if sys.stderr.isatty() and os.environ.get("TERM", "").lower() not in ("dumb", "unknown"):
+            self._start_drawing()
         _bar = self
+
+    def _start_drawing(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress
+
+        console = Console(stderr=True, markup=False, emoji=False, highlight=False)
+        console.show_cursor = lambda show=True: False  # type: ignore[method-assign]
+        self.drawn = Progress(
+            *(BarColumn(), "{task.description}"),  # a narrow terminal cuts the end off
+            console=console,
+            auto_refresh=False,
+            transient=not self.keep,
+            redirect_stdout=sys.stdout.isatty(),  # a file gets what is printed as it is
+        )
+        self.drawn.add_task(f"{self.what}  0/{self.total}", total=self.total)
+        with contextlib.suppress(OSError):
+            self.drawn.start()
 
     def advance(self) -> None:
         """Shows that one step more is done, and how many there are in a second."""
@@ -98,9 +114,9 @@ class Bar:
                     _spoken = now
                     print(f"{self.what}: {', '.join(words)}", file=sys.stderr, flush=True)
             elif ended or now - self._last_drawn >= SECONDS_BETWEEN_FRAMES:
-                self._last_drawn = now
-                text = dict(words="  ".join(words))
-                self.drawn.update(self.drawn.task_ids[0], completed=done, refresh=True, **text)
+                (task,), self._last_drawn = self.drawn.task_ids, now
+                text = "  ".join([self.what, *words])
+                self.drawn.update(task, description=text, completed=done, refresh=True)
 
     def close(self) -> None:
         """Takes it away, or with `keep` leaves it as it was last drawn."""
@@ -133,33 +149,6 @@ def per_second(rate: float, unit: str = "videos") -> str:
     """Returns `0.52 videos/s`, `5.2 videos/s` or `52 videos/s`."""
     digits = 2 if rate < 1 else 1 if rate < 10 else 0
     return f"{rate:.{digits}f} {unit}/s"
-
-
-def _start_drawing(what: str, total: int, words: str, *, transient: bool) -> "Progress":
-    """Returns rich's bar on standard error, drawn only when it is told to."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn
-    from rich.table import Column
-
-    def text(format: str) -> TextColumn:
-        one_line = Column(no_wrap=True, overflow="ellipsis")
-        return TextColumn(format, markup=False, table_column=one_line)
-
-    console = Console(stderr=True)
-    console.show_cursor = lambda show=True: False  # type: ignore[method-assign]
-    drawn = Progress(
-        text("{task.description}"),
-        BarColumn(),
-        text("{task.fields[words]}"),
-        console=console,
-        auto_refresh=False,
-        transient=transient,
-        redirect_stdout=sys.stdout.isatty(),  # a file gets what is printed as it is
-    )
-    drawn.add_task(what, total=total, words=words)
-    with contextlib.suppress(OSError):
-        drawn.start()
-    return drawn
 
 
 def _forget_in_child() -> None:

@@ -70,6 +70,7 @@ class GuardedReader:
         self.num_processes = num_processes
         self.niceness = niceness
         self._pool: ProcessPool | None = None
+        self._end_pool: Callable[[], object] = lambda: None  # at most once, or when this object goes
         self._lock = threading.Lock()
         self._calls: set[ProcessFuture[bytes]] = set()
 
@@ -116,17 +117,15 @@ class GuardedReader:
     def close(self) -> None:
         """Ends the processes, from any thread; the next call starts others."""
         with self._lock:
-            pool, self._pool = self._pool, None
+            self._pool = None
             for future in list(self._calls):
                 future.cancel()
-        if pool is not None:
-            _end(pool)
+            self._end_pool()
 
     def _running_pool(self) -> ProcessPool:
         # A pool is broken once the system ended a process between two calls.
         if self._pool is None or not self._pool.active:
-            if self._pool is not None:
-                _end(self._pool)
+            self._end_pool()
             niceness = hardware.reader_niceness() if self.niceness is None else self.niceness
             self._pool = ProcessPool(
                 self.num_processes,
@@ -135,7 +134,8 @@ class GuardedReader:
                 (weakref.ref(self), os.getpid(), niceness),
                 multiprocessing.get_context("fork"),
             )
-            weakref.finalize(self, _end, self._pool).atexit = False  # pebble ends them then
+            self._end_pool = end = weakref.finalize(self, _end, self._pool)
+            end.atexit = False  # pebble ends its processes then
             if not self._pool.active:  # asking starts it
                 raise RuntimeError("the processes that read videos cannot be started")
         return self._pool
