@@ -9,11 +9,12 @@ worker for ever. Nor is the cursor hidden, for a process that is killed cannot s
 import atexit
 import contextlib
 import os
+import re
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from .files import printable_lines
 
@@ -56,9 +57,7 @@ class Bar:
         keep: Whether the last state stays to be seen, as where no other line says what was done.
     """
 
-    def __init__(
-        self, what: str, total: int, *, unit: str = "videos", keep: bool = False
-    ) -> None:
+    def __init__(self, what: str, total: int, *, unit: str = "videos", keep: bool = False) -> None:
         global _bar
         close()
         self.what, self.total, self.unit, self.keep = what, total, unit, keep
@@ -106,7 +105,8 @@ class Bar:
         self.done, now = done, time.monotonic()
         if seconds_left is None:
             seconds_left = (now - self._started) / max(done, 1) * max(self.total - done, 0)
-        words = [f"{done}/{self.total}", f"{timedelta(seconds=int(seconds_left))} left", *facts]
+        left = re.sub("^0:0?", "", str(timedelta(seconds=int(seconds_left))))
+        words = [f"{done}/{self.total}", f"{left} left", *facts]
         ended = done >= self.total
         with contextlib.suppress(OSError):  # the terminal has gone, and what runs goes on
             if self.drawn is None:

@@ -63,9 +63,12 @@ def convert(path: str, target: Path) -> int:
 
     Times are kept, a rotation is carried out, sound is left out, odd sides lose a pixel.
     """
-    with open_atomically(target) as file, av.open(path) as source:
-        with av.open(file, "w", format="mp4") as sink:
-            return _copy_frames(source, sink)
+    with (
+        av.open(path) as source,
+        open_atomically(target) as file,
+        av.open(file, "w", format="mp4") as sink,
+    ):
+        return _copy_frames(source, sink)
 
 
 def _copy_frames(source: av.container.InputContainer, sink: av.container.OutputContainer) -> int:

@@ -97,9 +97,7 @@ def _examine(
             findings.report(warning.kind, listed.path, warning.detail)
 
 
-def _divide(
-    findings: Findings, groups: dict[str, str], out: Path, settings: Settings
-) -> None:
+def _divide(findings: Findings, groups: dict[str, str], out: Path, settings: Settings) -> None:
     """Sets the splits that the source leaves open."""
     given = {video.split for video in findings.source.videos}
     if given > {None}:
@@ -134,9 +132,7 @@ def _earlier_splits(groups: dict[str, str], out: Path, settings: Settings) -> di
     }
 
 
-def _write(
-    findings: Findings, out: Path, settings: Settings, summary: dict[str, Any]
-) -> None:
+def _write(findings: Findings, out: Path, settings: Settings, summary: dict[str, Any]) -> None:
     entries = [_entry(video) for video in findings.videos]
     is_drawn = "val" not in {video.split for video in findings.source.videos}
     dataset = {
@@ -151,10 +147,12 @@ def _write(
 def _entry(video: Video) -> Entry:
     record, source = video.record, video.listed.path
     columns = {
-        key: record[key]
-        for key in ("frames", "width", "height", "rotation", "codec", "keyframe_spacing")
-    }
-    columns |= {
+        "frames": record["frames"],
+        "width": record["width"],
+        "height": record["height"],
+        "rotation": record["rotation"],
+        "codec": record["codec"],
+        "keyframe_spacing": record["keyframe_spacing"],
         "content": record["hash"],
         "fps": round(record["fps"], 3),
         "seconds": round(length_of(record), 3),

@@ -11,12 +11,12 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, CancelledError, TimeoutError, wait
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, TimeoutError, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pebble import ProcessExpired, ProcessFuture, ProcessPool
+from pebble import ProcessExpired, ProcessPool
 
 from .. import hardware
 from ..errors import UserError
@@ -70,9 +70,11 @@ class GuardedReader:
         self.num_processes = num_processes
         self.niceness = niceness
         self._pool: ProcessPool | None = None
-        self._end_pool: Callable[[], object] = lambda: None  # at most once, or when this object goes
+        self._end_pool: Callable[[], object] = lambda: (
+            None
+        )  # at most once, or when this object goes
         self._lock = threading.Lock()
-        self._calls: set[ProcessFuture[bytes]] = set()
+        self._calls: set[Future[bytes]] = set()
 
     def __call__(self, *arguments: Any) -> Any:
         """Returns what the function returns.
@@ -91,7 +93,7 @@ class GuardedReader:
             calls: `(key, arguments, time limit in seconds)`, taken as processes become free.
         """
         waiting = iter(calls)
-        running: dict[ProcessFuture[bytes], tuple[Key, float]] = {}
+        running: dict[Future[bytes], tuple[Key, float]] = {}
         try:
             while True:
                 # One call more than a process needs: it never waits for this one.
@@ -140,13 +142,13 @@ class GuardedReader:
                 raise RuntimeError("the processes that read videos cannot be started")
         return self._pool
 
-    def _schedule(self, arguments: tuple[Any, ...], seconds: float) -> ProcessFuture[bytes]:
+    def _schedule(self, arguments: tuple[Any, ...], seconds: float) -> Future[bytes]:
         with self._lock:
             future = self._running_pool().schedule(_call, arguments, timeout=seconds)
             self._calls.add(future)
         return future
 
-    def _result(self, future: ProcessFuture[bytes], seconds: float) -> Any:
+    def _result(self, future: Future[bytes], seconds: float) -> Any:
         try:
             reason, result = pickle.loads(future.result())
         except TimeoutError:

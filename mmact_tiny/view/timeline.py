@@ -7,8 +7,7 @@ from .. import compat
 from ..errors import UserError
 from ..overrides.registry import SPLITS
 from ..report.strips import choose_evenly
-from ..video.frames import FrameTimes, ask_frame_times
-from ..video.frames import PacketDecode, PacketInit
+from ..video.frames import FrameTimes, PacketDecode, PacketInit, ask_frame_times
 from ..video.isolated import GuardedReader
 from .sampling import Sampling, quiet, read_sampling, say_sampling
 

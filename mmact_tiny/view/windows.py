@@ -15,8 +15,7 @@ from .. import compat
 from ..errors import UserError
 from ..progress import track
 from ..recognizer import Recognizer, sample_of
-from ..video.frames import FrameTimes, ask_frame_times, decode
-from ..video.frames import upright
+from ..video.frames import FrameTimes, ask_frame_times, decode, upright
 from ..video.isolated import VIDEO_SECONDS, GuardedReader
 from ..video.read_ahead import ReadAhead
 from .sampling import find_sampler

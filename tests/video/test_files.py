@@ -31,7 +31,7 @@ def test_what_decord_says_comes_without_its_stack() -> None:
 def test_what_might_never_give_anything_is_not_opened(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").touch()
     assert sample_of(tmp_path / "a.mp4")["filename"] == str(tmp_path / "a.mp4")
-    with pytest.raises(UserError, match="^no such file$"):
+    with pytest.raises(UserError, match=r"^no such file$"):
         sample_of(tmp_path / "gone.mp4")
-    with pytest.raises(UserError, match="^not a regular file$"):
+    with pytest.raises(UserError, match=r"^not a regular file$"):
         sample_of(tmp_path)
