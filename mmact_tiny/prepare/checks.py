@@ -6,7 +6,7 @@ import numpy as np
 
 from .examine import NUM_THUMBNAILS, THUMBNAIL_SHAPE
 from .leaks import find_near_copies, group
-from .types import SPLITS, Findings, Listed, Problem, Record, Settings, Video
+from .types import SPLITS, Findings, Listed, Problem, Settings, Video, length_of
 
 HIGH_IMBALANCE = 3.0  # times as many training videos in the largest class as in the smallest
 
@@ -52,11 +52,6 @@ def group_contents(videos: list[Video]) -> dict[str, str]:
     for content, smallest in zip(whole, group(len(whole), pairs), strict=True):
         groups[content] = whole[smallest]
     return groups
-
-
-def length_of(record: Record) -> float:
-    """Returns a video's length in seconds."""
-    return record["duration_seconds"] or record["frames"] / (record["fps"] or 25)
 
 
 def check_copies(findings: Findings, groups: dict[str, str], *, keep_leaks: bool) -> None:

@@ -44,8 +44,8 @@ def convert_videos(findings: Findings, out: Path, settings: Settings) -> None:
 
     def calls() -> Iterator[tuple[str, tuple[Any, ...], float]]:
         for path, videos in todo.items():
-            seconds = time_limit(path, settings.seconds_per_video) * _TIMES_SLOWER
-            yield path, (path, out / videos[0].video), seconds
+            limit = time_limit(path, settings) * _TIMES_SLOWER
+            yield path, (path, out / videos[0].video), limit
 
     num_workers = min(settings.num_workers or count_cores(), len(todo))
     reader = GuardedReader(convert, calls_a_process=0, num_processes=num_workers, niceness=0)

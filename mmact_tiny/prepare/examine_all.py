@@ -11,7 +11,7 @@ from typing import IO, Any
 from ..progress import Bar, say
 from ..video.isolated import GuardedReader, Lost
 from .examine import examine
-from .types import Record
+from .types import Record, Settings
 
 SECONDS_PER_MEGABYTE = 5.0  # beside the limit of a video: more than the slowest decoders take
 VERSION = 1  # of the remembered records: those of another one are not used
@@ -97,7 +97,7 @@ class RecordLog:
 
 
 def examine_all(
-    paths: Sequence[str], log: RecordLog, *, num_workers: int | None, seconds_per_video: float
+    paths: Sequence[str], log: RecordLog, settings: Settings
 ) -> tuple[dict[str, Record], int]:
     """Returns the record of every path, and how many videos had to be read for it.
 
@@ -115,13 +115,13 @@ def examine_all(
             new.append(path)
     if not new:
         return records, 0
-    num_workers = min(num_workers or count_cores(), len(new))
+    num_workers = min(settings.num_workers or count_cores(), len(new))
     num_threads = max(1, count_cores() // num_workers)
 
     def calls() -> Iterator[tuple[str, tuple[Any, ...], float]]:
         for path in new:
-            limit = time_limit(path, seconds_per_video)
-            yield path, (path, log.known_contents(path), num_threads), limit
+            arguments = path, log.known_contents(path), num_threads
+            yield path, arguments, time_limit(path, settings)
 
     known = f" ({len(records)} known)" if records else ""
     reader = GuardedReader(examine, calls_a_process=0, num_processes=num_workers, niceness=0)
@@ -142,9 +142,9 @@ def count_cores() -> int:
     return os.cpu_count() or 1
 
 
-def time_limit(path: str, seconds_per_video: float) -> float:
+def time_limit(path: str, settings: Settings) -> float:
     """Returns the seconds that reading a video may take."""
-    return seconds_per_video + Path(path).stat().st_size / 1e6 * SECONDS_PER_MEGABYTE
+    return settings.seconds_per_video + Path(path).stat().st_size / 1e6 * SECONDS_PER_MEGABYTE
 
 
 def _why_unreadable(path: str) -> str | None:

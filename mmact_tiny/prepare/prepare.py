@@ -1,13 +1,13 @@
 """Makes a dataset that trains from a folder of videos: reads, checks, divides and writes."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
 from ..files import FULL, held, read_json, write_json
-from .checks import check_classes, check_copies, drop_repeats, group_contents, length_of
+from .checks import check_classes, check_copies, drop_repeats, group_contents
 from .convert import convert_videos
 from .examine_all import RecordLog, examine_all
 from .faults import find_fault, find_warnings
@@ -16,7 +16,7 @@ from .sources import find_source
 from .splits import split_videos
 from .summary import show_summary, summarize
 from .types import Findings, Listed, Settings, Source, Video
-from .write import Entry, encode_name, read_videos_table, write_dataset, write_table
+from .write import encode_name, read_videos_table, write_dataset, write_table
 
 
 def prepare_data(
@@ -75,16 +75,9 @@ def _examine(
     labelled: list[tuple[Listed, int]], findings: Findings, out: Path, settings: Settings
 ) -> None:
     """Reads every video once, and sorts them into usable ones and the quarantine."""
-    log = RecordLog(out)
-    try:
-        records, findings.num_read = examine_all(
-            list(dict.fromkeys(video.path for video, _ in labelled)),
-            log,
-            num_workers=settings.num_workers,
-            seconds_per_video=settings.seconds_per_video,
-        )
-    finally:
-        log.close()
+    paths = list(dict.fromkeys(video.path for video, _ in labelled))
+    with closing(RecordLog(out)) as log:
+        records, findings.num_read = examine_all(paths, log, settings)
     for listed, label in labelled:
         record = records[listed.path]
         verdict = find_fault(record, min_frames=settings.min_frames)
@@ -133,7 +126,6 @@ def _earlier_splits(groups: dict[str, str], out: Path, settings: Settings) -> di
 
 
 def _write(findings: Findings, out: Path, settings: Settings, summary: dict[str, Any]) -> None:
-    entries = [_entry(video) for video in findings.videos]
     is_drawn = "val" not in {video.split for video in findings.source.videos}
     dataset = {
         "classes": len(findings.classes),
@@ -141,26 +133,7 @@ def _write(findings: Findings, out: Path, settings: Settings, summary: dict[str,
         "drawn": {"val": settings.val, "seed": settings.seed} if is_drawn else None,
         "checks": {"quarantined": summary["quarantined"], "problems": summary["problem_counts"]},
     }
-    write_dataset(out, entries, findings.classes, dataset, copy=settings.copy)
-
-
-def _entry(video: Video) -> Entry:
-    record, source = video.record, video.listed.path
-    columns = {
-        "frames": record["frames"],
-        "width": record["width"],
-        "height": record["height"],
-        "rotation": record["rotation"],
-        "codec": record["codec"],
-        "keyframe_spacing": record["keyframe_spacing"],
-        "content": record["hash"],
-        "fps": round(record["fps"], 3),
-        "seconds": round(length_of(record), 3),
-        "bytes": Path(source).stat().st_size,
-        "converted": "h264" if video.is_converted else "",
-    }
-    split = video.split or "train"
-    return Entry(video.video, split, video.label, source, columns, video.is_converted)
+    write_dataset(out, findings.videos, findings.classes, dataset, copy=settings.copy)
 
 
 @contextmanager

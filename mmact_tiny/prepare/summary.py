@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..files import printable
-from .checks import length_of
-from .types import SPLITS, Findings, Problem, Settings, count_kinds
+from .types import SPLITS, Findings, Problem, Settings, count_kinds, length_of
 
 _MAX_CLASSES = 30  # rows of the table; summary.json has all
 _MAX_PROBLEMS = 50  # of one kind

@@ -108,6 +108,11 @@ class Record(TypedDict, total=False):
     thumbnails: bytes
 
 
+def length_of(record: Record) -> float:
+    """Returns a video's length in seconds."""
+    return record["duration_seconds"] or record["frames"] / (record["fps"] or 25)
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """Why a video is left out, or what is unusual about it.

@@ -14,14 +14,13 @@ import io
 import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..errors import UserError
 from ..files import open_atomically, write_atomically, write_json
-from .types import SPLITS
+from .types import SPLITS, Video, length_of
 
 VERSION = 1
 VIDEO_COLUMNS = (
@@ -30,18 +29,6 @@ VIDEO_COLUMNS = (
 )
 _MAX_NAME_BYTES = 200  # file systems allow 255
 _ENCODED = set("%\"'`\\:*?<>|&;$#,")
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A video of the dataset: its path in it, and everything that `videos.csv` says of it."""
-
-    video: str
-    split: str
-    label: int
-    source: str
-    columns: dict[str, Any]
-    is_written: bool = False  # it is there already, nothing to link or copy
 
 
 def encode_name(name: str) -> str:
@@ -68,7 +55,7 @@ def _encode_part(part: str) -> str:
 
 def write_dataset(
     out: Path,
-    entries: Sequence[Entry],
+    videos: Sequence[Video],
     classes: Sequence[str],
     dataset: Mapping[str, Any],
     *,
@@ -79,26 +66,39 @@ def write_dataset(
     Videos of an earlier run that are not in it any more are taken away.
     """
     earlier = {row["video"] for row in read_videos_table(out)}
-    for entry in entries:
-        if not entry.is_written:
-            place_video(entry.source, out / entry.video, copy=copy)
-    for video in earlier - {entry.video for entry in entries}:
-        (out / video).unlink(missing_ok=True)
+    for video in videos:
+        if not video.is_converted:  # else it is there already
+            place_video(video.listed.path, out / video.video, copy=copy)
+    for name in earlier - {video.video for video in videos}:
+        (out / name).unlink(missing_ok=True)
     for split in SPLITS:
-        lines = [f"{entry.video} {entry.label}\n" for entry in entries if entry.split == split]
+        lines = [f"{video.video} {video.label}\n" for video in videos if video.split == split]
         if lines:
             _write_text(out / f"{split}.txt", "".join(lines))
         else:
             (out / f"{split}.txt").unlink(missing_ok=True)
     _write_text(out / "label_map.txt", "".join(f"{name}\n" for name in classes))
-    rows = (
-        {"video": entry.video, "split": entry.split, "label": entry.label}
-        | {"class": classes[entry.label], "source": entry.source}
-        | entry.columns
-        for entry in entries
-    )
+    rows = (_columns(video, classes[video.label]) for video in videos)
     write_table(out / "videos.csv", VIDEO_COLUMNS, rows)
     write_json(out / "dataset.json", {"version": VERSION} | dict(dataset))
+
+
+def _columns(video: Video, label_name: str) -> dict[str, object]:
+    """Returns what `videos.csv` says of a video."""
+    record, source = video.record, video.listed.path
+    known: dict[str, object] = {key: record.get(key) for key in VIDEO_COLUMNS if key in record}
+    return known | {
+        "video": video.video,
+        "split": video.split,
+        "label": video.label,
+        "class": label_name,
+        "source": source,
+        "content": record["hash"],
+        "fps": round(record["fps"], 3),
+        "seconds": round(length_of(record), 3),
+        "bytes": Path(source).stat().st_size,
+        "converted": "h264" if video.is_converted else "",
+    }
 
 
 def read_videos_table(out: Path) -> list[dict[str, str]]:
