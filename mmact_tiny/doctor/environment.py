@@ -167,7 +167,7 @@ def _recognizers() -> str:
     from .. import compat
 
     compat.repair()
-    from mmaction.registry import MODELS
+    from ..compat.mm import MODELS
 
     importlib.import_module("mmaction.models")
     if "Recognizer2D" not in MODELS:

@@ -15,20 +15,14 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .. import compat
+import av
+import numpy as np
 
-compat.repair()
-compat.import_transforms()
-
-import av  # noqa: E402
-import numpy as np  # noqa: E402
-from mmaction.datasets.transforms import DecordDecode, DecordInit  # noqa: E402
-from mmaction.registry import TRANSFORMS  # noqa: E402
-from mmcv.transforms import BaseTransform  # noqa: E402
-
-from ..errors import UserError  # noqa: E402
-from .files import sample_of  # noqa: E402
-from .isolated import GuardedReader  # noqa: E402
+from ..compat import NOT_A_VIDEO
+from ..compat.mm import TRANSFORMS, BaseTransform, DecordDecode, DecordInit
+from ..errors import UserError
+from .files import sample_of
+from .isolated import GuardedReader
 
 DECODERS = ("packets", "decord")
 MAX_PACKET_BYTES = 512 << 20  # they stand in memory; decord streams a larger file
@@ -185,6 +179,8 @@ class PacketInit(DecordInit):
         try:
             source = name if self.io_backend == "disk" else BytesIO(self._read(name))
             reader = PacketReader(source, num_threads=self.num_threads)
+        except av.InvalidDataError:
+            raise ValueError(NOT_A_VIDEO) from None
         except (UnclearPackets, av.FFmpegError):
             return super().transform(results)
         results["video_reader"] = reader
@@ -193,7 +189,7 @@ class PacketInit(DecordInit):
         return results
 
     def _read(self, name: str) -> bytes:
-        from mmengine.fileio import get
+        from ..compat.mm import get
 
         return get(name, backend_args=dict(backend=self.io_backend, **self.kwargs))
 
