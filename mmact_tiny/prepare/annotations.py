@@ -5,7 +5,7 @@ import io
 import os
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from hashlib import sha256
 from pathlib import Path
 
@@ -15,13 +15,9 @@ from .labels import LABEL_MAP_PATTERN, find_label_map, read_text
 from .types import Listed, Problem, Source
 
 SPLIT_WORDS = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
 }
 PATH_COLUMNS = ("path", "video", "filename", "file", "video_path", "filepath", "file_name", "clip")
 LABEL_COLUMNS = ("label", "class", "category", "action", "label_name", "class_name", "target")
@@ -88,8 +84,7 @@ def read_annotation_files(
     for folder in folders:
         for video in walk_videos(folder, skip):
             if str(video) not in listed and (walk or video.parent == folder):
-                problem = Problem("not listed", str(video), "in no list: left out")
-                source.problems.append(problem)
+                report_unlisted(source, [video], "in no list")
     find_label_map(source, root)
     return source
 
@@ -107,6 +102,11 @@ def name_of(path: str, root: Path) -> str:
     folder, name = os.path.split(path)
     digest = sha256(os.fsencode(folder)).hexdigest()[:8]
     return f"outside/{digest}/{name}"
+
+
+def report_unlisted(source: Source, paths: Iterable[Path], reason: str) -> None:
+    """Adds a problem for each video that is left out because nothing gives it a label."""
+    source.problems += [Problem("not listed", str(path), f"{reason}: left out") for path in paths]
 
 
 def _one_per_split(src: Path, files: list[Path]) -> dict[Path, str | None]:

@@ -5,7 +5,6 @@ Known: class folders (`SRC/<class>/`), split class folders (`SRC/train/<class>/`
 """
 
 import os
-from collections.abc import Iterable
 from pathlib import Path
 
 from ..errors import UserError
@@ -16,6 +15,7 @@ from .annotations import (
     find_annotations,
     name_of,
     read_annotation_files,
+    report_unlisted,
 )
 from .labels import find_label_map
 from .types import Listed, Problem, Source
@@ -69,7 +69,7 @@ def _read_folders(root: Path, skip: Path | None) -> Source:
             _read_class_folders(source, root, folder, split, skip)
         for folder in folders:
             if folder not in splits:
-                _report_unlisted(source, walk_videos(folder, skip), "not in a split's folder")
+                report_unlisted(source, walk_videos(folder, skip), "not in a split's folder")
     else:
         _read_class_folders(source, root, root, None, skip)
     find_label_map(source, root)
@@ -94,11 +94,7 @@ def _read_class_folders(
         ]
         if not videos:
             source.problems.append(Problem("empty folder", where, "no video in it: not a class"))
-    _report_unlisted(source, loose, "not in a class folder")
-
-
-def _report_unlisted(source: Source, paths: Iterable[Path], reason: str) -> None:
-    source.problems += [Problem("not listed", str(path), f"{reason}: left out") for path in paths]
+    report_unlisted(source, loose, "not in a class folder")
 
 
 def _has_class_folders(folder: Path, skip: Path | None) -> bool:

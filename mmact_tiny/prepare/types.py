@@ -67,45 +67,28 @@ class Source:
 
 
 class Record(TypedDict, total=False):
-    """What a pass through a video finds; only `hash` and `error` where it cannot be read.
+    """What a pass through a video finds: always `hash` and `error`, more as far as it is read."""
 
-    Attributes:
-        hash: SHA-256 of the file, empty where it cannot be read.
-        error: None, or why the video cannot be used: `kind: detail`.
-        rotation: degrees, counter-clockwise, to turn it upright.
-        duration_seconds: from the first frame to the end of the last, None without time stamps.
-        frames: decoded.
-        header_frames: None where the container does not count them.
-        header_seconds: of the stream, or else the whole file.
-        packets: of the video stream.
-        discarded_packets: cut off by an edit list.
-        num_sizes: of frames.
-        keyframe_spacing: frames, the longest way from one keyframe to the next.
-        end_seconds: where the last packet of any stream ends.
-        stopped_by: why the file could not be read to its end.
-        thumbnails: 8 x 8 x 9 bytes, see `leaks`.
-    """
-
-    hash: str
-    error: str | None
+    hash: str  # SHA-256 of the file, empty where it cannot be read
+    error: str | None  # why the video cannot be used: `kind: detail`
     codec: str
     container: str
     width: int
     height: int
-    rotation: int
+    rotation: int  # degrees, counter-clockwise, to turn it upright
     fps: float
-    duration_seconds: float | None
-    frames: int
-    header_frames: int | None
-    header_seconds: float | None
+    duration_seconds: float | None  # to the end of the last frame, None without time stamps
+    frames: int  # decoded
+    header_frames: int | None  # None where the container does not count them
+    header_seconds: float | None  # of the stream, or else of the whole file
     packets: int
-    discarded_packets: int
+    discarded_packets: int  # cut off by an edit list
     damaged_frames: int
-    num_sizes: int
-    keyframe_spacing: int
-    end_seconds: float
-    stopped_by: str
-    thumbnails: bytes
+    num_sizes: int  # of frames
+    keyframe_spacing: int  # frames, the longest way from one keyframe to the next
+    end_seconds: float  # where the last packet of any stream ends
+    stopped_by: str  # why the file could not be read to its end
+    thumbnails: bytes  # 8 x 8 x 9, see `leaks`
 
 
 def length_of(record: Record) -> float:
@@ -158,10 +141,14 @@ class Settings:
     def __post_init__(self) -> None:
         if not 0 < self.val < 1:
             raise UserError(f"--val {self.val}: expected a part between 0 and 1, as 0.2")
-        for name in ("min_frames", "batch_size", "num_workers"):
-            value = getattr(self, name)
+        if not self.seconds_per_video > 0:
+            raise UserError(
+                f"--time-limit {self.seconds_per_video:g}: expected more than 0 seconds"
+            )
+        counts = {"min-frames": self.min_frames, "batch-size": self.batch_size}
+        for flag, value in (counts | {"workers": self.num_workers}).items():
             if value is not None and value < 1:
-                raise UserError(f"--{name.replace('_', '-')} {value}: expected 1 or more")
+                raise UserError(f"--{flag} {value}: expected 1 or more")
 
 
 @dataclass(slots=True)

@@ -113,6 +113,8 @@ def test_copying_and_conversion_leave_the_originals_alone(tmp_path: Path) -> Non
         (["empty", "--out", "out"], "no videos in"),
         (["empty", "--out", "empty"], "is the source itself"),
         (["empty", "--out", "out", "--val", "20"], "between 0 and 1"),
+        (["empty", "--out", "out", "--workers", "0"], "--workers 0: expected 1 or more"),
+        (["empty", "--out", "out", "--time-limit", "0"], "--time-limit 0: expected more than 0"),
     ],
 )
 def test_the_tool_says_what_is_wrong(
