@@ -82,7 +82,13 @@ class GuardedReader:
         Raises:
             Lost: the function failed, crashed, or took too long; in a line.
         """
-        return self._result(self._schedule(arguments, self.video_seconds), self.video_seconds)
+        future = self._schedule(arguments, self.video_seconds)
+        wait([future])
+        if not future.cancelled() and isinstance(future.exception(), BrokenProcessPool):
+            # The system ended the process before it took the call.
+            self._calls.discard(future)
+            future = self._schedule(arguments, self.video_seconds)
+        return self._result(future, self.video_seconds)
 
     def call_each(
         self, calls: Iterable[tuple[Key, tuple[Any, ...], float]]
