@@ -63,7 +63,7 @@ class Bar:
         self.what, self.total, self.unit, self.keep = what, total, unit, keep
         self.done = 0
         self.drawn: Progress | None = None
-        self._started = time.monotonic()
+        self.started = time.monotonic()
         self._last_drawn = 0.0
         if sys.stderr.isatty() and os.environ.get("TERM", "").lower() not in ("dumb", "unknown"):
             self._start_drawing()
@@ -88,7 +88,7 @@ class Bar:
 
     def advance(self) -> None:
         """Shows that one step more is done, and how many there are in a second."""
-        rate = (self.done + 1) / max(time.monotonic() - self._started, 1e-9)
+        rate = (self.done + 1) / max(time.monotonic() - self.started, 1e-9)
         self.update(self.done + 1, facts=[per_second(rate, self.unit)])
 
     def update(
@@ -104,7 +104,7 @@ class Bar:
         global _spoken
         self.done, now = done, time.monotonic()
         if seconds_left is None:
-            seconds_left = (now - self._started) / max(done, 1) * max(self.total - done, 0)
+            seconds_left = (now - self.started) / max(done, 1) * max(self.total - done, 0)
         left = re.sub("^0:0?", "", str(timedelta(seconds=int(seconds_left))))
         words = [f"{done}/{self.total}", f"{left} left", *facts]
         ended = done >= self.total

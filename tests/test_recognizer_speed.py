@@ -8,7 +8,8 @@ import torch
 from h264_videos import write_video
 from small_recognizer import small_recognizer
 
-from mmact_tiny.recognizer import Recognizer, sample_of
+from mmact_tiny.recognizer import Recognizer
+from mmact_tiny.video.files import sample_of
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from ..dataset import read_annotations
 from ..errors import UserError
 from ..overrides.cache import clip_cache
 from ..overrides.registry import split_datasets
-from ..recognizer import sample_of
+from ..video.files import sample_of
 from ..video.isolated import GuardedReader
 from .timing import RAISE_WORKERS
 

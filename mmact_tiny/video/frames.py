@@ -19,7 +19,7 @@ import av
 import numpy as np
 
 from ..compat import NOT_A_VIDEO
-from ..compat.mm import TRANSFORMS, BaseTransform, DecordDecode, DecordInit
+from ..compat.mm import TRANSFORMS, BaseTransform, DecordDecode, DecordInit, get
 from ..errors import UserError
 from .files import sample_of
 from .isolated import GuardedReader
@@ -189,8 +189,6 @@ class PacketInit(DecordInit):
         return results
 
     def _read(self, name: str) -> bytes:
-        from ..compat.mm import get
-
         return get(name, backend_args=dict(backend=self.io_backend, **self.kwargs))
 
 
@@ -346,3 +344,8 @@ def decode(
             except av.FFmpegError:
                 continue
             yield from ((frame.pts, frame) for frame in frames)
+
+
+def choose_evenly(count: int, most: int) -> list[int]:
+    """Returns all indices of `count` things, or `most` of them from the first to the last."""
+    return np.linspace(0, count - 1, min(count, most)).round().astype(int).tolist()

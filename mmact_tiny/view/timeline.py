@@ -9,8 +9,7 @@ from PIL import Image, ImageDraw
 from ..compat.mm import Compose, Config
 from ..errors import UserError
 from ..overrides.registry import SPLITS
-from ..report.strips import choose_evenly
-from ..video.frames import FrameTimes, PacketDecode, PacketInit, ask_frame_times
+from ..video.frames import FrameTimes, PacketDecode, PacketInit, ask_frame_times, choose_evenly
 from ..video.isolated import GuardedReader
 from .drawing import (
     ALARM,

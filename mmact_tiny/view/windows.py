@@ -17,7 +17,8 @@ import numpy as np
 from ..compat.mm import TRANSFORMS, Compose
 from ..errors import UserError
 from ..progress import track
-from ..recognizer import Recognizer, sample_of
+from ..recognizer import Recognizer
+from ..video.files import sample_of
 from ..video.frames import FrameTimes, ask_frame_times, decode, upright
 from ..video.isolated import VIDEO_SECONDS, GuardedReader
 from ..video.read_ahead import ReadAhead

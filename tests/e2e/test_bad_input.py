@@ -39,7 +39,7 @@ def reader() -> Any:
 
 def read(reader: GuardedReader, path: Path) -> str:
     """Returns what became of a file: `readable`, or the reason."""
-    from mmact_tiny.recognizer import sample_of
+    from mmact_tiny.video.files import sample_of
 
     try:
         data = reader(sample_of(path))

@@ -99,7 +99,7 @@ def peak_of_reading(videos: list[Path]) -> int:
     from mmengine.dataset import Compose
     from mmengine.registry import init_default_scope
 
-    from mmact_tiny.recognizer import sample_of
+    from mmact_tiny.video.files import sample_of
     from mmact_tiny.video.isolated import GuardedReader
 
     init_default_scope("mmaction")
