@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 
 from ..dataset import find_dataset, read_annotations
-from ..progress import show_progress
+from ..progress import Bar
 from .cache import ClipCache, default_root
 
 logger = logging.getLogger("mmact_tiny")
@@ -25,8 +25,8 @@ def cache_dataset(data_root: str | Path, *, format: str, max_bytes: int | None =
         for split in find_dataset(data_root).splits.values()
         for annotation in read_annotations(split.ann_file)
     ]
-    with show_progress("caching clips", len(dict.fromkeys(videos))) as advance:
-        report = cache.build_many(videos, progress=lambda done, total: advance())
+    with Bar("caching clips", len(dict.fromkeys(videos)), keep=True) as bar:
+        report = cache.build_many(videos, progress=lambda done, total: bar.update(done))
     print(
         f"clip cache {cache.root}: {len(report.built)} clips built, {len(report.present)} there "
         f"already, {cache.num_bytes() / 1e6:.1f} MB in all"

@@ -12,8 +12,8 @@ from ..dataset import read_annotations
 from ..errors import UserError
 from ..overrides.cache import clip_cache
 from ..overrides.registry import split_datasets
-from ..recognizer import sample_of
-from ..video.guarded_reader import GuardedReader
+from ..video.files import sample_of
+from ..video.isolated import GuardedReader
 from .timing import RAISE_WORKERS
 
 NUM_VIDEOS = 3

@@ -2,7 +2,6 @@
 
 import multiprocessing
 import random
-import re
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,10 +11,9 @@ import numpy as np
 import torch
 from torch.utils.data import get_worker_info
 
+from ..video.files import reason_of
+
 MAX_ATTEMPTS = 20  # replacements of one sample; with a tenth of the videos broken, 1e-20 fail
-
-
-DECORD_PLACE = re.compile(r"^\[[\d:]+\] \S+:\d+: ")
 
 
 class Draw(NamedTuple):
@@ -144,12 +142,6 @@ def _name_video(sample: Any, video: str) -> Any:
     if data_sample is not None and "filename" not in data_sample:
         data_sample.set_metainfo(dict(filename=video))
     return sample
-
-
-def reason_of(error: BaseException) -> str:
-    """Returns an error in a line; decord's begin with time and place, and end with a stack."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return DECORD_PLACE.sub("", lines[0])[:300] if lines else type(error).__name__
 
 
 class Draws:

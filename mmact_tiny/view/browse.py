@@ -13,7 +13,7 @@ from ..errors import UserError
 from ..hooks.dataset import seed_generators
 from ..overrides.registry import split_datasets
 from ..video.frames import choose_evenly
-from ..video.guarded_reader import GuardedReader
+from ..video.isolated import GuardedReader
 from .describe import config_to_describe
 from .sampling import quiet, run_transforms
 from .sheet import Panel, lay_out, write_picture

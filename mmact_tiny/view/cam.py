@@ -18,7 +18,8 @@ from ..checkpoints.weights import load_weights
 from ..compat.mm import Compose
 from ..errors import UserError
 from ..pipeline import CROPS
-from ..recognizer import Recognizer, sample_of
+from ..recognizer import Recognizer
+from ..video.files import sample_of
 from .sampling import run_transforms
 
 VIEWS_TOGETHER = 8  # in one pass forward and back

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from ..errors import UserError
 from ..infer import Row
-from ..recognizer import Recognizer, find_videos
+from ..recognizer import Recognizer
+from ..video.files import find_videos
 from .cam import check_cam_extra, draw_cam
 from .render import render_video
 from .windows import cells_of

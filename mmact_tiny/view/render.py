@@ -19,8 +19,8 @@ from matplotlib.patheffects import withStroke
 
 from ..errors import UserError
 from ..files import open_atomically
-from ..progress import show_progress
-from ..video.frame_times import decode
+from ..progress import Bar
+from ..video.frames import decode
 from .sheet import GREY, PALETTE, draw_text, new_canvas, shorten, text_width, to_pixels
 from .windows import Cell, merge
 
@@ -76,8 +76,8 @@ def _copy_drawn(
         stream.thread_type = "AUTO"
         start = Fraction(source.start_time or 0, 1_000_000)
         total = stream.frames or round((source.duration or 0) / 1e6 * (stream.average_rate or 25))
-        bar = show_progress("rendering", total, unit="frames", keep=False)
-        with av.open(file, "w", format="mp4") as sink, bar as advance:
+        bar = Bar("rendering", total, unit="frames")
+        with av.open(file, "w", format="mp4") as sink, bar:
             encoder = _Encoder(sink, stream, canvas, start)
             sounds = Sounds(source, sink, start)
             for packet in source.demux([stream, *sounds.streams]):
@@ -91,7 +91,7 @@ def _copy_drawn(
                     continue
                 for frame in frames:
                     encoder.add(frame, overlay)
-                    advance()
+                    bar.advance()
             encoder.finish()
             sounds.finish()
     return damaged

@@ -13,9 +13,8 @@ from matplotlib.ticker import MaxNLocator
 from ..compat.mm import Compose, Config
 from ..errors import UserError
 from ..overrides.registry import SPLITS
-from ..video.frame_times import FrameTimes, ask_frame_times
-from ..video.frames import PacketDecode, PacketInit, choose_evenly
-from ..video.guarded_reader import GuardedReader
+from ..video.frames import FrameTimes, PacketDecode, PacketInit, ask_frame_times, choose_evenly
+from ..video.isolated import GuardedReader
 from .sampling import Sampling, quiet, read_sampling, say_sampling
 from .sheet import ALARM, DPI, GREY, PALE, PALETTE, TEXT, draw_text
 

@@ -24,10 +24,10 @@ from ..errors import UserError
 from ..files import printable, write_answers
 from ..infer import Prediction, Row
 from ..progress import track
-from ..recognizer import Recognizer, sample_of
-from ..video.frame_times import FrameTimes, ask_frame_times, decode
-from ..video.frames import upright
-from ..video.guarded_reader import VIDEO_SECONDS, GuardedReader
+from ..recognizer import Recognizer
+from ..video.files import sample_of
+from ..video.frames import FrameTimes, ask_frame_times, decode, upright
+from ..video.isolated import VIDEO_SECONDS, GuardedReader
 from ..video.read_ahead import ReadAhead
 from .sampling import find_sampler
 

@@ -99,8 +99,8 @@ def peak_of_reading(videos: list[Path]) -> int:
     from mmengine.dataset import Compose
     from mmengine.registry import init_default_scope
 
-    from mmact_tiny.recognizer import sample_of
-    from mmact_tiny.video.guarded_reader import GuardedReader
+    from mmact_tiny.video.files import sample_of
+    from mmact_tiny.video.isolated import GuardedReader
 
     init_default_scope("mmaction")
     idle = psutil.Process().memory_info().rss

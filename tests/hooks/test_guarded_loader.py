@@ -20,7 +20,7 @@ from mmact_tiny.hooks.dataset import Fault
 compat.repair()
 
 from mmact_tiny.hooks.guard import GuardedLoader  # noqa: E402
-from mmact_tiny.video.guarded_reader import GuardedReader  # noqa: E402
+from mmact_tiny.video.isolated import GuardedReader  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("dead_workers_noticed_at_once")
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from mmact_tiny.config import read_config
 from mmact_tiny.errors import EXIT_OK
-from mmact_tiny.video.frame_times import FrameTimes
+from mmact_tiny.video.frames import FrameTimes
 from mmact_tiny.view.sampling import read_sampling
 from mmact_tiny.view.sheet import PALETTE, to_pixels
 from mmact_tiny.view.timeline import WIDTH, borders_of, browse_video, seconds_of
