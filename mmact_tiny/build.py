@@ -9,7 +9,7 @@ from mmengine.config import Config
 
 from .errors import UserError
 from .files_atomic import FULL
-from .hooks.resumable import MAX_SEED
+from .hardware import MAX_SEED
 from .overrides.registry import flatten, suggest
 
 # The smallest value of a key, wherever in a config it stands.

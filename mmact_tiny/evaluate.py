@@ -17,6 +17,7 @@ from .checkpoints.format import open_regular
 from .config import load_config, resolve_path
 from .errors import UserError
 from .files_json import write_json
+from .hooks.guard import DataGuardHook
 from .log import build_runner
 from .metrics import Accuracy, VideoScores, summarize, to_records
 from .pipeline import describe_protocol
@@ -162,10 +163,8 @@ def _unreadable(runner: Any) -> list[dict[str, Any]]:
     """Returns `dict(video, error)` of the videos that could not be read, on rank 0, as rows are."""
     if runner.rank != 0:
         return []
-    guard = next(
-        (hook for hook in runner.hooks if hook.__class__.__name__ == "DataGuardHook"), None
-    )
-    reasons = guard.bad.reasons.get("test", {}) if guard is not None else {}
+    guard = next((hook for hook in runner.hooks if isinstance(hook, DataGuardHook)), None)
+    reasons = guard.bad.reasons("test") if guard is not None else {}
     return [dict(video=video, error=reason) for video, reason in reasons.items()]
 
 

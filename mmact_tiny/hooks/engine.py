@@ -1,18 +1,18 @@
-"""The engine in the stock Runner's test loop."""
+"""Computes a test's scores with the engine of inference, in the stock Runner's test loop."""
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from .. import compat
+from mmengine.hooks import Hook
+
+from ..compat.mm import HOOKS
 from ..engine.engine import Engine
 from ..engine.openvino import cache_dir_of
+from ._mmengine import checkpoint_of, model_of
 
-compat.repair()
-
-from mmaction.registry import HOOKS  # noqa: E402
-from mmengine.hooks import Hook  # noqa: E402
-from mmengine.model import is_model_wrapper  # noqa: E402
+if TYPE_CHECKING:
+    from mmengine.runner import Runner
 
 logger = logging.getLogger("mmact_tiny")
 
@@ -30,15 +30,14 @@ class EngineHook(Hook):
         self.precision = precision
         self.engine = engine
 
-    def before_test(self, runner: Any) -> None:
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        checkpoint = runner._load_from
+    def before_test(self, runner: "Runner") -> None:
+        model, checkpoint = model_of(runner), checkpoint_of(runner)
         local = checkpoint is not None and "://" not in str(checkpoint)
         engine = Engine(
             model.eval(),
             precision=self.precision,
             engine=self.engine,
-            cache_dir=cache_dir_of(Path(checkpoint)) if local else None,
+            cache_dir=cache_dir_of(Path(str(checkpoint))) if local else None,
         )
         model.test_step = engine.test_step
         logger.info("engine: %s", engine)

@@ -8,9 +8,20 @@ from mmengine.config import Config
 from ..cache.clip import CODECS
 from ..errors import UserError
 from ..video.frames import with_decoder
-from .registry import OVERRIDES, SPLITS, set_pipeline, split_datasets, suggest, use_plugin
+from ..hooks.timing import RAISE_WORKERS
+from .registry import (
+    OVERRIDES,
+    SPLITS,
+    add_hook,
+    set_pipeline,
+    split_datasets,
+    suggest,
+    use_plugin,
+)
 
 READERS = ("clip", "stock")
+# What a run is told whose epochs wait for videos.
+FILL_FIRST = f"the first epoch fills the cache; after it, {RAISE_WORKERS}"
 
 
 @OVERRIDES.register_module()
@@ -26,7 +37,7 @@ def clip_cache(
     """Reads videos from the clip cache, at the size that the pipeline's first Resize asks for.
 
     Args:
-        root: The cache's folder, by default `clip_cache.default_root()`.
+        root: The cache's folder, by default `cache.default_root()`.
         format: `small`, about the bytes of the source, or `fast`, twice that.
         max_bytes: Bound on the cache's bytes.
         splits: The pipelines to change. Testing stays exact unless it is named here.
@@ -52,7 +63,10 @@ def clip_cache(
             _open_clips(steps, where)
         cached = dict(type="CachedVideo", **settings, build=build)
         set_pipeline(cfg, split, dataset, [cached, *steps])
-    use_plugin(cfg, "mmact_tiny.cache.transforms")
+    use_plugin(cfg, "mmact_tiny.cache")
+    if "train" in splits:
+        use_plugin(cfg, "mmact_tiny.hooks")
+        add_hook(cfg, "TimingHook", data_hint=FILL_FIRST)
 
 
 def exact_pipeline(steps: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """What a source of videos comes down to: a list of paths with labels, splits and origins."""
 
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -94,3 +95,12 @@ def read_text(file: Path) -> str:
     """Returns a file's text, lines ended by \\n; names that are not UTF-8 survive."""
     text = file.read_bytes().decode("utf-8-sig", "surrogateescape")
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+_DECORD_PLACE = re.compile(r"^\[[\d:]+\] \S+:\d+: ")
+
+
+def reason_of(error: BaseException) -> str:
+    """Returns an error in a line; decord's begin with time and place, and end with a stack."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return _DECORD_PLACE.sub("", lines[0])[:300] if lines else type(error).__name__

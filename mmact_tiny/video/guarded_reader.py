@@ -17,7 +17,7 @@ from typing import Any
 
 from .. import hardware
 from ..errors import UserError
-from ..hooks.dataset import reason_of
+from .files import reason_of
 
 VIDEO_SECONDS = 120.0
 VIDEOS_A_PROCESS = 200  # decord 0.6 leaks a little with every video
