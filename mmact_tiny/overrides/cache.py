@@ -6,18 +6,10 @@ from typing import Any
 from mmengine.config import Config
 
 from ..cache.clip import CODECS
-from ..errors import UserError
+from ..errors import UserError, suggest
 from ..video.frames import with_decoder
 from ..hooks.timing import RAISE_WORKERS
-from .registry import (
-    OVERRIDES,
-    SPLITS,
-    add_hook,
-    set_pipeline,
-    split_datasets,
-    suggest,
-    use_plugin,
-)
+from .registry import OVERRIDES, SPLITS, add_hook, set_pipeline, split_datasets, use_plugin
 
 READERS = ("clip", "stock")
 # What a run is told whose epochs wait for videos.
