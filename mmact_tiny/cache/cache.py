@@ -157,9 +157,7 @@ class ClipCache:
             part.unlink(missing_ok=True)
         return target
 
-    def build_many(
-        self, videos: Iterable[str | Path], workers: int | None = None
-    ) -> BuildReport:
+    def build_many(self, videos: Iterable[str | Path], workers: int | None = None) -> BuildReport:
         """Builds the entries that are missing, several at once; a bad video does not stop it.
 
         Args:
@@ -177,7 +175,9 @@ class ClipCache:
             ThreadPoolExecutor(workers or len(os.sched_getaffinity(0))) as pool,
         ):
             try:
-                for future in as_completed([pool.submit(self._build_one, n, report) for n in names]):
+                for future in as_completed(
+                    [pool.submit(self._build_one, n, report) for n in names]
+                ):
                     future.result()
                     advance()
             except BaseException:

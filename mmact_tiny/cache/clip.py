@@ -1,4 +1,4 @@
-"""One entry of the clip cache: its record, its check, and the reader of its frames.
+"""Reads and checks one entry of the clip cache: its record and its frames.
 
 An entry is an ordinary mp4 that any decoder reads, closed by a `free` box, which decoders skip,
 with a JSON record: what the entry was made from and the checksum of all that precedes the box.
@@ -116,14 +116,12 @@ class Frames:
 class ClipReader:
     """Reads the frames of an entry; has the methods of decord's `VideoReader` that stock calls.
 
-    Attributes:
-        num_decoded: Frames decoded so far: at most `keyint` for one that is asked for.
+    At most `keyint` frames are decoded for one that is asked for.
     """
 
     def __init__(self, path: str | Path, info: ClipInfo) -> None:
         self.path = str(path)
         self.info = info
-        self.num_decoded = 0
         self._container = av.open(self.path)  # stays readable where another process removes it
         self._container.streams.video[0].thread_type = "NONE"  # few frames: threads only cost
 
@@ -165,7 +163,6 @@ class ClipReader:
                 self._container.seek(index * step, stream=stream)
                 frames = self._container.decode(stream)
             for frame in frames:
-                self.num_decoded += 1
                 at = frame.pts // step
                 if at == index:
                     break
@@ -176,7 +173,6 @@ class ClipReader:
         for index in order:
             self._container.seek(index * self.info.pts_step, stream=stream)
             packet = next(self._container.demux(stream))
-            self.num_decoded += 1
             image = cv2.imdecode(np.frombuffer(bytes(packet), np.uint8), cv2.IMREAD_COLOR)
             if image is None:
                 raise ValueError(f"{self.path}: frame {index} is broken")

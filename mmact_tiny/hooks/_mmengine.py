@@ -5,13 +5,14 @@ A test builds each of these objects, and fails with a release in which one has c
 
 from __future__ import annotations
 
+import signal
+import threading
 import traceback
 from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Any
 
 from mmengine.dataset import Compose
 from mmengine.model import is_model_wrapper
-from torch.nn import Module
 from torch.utils.data import DataLoader
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def has_loaded(runner: Runner) -> bool:
     return runner._has_loaded
 
 
-def model_of(runner: Runner) -> Module:
+def model_of(runner: Runner) -> Any:
     """Returns the model without the wrapper that a job of several processes puts around it."""
     return runner.model.module if is_model_wrapper(runner.model) else runner.model
 
@@ -63,6 +64,17 @@ def is_wait(error: RuntimeError) -> bool:
     The iterator goes on when it is asked again. PyTorch has no type for this error.
     """
     return str(error).startswith("DataLoader timed out after ")
+
+
+def take_signal_handler() -> Any:
+    """Takes PyTorch's SIGCHLD handler away, and returns it; None where it is not there.
+
+    It raises wherever the main thread is when a worker ends, also in the middle of a step.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return None
+    handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    return handler if callable(handler) else None
 
 
 def kill_workers(loader: DataLoader, iterator: Any) -> None:

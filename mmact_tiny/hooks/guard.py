@@ -4,7 +4,6 @@ import json
 import logging
 import os
 import signal
-import threading
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -192,6 +191,7 @@ class GuardedLoader:
         self.bad = bad
         self.video_seconds = video_seconds
         self.skip = 0  # batches that the next pass leaves out
+        self._handler: Any = None  # PyTorch's, of SIGCHLD, until the loader is closed
         self.draws = Draws(loader, seed=seed, rank=get_rank(), padded=split == "train")
         self.guarded = GuardedDataset(
             loader.dataset,
@@ -205,7 +205,7 @@ class GuardedLoader:
             num_workers=loader.num_workers,
             collate_fn=partial(collate_readable, loader.collate_fn),
             pin_memory=loader.pin_memory,
-            # How often the workers are looked at while a batch is waited for.
+            # The wait for a batch after which the workers are looked at.
             timeout=min(1.0, video_seconds / 4) if loader.num_workers else 0,
             worker_init_fn=partial(
                 _start_worker, loader.worker_init_fn, hardware.reader_niceness()
@@ -233,8 +233,9 @@ class GuardedLoader:
         while number < len(self.draws):
             self.draws.first, self.draws.drain = number, False
             iterator = iter(self._inner)
-            _ignore_ends_of_workers(self._inner.num_workers)
             workers = _mmengine.workers_of(iterator)
+            if workers:  # looked at while a batch is waited for
+                self._handler = _mmengine.take_signal_handler() or self._handler
             began = [_resident_bytes(worker) for worker in workers]
             lost = False
             while not lost:
@@ -316,6 +317,9 @@ class GuardedLoader:
     def close(self) -> None:
         """Ends the workers that are kept between two passes; another pass would fork new ones."""
         _mmengine.end_kept_workers(self._inner)
+        if self._handler is not None:
+            signal.signal(signal.SIGCHLD, self._handler)
+            self._handler = None
         self.guarded.watch.clear()
 
 
@@ -331,15 +335,6 @@ def _resident_bytes(worker: BaseProcess) -> int:
         return psutil.Process(worker.pid).memory_info().rss
     except psutil.Error:
         return 0
-
-
-def _ignore_ends_of_workers(num_workers: int) -> None:
-    """Takes torch's SIGCHLD handler away, which raises wherever the main thread is, mid-step too.
-
-    The loader looks for dead workers itself while it waits for a batch.
-    """
-    if num_workers and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 def _signal_name(status: int | None) -> str:
@@ -362,7 +357,7 @@ class DataGuardHook(Hook):
     def __init__(self, max_bad_fraction: float = 0.1, video_seconds: float = 120) -> None:
         self.max_bad_fraction = max_bad_fraction
         self.video_seconds = video_seconds
-        self.bad: BadVideos | None = None
+        self.bad: BadVideos  # from `before_run` on
         self.loaders: list[GuardedLoader] = []
 
     def before_run(self, runner: "Runner") -> None:
@@ -395,16 +390,14 @@ class DataGuardHook(Hook):
         self, runner: "Runner", batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
         """Counts what the processes of a job met: the share allowed is one of the whole split."""
-        if self.bad is not None and agree(len(self.bad.own)):
+        if agree(len(self.bad.own)):
             self.bad.share()
 
     def after_train_epoch(self, runner: "Runner") -> None:
-        if self.bad is not None:
-            self.bad.write()
+        self.bad.write()
 
     def after_run(self, runner: "Runner") -> None:
-        if self.bad is not None:
-            self.bad.write()
-            self.bad.log_all()
+        self.bad.write()
+        self.bad.log_all()
         for loader in self.loaders:
             loader.close()

@@ -148,9 +148,7 @@ def _differences(own: Mapping[str, Any], saved: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def save_progress(
-    runner: "Runner", num_iters: int, states: Sequence[State] | None = None
-) -> Path:
+def save_progress(runner: "Runner", num_iters: int, states: Sequence[State] | None = None) -> Path:
     """Saves a run after `num_iters` iterations as `iter_N.pth`, then removes the older ones.
 
     Args:

@@ -7,8 +7,8 @@ from mmengine.config import Config
 
 from ..cache.clip import CODECS
 from ..errors import UserError, suggest
-from ..video.frames import with_decoder
 from ..hooks.timing import RAISE_WORKERS
+from ..video.frames import with_decoder
 from .registry import OVERRIDES, SPLITS, add_hook, set_pipeline, split_datasets, use_plugin
 
 READERS = ("clip", "stock")

@@ -7,12 +7,12 @@ import threading
 from pathlib import Path
 
 import pytest
+from mmact_tiny.cache.room import CacheFullError
 from pattern_videos import make_video
 
 from mmact_tiny.cache.cache import ClipCache, default_root
 from mmact_tiny.cache.clip import ClipReader
 from mmact_tiny.cache.encode import ClipError
-from mmact_tiny.cache.room import CacheFullError
 from mmact_tiny.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
