@@ -154,7 +154,8 @@ class ClipCache:
                 "cache with --cache-size"
             ) from error
         finally:
-            part.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
         return target
 
     def build_many(self, videos: Iterable[str | Path], workers: int | None = None) -> BuildReport:

@@ -138,18 +138,14 @@ class ClipReader:
         Raises:
             IndexError: an index beyond the clip.
         """
-        wanted = [int(index) for index in indices]
-        for index in wanted:
+        order, places = np.unique(np.asarray(indices), return_inverse=True)
+        for index in order:
             if not 0 <= index < len(self):
                 raise IndexError(f"{self.path}: no frame {index} of {len(self)}")
-        order = sorted(set(wanted))
-        out = np.empty((len(wanted), self.info.height, self.info.width, 3), np.uint8)
+        out = np.empty((len(places), self.info.height, self.info.width, 3), np.uint8)
         read = self._read_jpeg if CODECS[self.info.format].name == "mjpeg" else self._read_h264
-        slots: dict[int, list[int]] = {}
-        for slot, index in enumerate(wanted):
-            slots.setdefault(index, []).append(slot)
-        for index, image in zip(order, read(order), strict=True):
-            out[slots[index]] = image[: self.info.height, : self.info.width]
+        for number, image in enumerate(read(order.tolist())):
+            out[places == number] = image[: self.info.height, : self.info.width]
         return Frames(out)
 
     def _read_h264(self, order: Sequence[int]) -> Iterator[np.ndarray]:

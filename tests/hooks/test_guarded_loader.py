@@ -2,15 +2,19 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from bad_inputs import misbehave
+from mmengine.dataset import Compose, DefaultSampler, pseudo_collate
+from torch.utils.data import DataLoader
 
 from mmact_tiny import hardware
 from mmact_tiny.errors import UserError
@@ -51,11 +55,10 @@ def loader_of(
     fraction: float = 1.0,
     workers: int = 2,
     batch_size: int = 3,
+    dataset: Names | None = None,
+    collate: Callable = pseudo_collate,
 ) -> GuardedLoader:
-    from mmengine.dataset import DefaultSampler, pseudo_collate
-    from torch.utils.data import DataLoader
-
-    dataset = Names(names)
+    dataset = dataset or Names(names)
     sampler = DefaultSampler(dataset, shuffle=split == "train", seed=5)
     stock = DataLoader(
         dataset,  # type: ignore[arg-type]
@@ -63,7 +66,7 @@ def loader_of(
         sampler=sampler,
         num_workers=workers,
         persistent_workers=workers > 0,
-        collate_fn=pseudo_collate,
+        collate_fn=collate,
     )
     bad = BadVideos(folder / "bad_videos.json", fraction)
     return GuardedLoader(stock, split=split, seed=5, bad=bad, video_seconds=1)
@@ -81,7 +84,8 @@ GOOD = [f"good{n}" for n in range(12)]
 def test_an_epoch_goes_on_at_any_batch_as_it_would_have(tmp_path: Path) -> None:
     """With and without workers: what is skipped is not read, what follows is the same."""
     whole = [epoch_of(loader_of(GOOD, tmp_path), epoch) for epoch in range(2)]
-    assert whole[0] != whole[1]
+    drawn = [dict(pair for batch in epoch for pair in batch) for epoch in whole]
+    assert all(drawn[0][name] != drawn[1][name] for name in GOOD), "draws of its own each epoch"
     assert sorted(name for batch in whole[0] for name, _ in batch) == sorted(GOOD)
     for workers in (0, 2):
         loader = loader_of(GOOD, tmp_path, workers=workers)
@@ -117,6 +121,56 @@ def test_bad_videos_are_replaced_counted_and_recorded(
     resumed.bad.load()
     monkeypatch.setattr(guard._mmengine, "kill_workers", lambda *_: pytest.fail("lost"))
     assert epoch_of(resumed) == batches
+
+
+class Piped(Names):
+    """Names that go through a pipeline: decoding, and a transform that fails on some."""
+
+    def __getitem__(self, index: int) -> dict:
+        return self.pipeline(self.get_data_info(index))  # type: ignore[return-value]
+
+    def fail(self, sample: dict) -> dict:
+        if "wide" in sample["filename"]:
+            raise OverflowError("-17 out of bounds for uint8\nmore")
+        return dict(inputs=sample["filename"], draws="")
+
+    @property
+    def pipeline(self) -> Compose:
+        return Compose([lambda sample: dict(sample, imgs=[misbehave(sample)]), self.fail])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_transform_that_fails_is_not_blamed_on_the_video(
+    split: str, workers: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = [*GOOD[:4], "wide.mp4", "bad.mp4"]
+    loader = loader_of(names, tmp_path, split=split, workers=workers, dataset=Piped(names))
+    message = (
+        f"the {split} pipeline fails on wide.mp4, which can be read: "
+        "method failed (OverflowError: -17 out of bounds for uint8)\n  correct the pipeline"
+    )
+    with pytest.raises(UserError, match=f"^{re.escape(message)}"):
+        epoch_of(loader)
+    assert "wide.mp4" not in loader.bad.reasons(split)
+    assert 'raise OverflowError("-17 out of bounds' in caplog.text, "the traceback, for the log"
+    loader.close()
+    good = [*GOOD[:4], "bad.mp4"]  # what decoding raises is the video's
+    loader = loader_of(good, tmp_path, split=split, workers=workers, dataset=Piped(good))
+    epoch_of(loader)
+    assert loader.bad.reasons(split) == {"bad.mp4": "no video in bad.mp4"}
+    loader.close()
+
+
+def test_what_collating_raises_is_raised(tmp_path: Path) -> None:
+    def collate(samples: list) -> None:
+        raise RuntimeError("sizes differ")  # the loader's own errors are of this type too
+
+    loader = loader_of(GOOD, tmp_path, collate=collate)
+    with pytest.raises(RuntimeError, match="sizes differ"):
+        epoch_of(loader)
+    assert loader.bad.rows == {}
+    loader.close()
 
 
 def test_testing_leaves_bad_videos_out(tmp_path: Path) -> None:

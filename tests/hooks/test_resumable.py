@@ -1,16 +1,20 @@
 """What a checkpoint must be to go on from it, and that it cannot have any file removed."""
 
+import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from benchmarks import small_job as job
-from mmact_tiny import cli
 from mmact_tiny.checkpoints.load import load_checkpoint
+from mmact_tiny.errors import EXIT_ERROR, EXIT_OK
+from mmact_tiny.hooks.resume import ResumeHook
 from tools import train
 
 
@@ -66,10 +70,33 @@ def test_what_does_not_fit_is_a_line(
 ) -> None:
     edit, message = FORGED[case]
     forged = forge(trained[1], tmp_path / "forged.pth", edit)
-    assert resume(trained[0], tmp_path / "run", forged) == cli.EXIT_ERROR
+    assert resume(trained[0], tmp_path / "run", forged) == EXIT_ERROR
     error = capsys.readouterr().err
     assert error.startswith("error: cannot resume") and message in error
     assert error.count("\n") == 1
+
+
+def test_the_middle_of_an_epoch_needs_the_batch_size_that_it_had(
+    trained: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    forged = forge(trained[1], tmp_path / "iter_6.pth", lambda c: c["progress"].update(batches=2))
+    flags = ("--batch-size", "2")
+    assert resume(trained[0], tmp_path / "run", forged, *flags) == EXIT_ERROR
+    error = capsys.readouterr().err
+    assert "cannot resume in the middle of an epoch: batch_size was 4, now 2. Resume from" in error
+    assert resume(trained[0], tmp_path / "run", trained[1] / "epoch_1.pth", *flags) == EXIT_OK
+    assert "resumed with other batch_size: not the same run" in capsys.readouterr().out
+
+
+def test_each_iteration_has_draws_of_its_own() -> None:
+    def drawn(iteration: int) -> tuple[float, float, float]:
+        runner: Any = SimpleNamespace(seed=7, iter=iteration)
+        ResumeHook().before_train_iter(runner, 0)
+        return random.random(), float(np.random.rand()), float(torch.rand(()))
+
+    first, fifth = drawn(0), drawn(4)
+    assert all(one != other for one, other in zip(first, fifth, strict=True))
+    assert drawn(0) == first and drawn(4) == fifth
 
 
 def test_an_epoch_of_which_all_batches_are_done_is_ended(
@@ -82,7 +109,7 @@ def test_an_epoch_of_which_all_batches_are_done_is_ended(
         checkpoint["progress"].update(batches=4)
 
     forged = forge(trained[1], tmp_path / "iter_4.pth", before_its_end)
-    assert resume(trained[0], tmp_path / "run", forged) == cli.EXIT_OK
+    assert resume(trained[0], tmp_path / "run", forged) == EXIT_OK
     assert (tmp_path / "run" / "epoch_1.pth").is_file()
     assert load_checkpoint(tmp_path / "run" / "epoch_2.pth")["meta"]["iter"] == 8
 
@@ -105,7 +132,7 @@ def test_no_file_but_its_own_best_is_removed_and_changed_settings_are_named(
         )
         folder = tmp_path / f"run_{number}"
         flags = ("--cfg-options", "optim_wrapper.optimizer.lr=0.25")
-        assert resume(config, folder, forged, *flags) == cli.EXIT_OK
+        assert resume(config, folder, forged, *flags) == EXIT_OK
         assert list(folder.glob("best_*_epoch_2.pth")), "a new best, so the old one was due"
         assert victim.is_file()
         said = capsys.readouterr().out
@@ -124,5 +151,5 @@ def test_in_its_own_folder_the_best_before_is_still_removed(
         folder / "epoch_1.pth",
         lambda c: c["message_hub"]["runtime_info"].update(info),
     )
-    assert resume(trained[0], folder, forged) == cli.EXIT_OK
+    assert resume(trained[0], folder, forged) == EXIT_OK
     assert [path.name for path in folder.glob("best_*.pth")] == ["best_acc_top1_epoch_2.pth"]
