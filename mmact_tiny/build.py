@@ -5,8 +5,7 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
-from mmengine.config import Config
-
+from .compat.mm import Config
 from .errors import UserError, suggest
 from .files import FULL
 from .hardware import MAX_SEED

@@ -3,21 +3,15 @@
 A test builds each of these objects, and fails with a release in which one has changed.
 """
 
-from __future__ import annotations
-
 import signal
 import threading
 import traceback
 from multiprocessing.process import BaseProcess
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from mmengine.dataset import Compose
-from mmengine.model import is_model_wrapper
 from torch.utils.data import DataLoader
 
-if TYPE_CHECKING:
-    from mmengine.optim import OptimWrapper
-    from mmengine.runner import Runner
+from ..compat.mm import Compose, OptimWrapper, Runner, is_model_wrapper
 
 
 def loop_of(runner: Runner, split: str) -> Any:

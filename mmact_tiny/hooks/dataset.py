@@ -11,10 +11,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from mmengine.dataset import BaseDataset, ClassBalancedDataset
 from torch.utils.data import Dataset, get_worker_info
 
-from ..compat.mm import DATASETS
+from ..compat.mm import DATASETS, BaseDataset, ClassBalancedDataset
 from ..video.files import reason_of
 from ._mmengine import failing_step
 

@@ -2,17 +2,11 @@
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from mmengine.hooks import Hook
-
-from ..compat.mm import HOOKS
+from ..compat.mm import HOOKS, Hook, Runner
 from ..engine.engine import Engine
 from ..engine.openvino import cache_dir_of
 from ._mmengine import checkpoint_of, model_of
-
-if TYPE_CHECKING:
-    from mmengine.runner import Runner
 
 logger = logging.getLogger("mmact_tiny")
 
@@ -30,7 +24,7 @@ class EngineHook(Hook):
         self.precision = precision
         self.engine = engine
 
-    def before_test(self, runner: "Runner") -> None:
+    def before_test(self, runner: Runner) -> None:
         model, checkpoint = model_of(runner), checkpoint_of(runner)
         local = checkpoint is not None and "://" not in str(checkpoint)
         engine = Engine(

@@ -9,31 +9,31 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psutil
-from mmengine.dist import (
+from torch.utils.data import DataLoader
+
+from .. import hardware
+from ..compat.mm import (
+    HOOKS,
+    EpochBasedTrainLoop,
+    Hook,
+    Runner,
+    TestLoop,
+    ValLoop,
     all_gather_object,
     broadcast_object_list,
     get_rank,
     get_world_size,
     is_main_process,
 )
-from mmengine.hooks import Hook
-from mmengine.runner import EpochBasedTrainLoop, TestLoop, ValLoop
-from torch.utils.data import DataLoader
-
-from .. import hardware
-from ..compat.mm import HOOKS
 from ..errors import UserError
 from ..files import write_json
 from ..log import UPSTREAM
 from . import _mmengine
 from .dataset import Draws, Fault, GuardedDataset, collate_readable
 from .processes import agree, stop_all
-
-if TYPE_CHECKING:
-    from mmengine.runner import Runner
 
 LOOPS = {"train": EpochBasedTrainLoop, "val": ValLoop, "test": TestLoop}
 MAX_RESTARTS = 3  # of the workers, without a batch or a video to blame between
@@ -360,7 +360,7 @@ class DataGuardHook(Hook):
         self.bad: BadVideos  # from `before_run` on
         self.loaders: list[GuardedLoader] = []
 
-    def before_run(self, runner: "Runner") -> None:
+    def before_run(self, runner: Runner) -> None:
         training = isinstance(_mmengine.loop_of(runner, "train"), EpochBasedTrainLoop)
         path = Path(runner.work_dir) / "bad_videos.json"
         self.bad = BadVideos(path, self.max_bad_fraction if training else None)
@@ -387,16 +387,16 @@ class DataGuardHook(Hook):
                     )
 
     def after_train_iter(
-        self, runner: "Runner", batch_idx: int, data_batch: Any = None, outputs: Any = None
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
         """Counts what the processes of a job met: the share allowed is one of the whole split."""
         if agree(len(self.bad.own)):
             self.bad.share()
 
-    def after_train_epoch(self, runner: "Runner") -> None:
+    def after_train_epoch(self, runner: Runner) -> None:
         self.bad.write()
 
-    def after_run(self, runner: "Runner") -> None:
+    def after_run(self, runner: Runner) -> None:
         self.bad.write()
         self.bad.log_all()
         for loader in self.loaders:

@@ -2,19 +2,14 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from mmengine.hooks import Hook
-from mmengine.optim import OptimWrapper
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ..compat.mm import HOOKS, OPTIM_WRAPPERS, BasicBlock, Bottleneck
+from ..compat.mm import HOOKS, OPTIM_WRAPPERS, BasicBlock, Bottleneck, Hook, OptimWrapper, Runner
 from ._mmengine import has_loaded, model_of
-
-if TYPE_CHECKING:
-    from mmengine.runner import Runner
 
 
 @OPTIM_WRAPPERS.register_module()
@@ -41,7 +36,7 @@ class CpuAmpOptimWrapper(OptimWrapper):
 class PrecisionHook(Hook):
     """Makes the model fit for autocast before it runs."""
 
-    def before_run(self, runner: "Runner") -> None:
+    def before_run(self, runner: Runner) -> None:
         model = model_of(runner)
         fit_for_autocast(model)
         if isinstance(runner.model, DistributedDataParallel):
@@ -58,7 +53,7 @@ class ZeroInitResidualHook(Hook):
     5.1). Does nothing where weights were loaded.
     """
 
-    def before_train(self, runner: "Runner") -> None:
+    def before_train(self, runner: Runner) -> None:
         if has_loaded(runner):
             return
         for module in runner.model.modules():

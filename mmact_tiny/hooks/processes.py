@@ -5,20 +5,14 @@ gradients that the others accumulated since the last step of the optimizer, and 
 statistics of BatchNorm, which stock averages over the processes only when an epoch ends.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 import torch
-from mmengine.device import get_device
-from mmengine.dist import all_gather_object, all_reduce, get_rank, get_world_size
 
+from ..compat.mm import Runner, all_gather_object, all_reduce, get_device, get_rank, get_world_size
 from ..errors import EXIT_ERROR, UserError
 from ._mmengine import is_between_steps, model_of
-
-if TYPE_CHECKING:
-    from mmengine.runner import Runner
 
 State = Mapping[str, Mapping[str, torch.Tensor]]
 

@@ -2,19 +2,12 @@
 
 import logging
 import time
-from typing import TYPE_CHECKING, Any
-
-from mmengine.dist import get_world_size
-from mmengine.hooks import Hook
-from mmengine.runner import EpochBasedTrainLoop
+from typing import Any
 
 from .. import progress
-from ..compat.mm import HOOKS
+from ..compat.mm import HOOKS, EpochBasedTrainLoop, Hook, Runner, get_world_size
 from ._mmengine import loop_of
 from .timing import TimingHook, describe, find_bound
-
-if TYPE_CHECKING:
-    from mmengine.runner import Runner
 
 logger = logging.getLogger("mmact_tiny")
 SECONDS_TO_JUDGE = 5.0  # of an epoch: its first batch waits for the workers to start
@@ -37,15 +30,15 @@ class ProgressHook(Hook):
         self._line: list[str] = []  # what is to be said of the epoch that is over
         self._advised: set[str] = set()
 
-    def before_train(self, runner: "Runner") -> None:
+    def before_train(self, runner: Runner) -> None:
         self._first_iter = runner.iter
         self._started = time.monotonic()
 
-    def before_train_epoch(self, runner: "Runner") -> None:
+    def before_train_epoch(self, runner: Runner) -> None:
         self._say_epoch(runner)
         self._open_train(runner)
 
-    def _open_train(self, runner: "Runner") -> None:
+    def _open_train(self, runner: Runner) -> None:
         if isinstance(runner.train_loop, EpochBasedTrainLoop):
             self._open(_position(runner), len(runner.train_dataloader))
         else:
@@ -56,12 +49,12 @@ class ProgressHook(Hook):
         self._opened = time.monotonic()
         self._videos = self._right = 0
 
-    def before_train_iter(self, runner: "Runner", batch_idx: int, data_batch: Any = None) -> None:
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         if self._bar is None:  # closed for a validation within the pass
             self._open_train(runner)
 
     def after_train_iter(
-        self, runner: "Runner", batch_idx: int, data_batch: Any = None, outputs: Any = None
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
         if self._bar is None:
             return
@@ -83,7 +76,7 @@ class ProgressHook(Hook):
         if done == self._bar.total:
             self._note_epoch(runner, done)
 
-    def _note_epoch(self, runner: "Runner", num_batches: int) -> None:
+    def _note_epoch(self, runner: Runner, num_batches: int) -> None:
         """Notes what the line of the epoch says, before schedules and validation go on."""
         self._line = [_position(runner)]
         loss, rate = _mean(runner, "loss", num_batches), _mean(runner, "lr", 1)
@@ -97,17 +90,17 @@ class ProgressHook(Hook):
         rate = self._videos * get_world_size() / max(time.monotonic() - self._opened, 1e-9)
         return progress.per_second(rate)
 
-    def after_train_epoch(self, runner: "Runner") -> None:
+    def after_train_epoch(self, runner: Runner) -> None:
         self._close()
 
-    def before_val_epoch(self, runner: "Runner") -> None:
+    def before_val_epoch(self, runner: Runner) -> None:
         self._open("validation", len(runner.val_dataloader))
 
-    def before_test_epoch(self, runner: "Runner") -> None:
+    def before_test_epoch(self, runner: Runner) -> None:
         self._open("testing", len(runner.test_dataloader))
 
     def after_val_iter(
-        self, runner: "Runner", batch_idx: int, data_batch: Any = None, outputs: Any = None
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
         if self._bar is None:
             return
@@ -122,7 +115,7 @@ class ProgressHook(Hook):
 
     after_test_iter = after_val_iter
 
-    def after_val_epoch(self, runner: "Runner", metrics: dict[str, float] | None = None) -> None:
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         self._close()
         self._metrics = dict(metrics or {})
         if not self._line:  # within a pass, or made up for when a run is resumed
@@ -130,7 +123,7 @@ class ProgressHook(Hook):
             logger.info("  ".join(words))
             self._metrics = {}
 
-    def after_test_epoch(self, runner: "Runner", metrics: dict[str, float] | None = None) -> None:
+    def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         self._close()
 
     def _close(self) -> None:
@@ -138,10 +131,10 @@ class ProgressHook(Hook):
             self._bar.close()
             self._bar = None
 
-    def after_train(self, runner: "Runner") -> None:
+    def after_train(self, runner: Runner) -> None:
         self._say_epoch(runner)
 
-    def _say_epoch(self, runner: "Runner") -> None:
+    def _say_epoch(self, runner: Runner) -> None:
         """Says what came of the epoch that is over, and once what to do about what slows it."""
         line, metrics = self._line, self._metrics
         self._line, self._metrics = [], {}
@@ -159,7 +152,7 @@ class ProgressHook(Hook):
             logger.info("  %s", describe(timing.seconds, timing.data_hint))
 
 
-def describe_metrics(runner: "Runner", metrics: dict[str, float]) -> list[str]:
+def describe_metrics(runner: Runner, metrics: dict[str, float]) -> list[str]:
     """Returns `val top-1 93.8%`, top-5 where it says more, or else what the evaluator names."""
     if "acc/top1" not in metrics:
         return [f"val {key} {value:.4g}" for key, value in metrics.items() if "time" not in key]
@@ -170,19 +163,19 @@ def describe_metrics(runner: "Runner", metrics: dict[str, float]) -> list[str]:
     return words
 
 
-def _mean(runner: "Runner", name: str, window: int) -> float | None:
+def _mean(runner: Runner, name: str, window: int) -> float | None:
     """Returns the mean of a logged number over its last values; None where nobody logs it."""
     scalar = runner.message_hub.log_scalars.get(f"train/{name}")
     return None if scalar is None else scalar.mean(window)
 
 
-def _timing(runner: "Runner") -> TimingHook | None:
+def _timing(runner: Runner) -> TimingHook | None:
     """Returns the hook that measures this epoch, if one has measured anything."""
     found = (hook for hook in runner.hooks if isinstance(hook, TimingHook))
     return next((hook for hook in found if any(hook.seconds.values())), None)
 
 
-def _position(runner: "Runner", *, done: bool = False) -> str:
+def _position(runner: Runner, *, done: bool = False) -> str:
     """Returns `epoch  3/30`, of the epoch that goes on or of the last that is done."""
     if not isinstance(loop_of(runner, "train"), EpochBasedTrainLoop):
         return f"iteration {runner.iter + (not done)}/{runner.max_iters}"

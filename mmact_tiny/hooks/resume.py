@@ -2,14 +2,22 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import Any, TypedDict
 
 import torch
-from mmengine.dist import get_rank, get_world_size, is_main_process
-from mmengine.hooks import CheckpointHook, EarlyStoppingHook, Hook
-from mmengine.runner import EpochBasedTrainLoop, ValLoop
 
-from ..compat.mm import HOOKS
+from ..compat.mm import (
+    HOOKS,
+    CheckpointHook,
+    EarlyStoppingHook,
+    EpochBasedTrainLoop,
+    Hook,
+    Runner,
+    ValLoop,
+    get_rank,
+    get_world_size,
+    is_main_process,
+)
 from ..errors import UserError
 from ..files import write_atomically
 from ..hardware import MAX_SEED
@@ -19,9 +27,6 @@ from ._mmengine import is_resumed, loop_of
 from .dataset import seed_generators
 from .guard import GuardedLoader
 from .processes import State, gather_states, own_state, restore_state
-
-if TYPE_CHECKING:
-    from mmengine.runner import Runner
 
 RATES = ("lr", "momentum", "weight_decay", "betas", "eps", "nesterov")
 # Of a scheduler's state: what moves with the run, and what follows from the rates.
@@ -53,7 +58,7 @@ class Progress(TypedDict):
     stopping: list[tuple[int, float, bool]]
 
 
-def check_resumable(checkpoint: dict, path: str | Path, runner: "Runner") -> None:
+def check_resumable(checkpoint: dict, path: str | Path, runner: Runner) -> None:
     """Compares a checkpoint with the run that is to go on from it.
 
     Warns where the optimizer or the schedule of the config are others: stock goes on with those
@@ -91,7 +96,7 @@ def _wrong_numbers(meta: dict) -> str | None:
     return None
 
 
-def _misfit(checkpoint: dict, runner: "Runner") -> str | None:
+def _misfit(checkpoint: dict, runner: Runner) -> str | None:
     """Returns how the optimizer or the schedule do not fit the config's; None if they do."""
     saved, own = checkpoint["optimizer"], runner.optim_wrapper.state_dict()
     if "param_groups" not in own:  # several optimizers
@@ -112,7 +117,7 @@ def _misfit(checkpoint: dict, runner: "Runner") -> str | None:
     return None
 
 
-def _changed_rates(checkpoint: dict, runner: "Runner") -> list[str]:
+def _changed_rates(checkpoint: dict, runner: Runner) -> list[str]:
     own = runner.optim_wrapper.state_dict().get("param_groups")
     if not own:
         return []
@@ -124,7 +129,7 @@ def _changed_rates(checkpoint: dict, runner: "Runner") -> list[str]:
     return _differences(mine, saved)
 
 
-def _changed_schedule(checkpoint: dict, runner: "Runner") -> list[str]:
+def _changed_schedule(checkpoint: dict, runner: Runner) -> list[str]:
     if not isinstance(runner.param_schedulers, list):
         return []
     changed = []
@@ -148,7 +153,7 @@ def _differences(own: Mapping[str, Any], saved: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def save_progress(runner: "Runner", num_iters: int, states: Sequence[State] | None = None) -> Path:
+def save_progress(runner: Runner, num_iters: int, states: Sequence[State] | None = None) -> Path:
     """Saves a run after `num_iters` iterations as `iter_N.pth`, then removes the older ones.
 
     Args:
@@ -169,7 +174,7 @@ def save_progress(runner: "Runner", num_iters: int, states: Sequence[State] | No
     return path
 
 
-def _remove_progress(runner: "Runner", before: int) -> None:
+def _remove_progress(runner: Runner, before: int) -> None:
     for old in Path(runner.work_dir).glob("iter_*.pth"):
         if checkpoint_number(old) < before:
             old.unlink(missing_ok=True)
@@ -190,7 +195,7 @@ class ResumeHook(Hook):
         self.batches = 0
         self.progress: Progress | None = None
 
-    def before_train(self, runner: "Runner") -> None:
+    def before_train(self, runner: Runner) -> None:
         loop = runner.train_loop
         if not isinstance(loop, EpochBasedTrainLoop):
             runner.logger.warning(
@@ -214,7 +219,7 @@ class ResumeHook(Hook):
             if not self.batches and _validation_is_due(runner):
                 runner.val_loop.run()
 
-    def _restore(self, runner: "Runner", progress: Progress) -> None:
+    def _restore(self, runner: Runner, progress: Progress) -> None:
         loop = runner.train_loop
         _restore_log(runner, progress["log"])
         for hook in runner.hooks:
@@ -243,22 +248,22 @@ class ResumeHook(Hook):
             run_iter, first = loop.run_iter, self.batches
             loop.run_iter = lambda index, batch: run_iter(first + index, batch)
 
-    def before_train_iter(self, runner: "Runner", batch_idx: int, data_batch: Any = None) -> None:
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         seed_generators(runner.seed, get_rank(), runner.iter)
 
     def after_train_iter(
-        self, runner: "Runner", batch_idx: int, data_batch: Any = None, outputs: Any = None
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
         self.batches = batch_idx + 1
 
-    def after_train_epoch(self, runner: "Runner") -> None:
+    def after_train_epoch(self, runner: Runner) -> None:
         self.batches = 0
         runner.train_loop.__dict__.pop("run_iter", None)
         last = runner.message_hub.runtime_info.get("last_ckpt")
         if is_main_process() and last and Path(last).name == f"epoch_{runner.epoch + 1}.pth":
             _remove_progress(runner, before=runner.iter + 1)
 
-    def before_save_checkpoint(self, runner: "Runner", checkpoint: dict) -> None:
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Adds `progress`.
 
         Raises:
@@ -285,7 +290,7 @@ class ResumeHook(Hook):
                 ],
             )
 
-    def after_load_checkpoint(self, runner: "Runner", checkpoint: dict) -> None:
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         if is_resumed(runner):
             self.progress = checkpoint.pop("progress", None)
 
@@ -296,12 +301,12 @@ class ValidatedHook(Hook):
 
     priority = "LOW"
 
-    def after_val_epoch(self, runner: "Runner", metrics: Any = None) -> None:
+    def after_val_epoch(self, runner: Runner, metrics: Any = None) -> None:
         if isinstance(loop_of(runner, "train"), EpochBasedTrainLoop):
             runner.message_hub.update_info("last_validated", runner.epoch)
 
 
-def _facts(runner: "Runner") -> dict[str, int]:
+def _facts(runner: Runner) -> dict[str, int]:
     """Returns what the order of the batches depends on, besides seed and epoch."""
     loader = runner.train_dataloader
     return dict(
@@ -311,11 +316,11 @@ def _facts(runner: "Runner") -> dict[str, int]:
     )
 
 
-def _early_stopping(runner: "Runner") -> list[Any]:
+def _early_stopping(runner: Runner) -> list[Any]:
     return [hook for hook in runner.hooks if isinstance(hook, EarlyStoppingHook)]
 
 
-def _validation_is_due(runner: "Runner") -> bool:
+def _validation_is_due(runner: Runner) -> bool:
     """Returns whether the epoch that ended was to be validated and was not, because of a kill."""
     loop, epoch = runner.train_loop, runner.epoch
     if not isinstance(runner.val_loop, ValLoop) or epoch < max(1, loop.val_begin):
@@ -325,18 +330,18 @@ def _validation_is_due(runner: "Runner") -> bool:
     return epoch % loop.val_interval == 0 or epoch == loop.max_epochs
 
 
-def _scalars(runner: "Runner") -> Path:
+def _scalars(runner: Runner) -> Path:
     """Returns the file that stock's LocalVisBackend logs to."""
     return Path(runner.log_dir) / "vis_data" / "scalars.json"
 
 
-def _log_length(runner: "Runner") -> LogPlace:
+def _log_length(runner: Runner) -> LogPlace:
     path = _scalars(runner)
     length = path.stat().st_size if path.is_file() else 0
     return LogPlace(path=str(path.relative_to(runner.work_dir)), bytes=length)
 
 
-def _restore_log(runner: "Runner", log: LogPlace) -> None:
+def _restore_log(runner: Runner, log: LogPlace) -> None:
     """Starts this process's log with what the run had logged when it was saved."""
     if not is_main_process():
         return

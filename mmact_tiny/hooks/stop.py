@@ -6,19 +6,14 @@ import signal
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from mmengine.dist import all_gather_object, get_rank, get_world_size
-from mmengine.hooks import EMAHook, Hook
 
-from ..compat.mm import HOOKS
+from ..compat.mm import HOOKS, EMAHook, Hook, Runner, all_gather_object, get_rank, get_world_size
 from ..runs import newest_checkpoint
 from .processes import State, agree, gather_states, stop_all
 from .resume import save_progress
-
-if TYPE_CHECKING:
-    from mmengine.runner import Runner
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 logger = logging.getLogger("mmact_tiny")
@@ -45,7 +40,7 @@ class StopHook(Hook):
         self._before: dict[int, Any] = {}
         self._states: Sequence[State] | None = None
 
-    def before_train(self, runner: "Runner") -> None:
+    def before_train(self, runner: Runner) -> None:
         if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
 
@@ -60,7 +55,7 @@ class StopHook(Hook):
         self._before = {}
 
     def after_train_iter(
-        self, runner: "Runner", batch_idx: int, data_batch: Any = None, outputs: Any = None
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
         received = agree(self.received)
         due = self.every is not None and self.every_n_train_iters(runner, self.every)
@@ -69,13 +64,13 @@ class StopHook(Hook):
             if received:
                 self._end(received, path)
 
-    def before_val_epoch(self, runner: "Runner") -> None:
+    def before_val_epoch(self, runner: Runner) -> None:
         """Gathers what a signal within the validation saves: then no process waits for others."""
         if self._before:
             self._states = gather_states(runner)
 
     def after_val_iter(
-        self, runner: "Runner", batch_idx: int, data_batch: Any = None, outputs: Any = None
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
         """Saves as the epoch before left the run: a resume starts the validation anew."""
         if self.received and self._states is not None:
@@ -84,7 +79,7 @@ class StopHook(Hook):
                     hook.after_val_epoch(runner)  # it validates with its average in the model
             self._end(self.received, save_progress(runner, runner.iter, self._states))
 
-    def after_val_epoch(self, runner: "Runner", metrics: Any = None) -> None:
+    def after_val_epoch(self, runner: Runner, metrics: Any = None) -> None:
         self._states = None
 
     def _end(self, number: int, path: Path) -> None:
@@ -92,7 +87,7 @@ class StopHook(Hook):
         logger.warning("%s: saved %s; --resume goes on from there", name, path)
         raise SystemExit(128 + number)
 
-    def after_train(self, runner: "Runner") -> None:
+    def after_train(self, runner: Runner) -> None:
         self._restore()
 
 
@@ -103,7 +98,7 @@ class LossHook(Hook):
     priority = "BELOW_NORMAL"  # after the loss is recorded, before any checkpoint
 
     def after_train_iter(
-        self, runner: "Runner", batch_idx: int, data_batch: Any = None, outputs: Any = None
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
         """Checks the loss of the iteration.
 
@@ -120,7 +115,7 @@ class LossHook(Hook):
         stop_all(self._describe(runner, batch_idx, [batch for batch in batches if batch]))
 
     def _describe(
-        self, runner: "Runner", batch_idx: int, batches: Sequence[tuple[int, float, list[str]]]
+        self, runner: Runner, batch_idx: int, batches: Sequence[tuple[int, float, list[str]]]
     ) -> str:
         """Returns the message about the batches (rank, loss, videos) that are to blame."""
         rates = sorted({rate for group in runner.optim_wrapper.get_lr().values() for rate in group})

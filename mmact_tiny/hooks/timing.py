@@ -3,14 +3,9 @@
 import json
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from mmengine.hooks import Hook
-
-from ..compat.mm import HOOKS
-
-if TYPE_CHECKING:
-    from mmengine.runner import Runner
+from ..compat.mm import HOOKS, Hook, Runner
 
 PARTS = ("data", "device", "validation", "checkpoint")
 DATA_BOUND = 0.25  # a quarter of an epoch spent waiting is worth a person's attention
@@ -55,10 +50,10 @@ class TimingHook(Hook):
             self.seconds[part] += now - self._mark
         self._mark = now
 
-    def before_run(self, runner: "Runner") -> None:
+    def before_run(self, runner: Runner) -> None:
         self._spent(None)
 
-    def before_train_epoch(self, runner: "Runner") -> None:
+    def before_train_epoch(self, runner: Runner) -> None:
         self._report(runner)
         self._epoch = runner.epoch + 1
         self._spent(None)
@@ -69,21 +64,21 @@ class TimingHook(Hook):
     def after_train_iter(self, *args: Any, **kwargs: Any) -> None:
         self._spent("device")
 
-    def after_train_epoch(self, runner: "Runner") -> None:
+    def after_train_epoch(self, runner: Runner) -> None:
         self._spent("checkpoint")
 
     def after_val_iter(self, *args: Any, **kwargs: Any) -> None:
         self._spent("validation")
 
-    def after_val_epoch(self, runner: "Runner", metrics: Any = None) -> None:
+    def after_val_epoch(self, runner: Runner, metrics: Any = None) -> None:
         # A resumed run makes up for the validation that a kill cut off, before its first epoch.
         self._epoch = self._epoch or runner.epoch
         self._spent("checkpoint")
 
-    def after_train(self, runner: "Runner") -> None:
+    def after_train(self, runner: Runner) -> None:
         self._report(runner)
 
-    def _report(self, runner: "Runner") -> None:
+    def _report(self, runner: Runner) -> None:
         """Logs and records the epoch that is over, and begins another."""
         seconds, self.seconds = self.seconds, dict.fromkeys(PARTS, 0.0)
         if runner.rank != 0 or not any(seconds.values()):  # one speaks for the job

@@ -2,9 +2,8 @@
 
 from collections import Counter
 
-from mmengine.config import Config, ConfigDict
-
 from .. import dataset as datasets
+from ..compat.mm import Config, ConfigDict
 from ..errors import UserError
 from .registry import OVERRIDES, split_datasets, use_plugin
 
