@@ -27,7 +27,7 @@ from uuid import uuid4
 from ..dataset import find_dataset, read_annotations
 from ..errors import UserError
 from ..files import open_atomically, sync_folder, write_atomically
-from ..progress import show_progress
+from ..progress import track
 from .clip import CODECS, VERSION, ClipInfo, checksum, is_intact, read_record
 from .encode import ClipError, write_clip
 
@@ -171,16 +171,11 @@ class ClipCache:
         self._remove_abandoned()
         names = list(dict.fromkeys(str(video) for video in videos))
         report = BuildReport()
-        with (
-            show_progress("caching clips", len(names)) as advance,
-            ThreadPoolExecutor(workers or len(os.sched_getaffinity(0))) as pool,
-        ):
+        with ThreadPoolExecutor(workers or len(os.sched_getaffinity(0))) as pool:
+            futures = [pool.submit(self._build_one, name, report) for name in names]
             try:
-                for future in as_completed(
-                    [pool.submit(self._build_one, n, report) for n in names]
-                ):
+                for future in track(as_completed(futures), "caching clips", len(names)):
                     future.result()
-                    advance()
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise

@@ -55,9 +55,16 @@ def clip_cache(
         cached = dict(type="CachedVideo", **settings, build=build)
         set_pipeline(cfg, split, dataset, [cached, *steps])
     use_plugin(cfg, "mmact_tiny.cache")
-    if "train" in splits:
-        use_plugin(cfg, "mmact_tiny.hooks")
-        add_hook(cfg, "TimingHook", data_hint=FILL_FIRST)
+    if any(hook["type"] == "TimingHook" for hook in cfg.get("custom_hooks") or []):
+        time_epochs(cfg)
+
+
+def time_epochs(cfg: Config) -> None:
+    """Adds the hook that measures epochs, with what it advises where they wait for videos."""
+    use_plugin(cfg, "mmact_tiny.hooks")
+    train = [dataset for split, dataset in split_datasets(cfg) if split == "train"]
+    cached = any(step["type"] == "CachedVideo" for d in train for step in d.get("pipeline") or [])
+    add_hook(cfg, "TimingHook", **({"data_hint": FILL_FIRST} if cached else {}))
 
 
 def exact_pipeline(steps: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from .. import hardware
 from ..compat.mm import Config, ConfigDict
 from ..errors import UserError
 from ..runs import WORK_DIRS, first_weights, newest_checkpoint
+from .cache import time_epochs
 from .registry import OVERRIDES, SPLITS, add_hook, from_scratch, use_plugin
 from .tracking import log_epoch_means, use_trackers
 
@@ -192,8 +193,7 @@ def hardware_override(cfg: Config, precision: str = "auto", num_workers: int | N
     cfg.env_cfg.dist_cfg.backend = "nccl" if cuda else "gloo"
     use_plugin(cfg, "mmact_tiny.hooks")
     add_hook(cfg, "PrecisionHook")
-    if not any(hook["type"] == "TimingHook" for hook in cfg.custom_hooks):  # `clip_cache` sets one
-        add_hook(cfg, "TimingHook")
+    time_epochs(cfg)
 
 
 @OVERRIDES.register_module()

@@ -56,6 +56,7 @@ def test_a_runner(tmp_path: Path) -> None:
         default_hooks=dict(checkpoint=None),
         custom_hooks=[note],
         experiment_name="private_names",
+        default_scope="mmaction",  # a Runner leaves its scope behind
     )
     assert _mmengine.loop_of(runner, "train") == dict(by_epoch=True, max_epochs=1)
     assert [_mmengine.loop_of(runner, split) for split in ("val", "test")] == [None, None]

@@ -93,6 +93,7 @@ def test_each_part_has_its_seconds(clock: Clock, tmp_path: Path) -> None:
         default_hooks=dict(checkpoint=None),
         custom_hooks=[Writes(clock), TimingHook()],
         experiment_name="timing",
+        default_scope="mmaction",  # a Runner leaves its scope behind
     )
     runner.train()
     lines = Path(runner.log_dir, "timing.jsonl").read_text().splitlines()
