@@ -1,8 +1,9 @@
 """The cache's entries: found, checked, rebuilt, bounded, cleared, and whole whatever happens."""
 
+import multiprocessing
 import os
-import subprocess
-import sys
+import resource
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,6 @@ from mmact_tiny.cache.cache import CacheFullError, ClipCache, default_root
 from mmact_tiny.cache.clip import ClipReader
 from mmact_tiny.cache.encode import ClipError
 from mmact_tiny.errors import UserError
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -98,51 +97,55 @@ def test_what_was_broken_in_memory_of_hashes_is_read_again(cache: ClipCache, vid
     assert entry_of(ClipCache(cache.root), video) == entry
 
 
+def in_process(work: Callable[[], object]) -> Callable[[], str]:
+    """Starts work in a forked process; returns what waits for it and gives its result in words."""
+    fork = multiprocessing.get_context("fork")
+    answers = fork.SimpleQueue()
+
+    def run() -> None:
+        try:
+            answers.put(str(work()))
+        except UserError as error:
+            answers.put(str(error))
+
+    process = fork.Process(target=run)
+    process.start()
+
+    def wait() -> str:
+        process.join(timeout=120)
+        assert process.exitcode == 0
+        return answers.get()
+
+    return wait
+
+
 def test_two_processes_build_at_once(cache: ClipCache, video: Path) -> None:
-    code = (
-        "import sys, time\nfrom mmact_tiny.cache.cache import ClipCache\n"
-        "print('ready', flush=True)\nsys.stdin.readline()\n"
-        "cache = ClipCache(sys.argv[1])\n"
-        "for name in sys.argv[2:]: print(cache.build(name))\n"
-    )
-    videos = [str(video)]
-    videos += [str(make_video(video.with_name(f"{i}.mp4"), num_frames=5 + i)) for i in range(3)]
-    builders = [
-        subprocess.Popen(
-            [sys.executable, "-c", code, str(cache.root), *videos],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=ROOT,
-        )
-        for _ in range(2)
-    ]
-    for builder in builders:
-        assert builder.stdout is not None and builder.stdout.readline() == "ready\n"
-    for builder in builders:
-        assert builder.stdin is not None
-        builder.stdin.write("go\n")
-        builder.stdin.flush()
-    outputs = [builder.communicate(timeout=120)[0] for builder in builders]
-    assert [builder.returncode for builder in builders] == [0, 0]
-    assert outputs[0] == outputs[1]
+    videos = [video]
+    videos += [make_video(video.with_name(f"{i}.mp4"), num_frames=5 + i) for i in range(3)]
+    ready = multiprocessing.get_context("fork").Barrier(2)
+
+    def build() -> list[Path]:
+        ready.wait(timeout=60)
+        return [ClipCache(cache.root).build(name) for name in videos]
+
+    builders = [in_process(build) for _ in range(2)]
+    assert builders[0]() == builders[1]()
     assert files(cache.root) == ["small-256-v1"] * 4
     assert all(entry_of(cache, name) is not None for name in videos)
 
 
 def test_a_full_disk_leaves_no_half_entry(cache: ClipCache, video: Path) -> None:
-    # RLIMIT_FSIZE has the kernel refuse the write, as it does on a full disk.
-    code = (
-        "import resource, sys\nfrom mmact_tiny.cache.cache import ClipCache\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]),) * 2)\n"
-        "ClipCache(sys.argv[1]).build(sys.argv[2])\n"
-    )
     for limit in (0, 100, 5_000, cache.build(video).stat().st_size - 10):
         cache.clear()
-        command = [sys.executable, "-c", code, str(cache.root), str(video), str(limit)]
-        run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
-        assert "UserError: cannot write the clip cache entry" in run.stderr
-        assert "MMACT_TINY_CACHE" in run.stderr
+
+        def build(limit: int = limit) -> Path:
+            # The kernel refuses the write, as it does on a full disk.
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+            return ClipCache(cache.root).build(video)
+
+        message = in_process(build)()
+        assert message.startswith(f"cannot write the clip cache entry of {video} in {cache.root}: ")
+        assert "have MMACT_TINY_CACHE name another folder" in message
         assert files(cache.root) == []
         assert entry_of(cache, video) is None
     assert cache.build(video).exists()
@@ -157,7 +160,7 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path, video: Path) -> None:
 def test_what_does_not_fit_is_not_cached_and_removes_nothing(cache: ClipCache, video: Path) -> None:
     videos = [make_video(video.with_name(f"{i}.mp4"), num_frames=8 + i) for i in range(4)]
     size = cache.build(videos[0]).stat().st_size
-    bounded = ClipCache(cache.root, max_bytes=int(size * 2.5), format="fast")
+    bounded = ClipCache(cache.root, max_bytes=size + 10, format="fast")
     report = bounded.build_many(videos, workers=1)  # entries of other settings count too
     assert (report.built, report.no_room) == ([], [str(name) for name in videos])
     bounded = ClipCache(cache.root, max_bytes=int(size * 2.5))

@@ -108,7 +108,9 @@ def test_a_video_that_decord_cannot_read_is_cached(tmp_path: Path) -> None:
     make += "make_video(Path(sys.argv[1]), codec='libsvtav1', options={'preset': '12'})"
     video = tmp_path / "av1.mp4"  # in a process of its own: the encoder's library is decord's too
     command = [sys.executable, "-c", make, str(video)]
-    subprocess.run(command, cwd=Path(__file__).parent, check=True, capture_output=True)
+    subprocess.run(
+        command, cwd=Path(__file__).parents[1] / "support", check=True, capture_output=True
+    )
     with pytest.raises(decord.DECORDError):
         decord.VideoReader(str(video))
     info = encode(video, tmp_path / "entry.mp4")
