@@ -386,9 +386,7 @@ class DataGuardHook(Hook):
                         split,
                     )
 
-    def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
-    ) -> None:
+    def after_train_iter(self, runner: Runner, batch_idx: int, **batch: Any) -> None:
         """Counts what the processes of a job met: the share allowed is one of the whole split."""
         if agree(len(self.bad.own)):
             self.bad.share()

@@ -54,9 +54,7 @@ class StopHook(Hook):
             signal.signal(number, handler)
         self._before = {}
 
-    def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
-    ) -> None:
+    def after_train_iter(self, runner: Runner, batch_idx: int, **batch: Any) -> None:
         received = agree(self.received)
         due = self.every is not None and self.every_n_train_iters(runner, self.every)
         if received or due:
@@ -69,9 +67,7 @@ class StopHook(Hook):
         if self._before:
             self._states = gather_states(runner)
 
-    def after_val_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
-    ) -> None:
+    def after_val_iter(self, runner: Runner, batch_idx: int, **batch: Any) -> None:
         """Saves as the epoch before left the run: a resume starts the validation anew."""
         if self.received and self._states is not None:
             for hook in runner.hooks:
