@@ -26,7 +26,7 @@ def register() -> None:
     from ..compat.mm import CheckpointLoader, LocalBackend, register_backend
 
     class AtomicLocalBackend(LocalBackend):
-        """Writes beside and renames; later where `later_writes` defers."""
+        """Writes beside and renames."""
 
         def put(self, obj: bytes, filepath: str | Path) -> None:
             write_atomically(obj, filepath)
