@@ -11,6 +11,7 @@ from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch.utils.data import DataLoader, Dataset
+from torch.utils.data._utils import signal_handling
 
 from mmact_tiny.hooks import _mmengine
 
@@ -83,7 +84,10 @@ def patient(iterator: Iterator[torch.Tensor]) -> int:
             assert _mmengine.is_wait(error)
 
 
-def test_a_loader() -> None:
+def test_a_loader(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.getsignal(signal.SIGCHLD)
+    # PyTorch sets its handler once a process, and another test may have taken it away.
+    monkeypatch.setattr(signal_handling, "_SIGCHLD_handler_set", False)
     loader = DataLoader(Slow(), num_workers=1, timeout=0.2, persistent_workers=True)
     iterator = iter(loader)
     handler = _mmengine.take_signal_handler()  # it would raise at the first kill
@@ -106,7 +110,7 @@ def test_a_loader() -> None:
     _mmengine.end_kept_workers(loader)
     assert not other.is_alive()
     _mmengine.end_kept_workers(loader)
-    signal.signal(signal.SIGCHLD, handler)
+    signal.signal(signal.SIGCHLD, before)
     assert _mmengine.workers_of(iter(DataLoader(Slow()))) == []
 
 
