@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.cache_size and not args.cache:
         parser.error("--cache-size bounds the cache of --cache")
     if args.clear_cache:
-        from mmact_tiny.cache.dataset_cache import clear_cache
+        from mmact_tiny.cache.cache import clear_cache
 
         clear_cache()
         if args.src is None:
@@ -85,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     prepare_data(args.src, args.out, settings)
     if args.cache:
-        from mmact_tiny.cache.dataset_cache import cache_dataset
+        from mmact_tiny.cache.cache import cache_dataset
 
         cache_dataset(args.out, format=args.cache, max_bytes=args.cache_size)
 
