@@ -28,13 +28,7 @@ class Draw(NamedTuple):
 
 
 class Fault(NamedTuple):
-    """A video that could not be read.
-
-    Attributes:
-        video: Its path.
-        reason: What the decoder says.
-        trace: The traceback, where the video was read and a transform or the collation failed.
-    """
+    """A video that could not be read; `trace` is set where it was read and a transform failed."""
 
     video: str
     reason: str
@@ -63,9 +57,9 @@ class Watch:
 
     @contextmanager
     def reading(self, index: int) -> Iterator[None]:
-        """Notes that this worker is at a video while the block lasts."""
+        """Notes that this worker, if it is one, is at a video while the block lasts."""
         worker = get_worker_info()
-        row = self._reading[worker.id] if worker is not None else torch.zeros(2)
+        row = self._reading[worker.id if worker else 0]
         row[1] = time.monotonic()
         row[0] = index + 1
         try:
@@ -93,8 +87,6 @@ class GuardedDataset(Dataset):
     The replacement is a function of the draw alone, so a resumed run meets the same one.
 
     Args:
-        dataset: Any dataset that MMEngine builds.
-        num_workers: Loader workers that will read it.
         replace: Whether another video of the dataset takes the place of a broken one.
         skipped: Reasons by video of those that took a worker down: never opened again.
     """
@@ -102,9 +94,7 @@ class GuardedDataset(Dataset):
     def __init__(
         self, dataset: Any, *, num_workers: int, replace: bool, skipped: dict[str, str]
     ) -> None:
-        self.dataset = dataset
-        self.replace = replace
-        self.skipped = skipped
+        self.dataset, self.replace, self.skipped = dataset, replace, skipped
         self.watch = Watch(num_workers)
 
     def __len__(self) -> int:
@@ -123,11 +113,16 @@ class GuardedDataset(Dataset):
             try:
                 with self.watch.reading(index):
                     _check_regular(video)
-                    return _name_video(self.dataset[index], video), faults
+                    sample = self.dataset[index]
             except Exception as error:  # whatever a decoder throws at a broken file
                 faults.append(fault_of(error, video))
                 if faults[-1].trace:
                     break
+            else:
+                data_sample = sample.get("data_samples") if isinstance(sample, dict) else None
+                if data_sample is not None and "filename" not in data_sample:
+                    data_sample.set_metainfo(dict(filename=video))  # for messages about its batch
+                return sample, faults
         return None, faults
 
     def video(self, index: int) -> str:
@@ -156,14 +151,6 @@ def _check_regular(video: str) -> None:
         raise ValueError("not a regular file")
 
 
-def _name_video(sample: Any, video: str) -> Any:
-    """Adds the path to the sample's meta information, for the messages about its batch."""
-    data_sample = sample.get("data_samples") if isinstance(sample, dict) else None
-    if data_sample is not None and "filename" not in data_sample:
-        data_sample.set_metainfo(dict(filename=video))
-    return sample
-
-
 class Draws:
     """The batches of a stock loader as draws, from batch `first` on.
 
@@ -171,18 +158,12 @@ class Draws:
     `first` are counted past, not read.
 
     Args:
-        loader: The stock loader.
-        seed: The run's seed.
-        rank: This process's.
         padded: Whether to read the videos that stock's sampler adds so that all processes have
             as many. Not to test on: once a video is left out, stock cannot tell them any more.
     """
 
     def __init__(self, loader: Any, *, seed: int, rank: int, padded: bool = True) -> None:
-        self.loader = loader
-        self.padded = padded
-        self.seed = seed
-        self.rank = rank
+        self.loader, self.seed, self.rank, self.padded = loader, seed, rank, padded
         self.first = 0
         self.drain = False  # ends a pass early: the batches under way are still read
 
@@ -216,14 +197,11 @@ def collate_readable(
 class BalancedVideos(ClassBalancedDataset):
     """MMEngine's `ClassBalancedDataset` over MMAction2's datasets, which lack `get_cat_ids`."""
 
-    def __init__(self, dataset: BaseDataset | dict, oversample_thr: float, **kwargs: Any) -> None:
-        if isinstance(dataset, dict):
-            dataset = DATASETS.build(dataset)
-        dataset.get_cat_ids = partial(labels_of, dataset)
-        super().__init__(dataset, oversample_thr, **kwargs)
+    def full_init(self) -> None:
+        self.dataset.get_cat_ids = partial(_labels_of, self.dataset)
+        super().full_init()
 
 
-def labels_of(dataset: BaseDataset, index: int) -> list[int]:
+def _labels_of(dataset: BaseDataset, index: int) -> list[int]:
     """Returns the labels of a video: one, or several in a `multi_class` dataset."""
-    label = dataset.get_data_info(index)["label"]
-    return [int(label)] if isinstance(label, int) else [int(one) for one in label]
+    return np.atleast_1d(dataset.get_data_info(index)["label"]).tolist()

@@ -7,7 +7,9 @@ import signal
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import chain
 from multiprocessing.process import BaseProcess
+from operator import sub
 from pathlib import Path
 from typing import Any
 
@@ -46,20 +48,15 @@ logger = logging.getLogger("mmact_tiny")
 
 @dataclass
 class BadVideo:
-    """A video of a split that could not be read.
+    """A video that was met `times` times and could not be read, and the first reason for it.
 
-    Attributes:
-        split: train, val or test.
-        video: Its path.
-        reason: The first that was met.
-        times: How often the video was met.
-        skipped: Whether it took its worker down and is not opened again.
+    One that is `skipped` took its worker down and is not opened again.
     """
 
     split: str
     video: str
     reason: str
-    times: int = 0
+    times: int = 1
     skipped: bool = False
 
 
@@ -77,9 +74,10 @@ class BadVideos:
     def __init__(self, path: Path, max_fraction: float | None) -> None:
         self.path = path
         self.max_fraction = max_fraction
+        self.num_videos: dict[str, int] = {}  # of each split
         self.rows: dict[tuple[str, str], BadVideo] = {}
         self.skipped: dict[str, str] = {}
-        self.own: list[tuple[str, Fault, int, bool]] = []
+        self.own: list[BadVideo] = []
 
     def load(self) -> None:
         """Takes up what an earlier process of the run met, the videos to skip above all."""
@@ -92,21 +90,15 @@ class BadVideos:
         self.rows = {(row.split, row.video): row for row in rows}
         self.skipped.update({row.video: row.reason for row in rows if row.skipped})
 
-    def add(self, split: str, fault: Fault, *, num_videos: int, skip: bool = False) -> None:
-        """Counts a fault; the first of a video is logged and written, now or when it is shared.
-
-        Args:
-            split: train, val or test.
-            fault: What was met.
-            num_videos: How many videos the split has.
-            skip: Whether the video took its worker down.
+    def add(self, met: BadVideo) -> None:
+        """Counts a video; its first time is logged and written, now or when it is shared.
 
         Raises:
             UserError: too many videos of the split are bad; lists them.
         """
-        if skip:
-            self.skipped[fault.video] = fault.reason
-        self.own.append((split, fault, num_videos, skip))
+        if met.skipped:
+            self.skipped[met.video] = met.reason
+        self.own.append(met)
         if get_world_size() == 1:
             self.share()
 
@@ -116,25 +108,24 @@ class BadVideos:
         Raises:
             UserError: as `add`, from rank 0.
         """
-        noted = [row for rows in all_gather_object(self.own) for row in rows]
+        noted = all_gather_object(self.own)
         self.own = []
-        for row in noted:
-            self._count(*row)
+        for met in chain(*noted):
+            self._count(met)
 
-    def _count(self, split: str, fault: Fault, num_videos: int, skip: bool) -> None:
-        known = (split, fault.video) in self.rows
-        new = BadVideo(split, fault.video, fault.reason)
-        row = self.rows.setdefault((split, fault.video), new)
-        row.times += 1
-        if skip:
-            row.skipped, row.reason = True, fault.reason
-            self.skipped[fault.video] = fault.reason
-        elif known:
+    def _count(self, met: BadVideo) -> None:
+        split = met.split
+        row = self.rows.setdefault((split, met.video), met)
+        row.times += row is not met
+        if met.skipped:
+            row.skipped, row.reason = True, met.reason
+            self.skipped[met.video] = met.reason
+        elif row is not met:
             return
         action = "replaced by another" if split == "train" else "left out"
-        logger.warning("cannot read %s: %s (%s: %s)", fault.video, fault.reason, split, action)
+        logger.warning("cannot read %s: %s (%s: %s)", met.video, met.reason, split, action)
         self.write()
-        num_bad = len(self.reasons(split))
+        num_bad, num_videos = len(self.reasons(split)), self.num_videos[split]
         if self.max_fraction is not None and num_bad > self.max_fraction * num_videos:
             stop_all(
                 f"{num_bad} of {num_videos} {split} videos cannot be read, more than "
@@ -178,17 +169,15 @@ class GuardedLoader:
     Args:
         loader: What `Runner.build_dataloader` returned; its own workers are never started.
         split: train, val or test.
-        seed: The run's seed.
-        bad: Where faults go.
+        seed: The run's.
+        bad: Where the videos go that cannot be read.
         video_seconds: Time limit for one video.
     """
 
     def __init__(
         self, loader: Any, *, split: str, seed: int, bad: BadVideos, video_seconds: float
     ) -> None:
-        self.loader = loader
-        self.split = split
-        self.bad = bad
+        self.loader, self.split, self.bad = loader, split, bad
         self.video_seconds = video_seconds
         self.skip = 0  # batches that the next pass leaves out
         self._handler: Any = None  # PyTorch's, of SIGCHLD, until the loader is closed
@@ -199,6 +188,8 @@ class GuardedLoader:
             replace=split == "train",
             skipped=bad.skipped,
         )
+        bad.num_videos[split] = len(self.guarded)
+        start = partial(_start_worker, loader.worker_init_fn, hardware.reader_niceness())
         self._inner: DataLoader = DataLoader(
             self.guarded,
             batch_sampler=self.draws,  # type: ignore[arg-type]
@@ -207,9 +198,7 @@ class GuardedLoader:
             pin_memory=loader.pin_memory,
             # The wait for a batch after which the workers are looked at.
             timeout=min(1.0, video_seconds / 4) if loader.num_workers else 0,
-            worker_init_fn=partial(
-                _start_worker, loader.worker_init_fn, hardware.reader_niceness()
-            ),
+            worker_init_fn=start,
             multiprocessing_context=loader.multiprocessing_context,
             prefetch_factor=loader.prefetch_factor,
             persistent_workers=loader.persistent_workers,
@@ -236,7 +225,7 @@ class GuardedLoader:
             workers = _mmengine.workers_of(iterator)
             if workers:  # looked at while a batch is waited for
                 self._handler = _mmengine.take_signal_handler() or self._handler
-            began = [_resident_bytes(worker) for worker in workers]
+            began = list(map(_resident_bytes, workers))
             lost = False
             while not lost:
                 try:
@@ -253,12 +242,14 @@ class GuardedLoader:
                         restarts = 0  # each video is blamed once, so this comes to an end
                     continue
                 number, restarts = number + 1, 0
-                self._note(faults, lost=batch is None)
+                self._note(faults)
                 if batch is not None:
                     num_read += 1
                     yield batch
-                grown = [_resident_bytes(w) - b for w, b in zip(workers, began, strict=True)]
-                self.draws.drain |= any(growth > MAX_GROWTH_BYTES for growth in grown)
+                elif self.guarded.replace:
+                    raise UserError(self._none_readable())
+                grown = map(sub, map(_resident_bytes, workers), began)
+                self.draws.drain |= max(grown, default=0) > MAX_GROWTH_BYTES
             if not lost and not self.draws.drain:
                 break
             _mmengine.kill_workers(self._inner, iterator)
@@ -271,8 +262,7 @@ class GuardedLoader:
     def _none_readable(self) -> str:
         return f"no {self.split} video can be read\n  {self.bad.listing(self.split)}"
 
-    def _note(self, faults: list[Fault], *, lost: bool) -> None:
-        """Counts the faults of a batch; `lost` is one without any sample."""
+    def _note(self, faults: list[Fault]) -> None:
         for fault in faults:
             if fault.trace:
                 logging.getLogger(UPSTREAM).error(fault.trace)
@@ -280,17 +270,12 @@ class GuardedLoader:
                     f"the {self.split} pipeline fails on {fault.video}, which can be read: "
                     f"{fault.reason}\n  correct the pipeline; the log file has the traceback"
                 )
-            self.bad.add(self.split, fault, num_videos=len(self.guarded))
-        if lost and self.guarded.replace:
-            raise UserError(self._none_readable())
+            self.bad.add(BadVideo(self.split, fault.video, fault.reason))
 
     def _kill_late(self, workers: list[BaseProcess]) -> list[int]:
         """Kills the workers at one video for too long; returns their numbers."""
-        late = [
-            number
-            for number in self.guarded.watch.late(self.video_seconds)
-            if workers[number].is_alive()
-        ]
+        late = self.guarded.watch.late(self.video_seconds)
+        late = [number for number in late if workers[number].is_alive()]
         for number in late:
             workers[number].kill()
             workers[number].join()
@@ -302,16 +287,15 @@ class GuardedLoader:
         for number, worker in enumerate(workers):
             if worker.is_alive():
                 continue
-            index, status = self.guarded.watch.index_of(number), worker.exitcode
+            index, status = self.guarded.watch.index_of(number), worker.exitcode or 0
             if index is None or (status in ASKED_TO_END and number not in late):
                 logger.warning("a loader worker ended (status %s): %s", status, error)
                 continue
             blamed = True
-            reason = f"timed out after {self.video_seconds:g} s"
-            if number not in late:
-                reason = f"the decoder crashed ({_signal_name(status)})"
-            fault = Fault(self.guarded.video(index), reason)
-            self.bad.add(self.split, fault, num_videos=len(self.guarded), skip=True)
+            how = signal.Signals(-status).name if status < 0 else f"status {status}"
+            timed_out = f"timed out after {self.video_seconds:g} s"
+            reason = timed_out if number in late else f"the decoder crashed ({how})"
+            self.bad.add(BadVideo(self.split, self.guarded.video(index), reason, skipped=True))
         return blamed
 
     def close(self) -> None:
@@ -337,12 +321,6 @@ def _resident_bytes(worker: BaseProcess) -> int:
         return 0
 
 
-def _signal_name(status: int | None) -> str:
-    if status is None or status >= 0:
-        return f"status {status}"
-    return signal.Signals(-status).name
-
-
 @HOOKS.register_module()
 class DataGuardHook(Hook):
     """Puts a `GuardedLoader` in the place of each loop's loader.
@@ -355,8 +333,7 @@ class DataGuardHook(Hook):
     priority = "VERY_HIGH"
 
     def __init__(self, max_bad_fraction: float = 0.1, video_seconds: float = 120) -> None:
-        self.max_bad_fraction = max_bad_fraction
-        self.video_seconds = video_seconds
+        self.max_bad_fraction, self.video_seconds = max_bad_fraction, video_seconds
         self.bad: BadVideos  # from `before_run` on
         self.loaders: list[GuardedLoader] = []
 
@@ -370,21 +347,17 @@ class DataGuardHook(Hook):
             path.unlink(missing_ok=True)
         for split, kind in LOOPS.items():
             loop = _mmengine.loop_of(runner, split)
-            if isinstance(loop, kind) and not isinstance(loop.dataloader, GuardedLoader):
-                loop.dataloader = guarded = GuardedLoader(
-                    loop.dataloader,
-                    split=split,
-                    seed=runner.seed,
-                    bad=self.bad,
-                    video_seconds=self.video_seconds,
+            if not isinstance(loop, kind) or isinstance(loop.dataloader, GuardedLoader):
+                continue
+            settings: Any = dict(seed=runner.seed, bad=self.bad, video_seconds=self.video_seconds)
+            loop.dataloader = GuardedLoader(loop.dataloader, split=split, **settings)
+            self.loaders.append(loop.dataloader)
+            if not loop.dataloader.num_workers:
+                logger.warning(
+                    "%s_dataloader.num_workers=0: videos are decoded in this process, and one "
+                    "that crashes the decoder or hangs it ends the run; 1 or more guard it",
+                    split,
                 )
-                self.loaders.append(guarded)
-                if not guarded.num_workers:
-                    logger.warning(
-                        "%s_dataloader.num_workers=0: videos are decoded in this process, and one "
-                        "that crashes the decoder or hangs it ends the run; 1 or more guard it",
-                        split,
-                    )
 
     def after_train_iter(self, runner: Runner, batch_idx: int, **batch: Any) -> None:
         """Counts what the processes of a job met: the share allowed is one of the whole split."""

@@ -2,6 +2,7 @@
 
 import json
 import time
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -43,42 +44,30 @@ class TimingHook(Hook):
         self._epoch = 0
         self._mark = 0.0
 
-    def _spent(self, part: str | None) -> None:
+    def _spend(self, part: str | None, *args: Any, **kwargs: Any) -> None:
         """Adds the time since the last call to a part, or to none."""
         now = time.perf_counter()
         if part is not None:
             self.seconds[part] += now - self._mark
         self._mark = now
 
-    def before_run(self, runner: Runner) -> None:
-        self._spent(None)
+    before_run = partialmethod(_spend, None)
+    before_train_iter = partialmethod(_spend, "data")
+    after_train_iter = partialmethod(_spend, "device")
+    after_train_epoch = partialmethod(_spend, "checkpoint")
+    after_val_iter = partialmethod(_spend, "validation")
 
     def before_train_epoch(self, runner: Runner) -> None:
-        self._report(runner)
+        self.after_train(runner)
         self._epoch = runner.epoch + 1
-        self._spent(None)
-
-    def before_train_iter(self, *args: Any, **kwargs: Any) -> None:
-        self._spent("data")
-
-    def after_train_iter(self, *args: Any, **kwargs: Any) -> None:
-        self._spent("device")
-
-    def after_train_epoch(self, runner: Runner) -> None:
-        self._spent("checkpoint")
-
-    def after_val_iter(self, *args: Any, **kwargs: Any) -> None:
-        self._spent("validation")
+        self._spend(None)
 
     def after_val_epoch(self, runner: Runner, metrics: Any = None) -> None:
         # A resumed run makes up for the validation that a kill cut off, before its first epoch.
         self._epoch = self._epoch or runner.epoch
-        self._spent("checkpoint")
+        self._spend("checkpoint")
 
     def after_train(self, runner: Runner) -> None:
-        self._report(runner)
-
-    def _report(self, runner: Runner) -> None:
         """Logs and records the epoch that is over, and begins another."""
         seconds, self.seconds = self.seconds, dict.fromkeys(PARTS, 0.0)
         if runner.rank != 0 or not any(seconds.values()):  # one speaks for the job
