@@ -64,11 +64,8 @@ class BadVideos:
     """The bad videos of one run, kept in a JSON file of its work directory.
 
     In a job of several processes each notes its `own` until they `share` them; then all know
-    all, and rank 0 logs and writes them.
-
-    Args:
-        path: The file; a run without bad videos has none.
-        max_fraction: The share of a split above which the run stops; None never stops.
+    all, and rank 0 logs and writes them. With a `max_fraction` the run stops when more than that
+    share of a split is bad.
     """
 
     def __init__(self, path: Path, max_fraction: float | None) -> None:
@@ -103,11 +100,7 @@ class BadVideos:
             self.share()
 
     def share(self) -> None:
-        """Counts what every process noted since the last time; all of them have to call.
-
-        Raises:
-            UserError: as `add`, from rank 0.
-        """
+        """Counts what every process noted since the last time; all have to call, as in `add`."""
         noted = all_gather_object(self.own)
         self.own = []
         for met in chain(*noted):
@@ -163,15 +156,8 @@ class GuardedLoader:
 
     A worker that crashes, or is at one video for longer than `video_seconds`, is replaced with
     its fellows; reading goes on at the batch that is due, without that video. So are workers that
-    have grown by `MAX_GROWTH_BYTES`. Without workers (num_workers=0) a crash or a hang is that of
-    the run.
-
-    Args:
-        loader: What `Runner.build_dataloader` returned; its own workers are never started.
-        split: train, val or test.
-        seed: The run's.
-        bad: Where the videos go that cannot be read.
-        video_seconds: Time limit for one video.
+    have grown by `MAX_GROWTH_BYTES`. Without workers a crash or a hang is that of the run. The
+    workers of the stock loader are never started.
     """
 
     def __init__(
@@ -233,13 +219,11 @@ class GuardedLoader:
                 except StopIteration:
                     break
                 except RuntimeError as error:
-                    late = self._kill_late(workers)
-                    lost = any(not worker.is_alive() for worker in workers)
-                    restarts += lost
+                    lost, blamed = self._blame(workers, error)
+                    # Each video is blamed once, so this comes to an end.
+                    restarts = 0 if blamed else restarts + lost
                     if not (lost or _mmengine.is_wait(error)) or restarts > MAX_RESTARTS:
                         raise
-                    if lost and self._blame(workers, late, error):
-                        restarts = 0  # each video is blamed once, so this comes to an end
                     continue
                 number, restarts = number + 1, 0
                 self._note(faults)
@@ -253,7 +237,7 @@ class GuardedLoader:
             if not lost and not self.draws.drain:
                 break
             _mmengine.kill_workers(self._inner, iterator)
-            self.guarded.watch.clear()
+            self.guarded.reading.zero_()
         if self.split != "train":
             self.bad.share()
             if not agree(num_read, "sum") and self.bad.reasons(self.split):
@@ -272,31 +256,30 @@ class GuardedLoader:
                 )
             self.bad.add(BadVideo(self.split, fault.video, fault.reason))
 
-    def _kill_late(self, workers: list[BaseProcess]) -> list[int]:
-        """Kills the workers at one video for too long; returns their numbers."""
-        late = self.guarded.watch.late(self.video_seconds)
-        late = [number for number in late if workers[number].is_alive()]
-        for number in late:
-            workers[number].kill()
-            workers[number].join()
-        return late
+    def _blame(self, workers: list[BaseProcess], error: RuntimeError) -> tuple[bool, bool]:
+        """Kills workers at one video for too long, and notes the videos that dead ones were at.
 
-    def _blame(self, workers: list[BaseProcess], late: list[int], error: RuntimeError) -> bool:
-        """Notes the videos that dead workers were at; returns whether there was one."""
-        blamed = False
+        Returns whether a worker is lost, and whether there was a video to blame.
+        """
+        late, lost, blamed = self.guarded.late(self.video_seconds), False, False
         for number, worker in enumerate(workers):
-            if worker.is_alive():
+            timed_out = number in late and worker.is_alive()
+            if timed_out:
+                worker.kill()
+                worker.join()
+            elif worker.is_alive():
                 continue
-            index, status = self.guarded.watch.index_of(number), worker.exitcode or 0
-            if index is None or (status in ASKED_TO_END and number not in late):
+            lost = True
+            index, status = self.guarded.read_by(number), worker.exitcode or 0
+            if index is None or (status in ASKED_TO_END and not timed_out):
                 logger.warning("a loader worker ended (status %s): %s", status, error)
                 continue
             blamed = True
             how = signal.Signals(-status).name if status < 0 else f"status {status}"
-            timed_out = f"timed out after {self.video_seconds:g} s"
-            reason = timed_out if number in late else f"the decoder crashed ({how})"
+            reason = f"timed out after {self.video_seconds:g} s"
+            reason = reason if timed_out else f"the decoder crashed ({how})"
             self.bad.add(BadVideo(self.split, self.guarded.video(index), reason, skipped=True))
-        return blamed
+        return lost, blamed
 
     def close(self) -> None:
         """Ends the workers that are kept between two passes; another pass would fork new ones."""
@@ -304,7 +287,7 @@ class GuardedLoader:
         if self._handler is not None:
             signal.signal(signal.SIGCHLD, self._handler)
             self._handler = None
-        self.guarded.watch.clear()
+        self.guarded.reading.zero_()
 
 
 def _start_worker(init: Any, niceness: int, worker: int) -> None:

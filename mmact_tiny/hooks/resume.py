@@ -43,19 +43,15 @@ class LogPlace(TypedDict):
 
 
 class Progress(TypedDict):
-    """What `ResumeHook` adds to a checkpoint.
-
-    `batches` are those done of the epoch; `states` is what each process has of its own; `stopping`
-    what each `EarlyStoppingHook` has counted. The others are what the order of batches depends on.
-    """
+    """What `ResumeHook` adds to a checkpoint; the order of batches depends on the first three."""
 
     batch_size: int
     num_videos: int
     num_processes: int
-    batches: int
+    batches: int  # done of the epoch
     log: LogPlace
-    states: Sequence[State]
-    stopping: list[tuple[int, float, bool]]
+    states: Sequence[State]  # what each process has of its own
+    stopping: list[tuple[int, float, bool]]  # what each `EarlyStoppingHook` has counted
 
 
 def check_resumable(checkpoint: dict, path: str | Path, runner: Runner) -> None:
@@ -140,10 +136,7 @@ def _short(value: Any) -> str:
 def save_progress(runner: Runner, num_iters: int, states: Sequence[State] | None = None) -> Path:
     """Saves a run after `num_iters` iterations as `iter_N.pth`, then removes the older ones.
 
-    Args:
-        runner: The run.
-        num_iters: Names the file.
-        states: What `gather_states` gave; without, all processes of a job have to call.
+    All processes of a job have to call, unless `states` has what `gather_states` gave.
 
     Raises:
         UserError: it cannot be written; what was there is as before.
@@ -169,8 +162,7 @@ class ResumeHook(Hook):
     """Completes what stock saves and restores, so that a resumed run is the undisturbed one.
 
     Randomness is a function of the seed and of the place in the run, here for the training
-    process and in `GuardedDataset` for the samples, so no generator's state is saved. Adds a
-    `Progress` to each checkpoint, under `progress`.
+    process and in `GuardedDataset` for the samples. Adds a `Progress` to each checkpoint.
     """
 
     priority = "LOWEST"  # the other hooks have prepared the run when this one sets it forward

@@ -20,8 +20,7 @@ from mmact_tiny import hardware
 from mmact_tiny.errors import UserError
 from mmact_tiny.hooks import guard
 from mmact_tiny.hooks._mmengine import workers_of
-from mmact_tiny.hooks.dataset import Fault
-from mmact_tiny.hooks.guard import BadVideos, GuardedLoader
+from mmact_tiny.hooks.guard import BadVideo, BadVideos, GuardedLoader
 from mmact_tiny.video.isolated import GuardedReader
 
 
@@ -278,9 +277,10 @@ def test_workers_that_have_grown_are_replaced(
 
 def test_a_video_is_named_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     bad = BadVideos(tmp_path / "bad.json", 0.5)
+    bad.num_videos["train"] = 10
     with caplog.at_level("WARNING", logger="mmact_tiny"):
         for _ in range(3):
-            bad.add("train", Fault("a.mp4", "torn"), num_videos=10)
+            bad.add(BadVideo("train", "a.mp4", "torn"))
     assert caplog.messages == ["cannot read a.mp4: torn (train: replaced by another)"]
     bad.write()
     (row,) = json.loads(bad.path.read_text())
