@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from pattern_videos import count_decoded, make_video, psnr
 
-from mmact_tiny.cache.clip import ClipInfo, ClipReader, is_intact, read_record
+from mmact_tiny.cache.clip import ClipInfo, ClipReader, read_record
 from mmact_tiny.cache.encode import ClipError, scaled_size, write_clip
 
 
@@ -161,7 +161,7 @@ def test_indices_in_any_order(tmp_path: Path) -> None:
 def test_the_record_is_checked(tmp_path: Path) -> None:
     entry = tmp_path / "entry.mp4"
     info = encode(make_video(tmp_path / "source.mp4"), entry)
-    assert read_record(entry) == info and is_intact(entry, info)
+    assert read_record(entry) == info
     whole = entry.read_bytes()
     flipped = bytearray(whole)
     flipped[len(whole) // 2] ^= 1
@@ -172,11 +172,10 @@ def test_the_record_is_checked(tmp_path: Path) -> None:
         (whole[100:], "the start is gone"),
         (whole.replace(b'"version": 1', b'"version": 9'), "of another version"),
         (whole.replace(b'"fps"', b'"FPS"'), "other fields"),
+        (bytes(flipped), "a bit of the video is another"),
     ):
         entry.write_bytes(content)
         assert read_record(entry) is None, message
-    entry.write_bytes(flipped)
-    assert not is_intact(entry, info)
 
 
 def test_what_cannot_be_cached(tmp_path: Path) -> None:
