@@ -53,11 +53,7 @@ class BuildReport:
 
 
 def default_root() -> Path:
-    """Returns `$MMACT_TINY_CACHE`, else `mmact_tiny/clips` in the user's cache folder.
-
-    Not in the dataset: that may be read-only, and the entries, found by content, serve every
-    copy of it.
-    """
+    """Returns `$MMACT_TINY_CACHE`, else `mmact_tiny/clips` in the user's cache folder."""
     home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
     root = os.environ.get("MMACT_TINY_CACHE") or home / "mmact_tiny" / "clips"
     return Path(root).expanduser()
@@ -99,8 +95,7 @@ class ClipCache:
     def find(self, video: str | Path) -> tuple[Path, ClipInfo] | None:
         """Returns the entry of a video and its record, or None where there is no whole one.
 
-        The first time that this object meets an entry all of its bytes are checked, afterwards
-        its size and time of change.
+        An entry's bytes are all checked the first time, afterwards its size and time of change.
 
         Raises:
             ClipError: the video's file cannot be read.
@@ -159,11 +154,9 @@ class ClipCache:
         return target
 
     def build_many(self, videos: Iterable[str | Path], workers: int | None = None) -> BuildReport:
-        """Builds the entries that are missing, several at once; a bad video does not stop it.
+        """Builds the entries that are missing, by default as many at once as there are CPU cores.
 
-        Args:
-            videos: What to encode; one that is named twice is encoded once.
-            workers: Videos at once, by default one for each core of this process.
+        A bad video does not stop it.
 
         Raises:
             UserError: the disk is full or the folder cannot be written; what was built stays.
@@ -239,10 +232,9 @@ class ClipCache:
         return self.root / folder / source[:2] / f"{source}.mp4"
 
     def _source_hash(self, video: str | Path) -> str:
-        """Returns the digest of a video's content and its size, in hexadecimal.
+        """Returns the digest of a video's content and its size, or raises a ClipError.
 
-        It is remembered in the folder, in a small file for each path, size and time of change. A
-        video that was rewritten has another size or time; a change that leaves both is not seen.
+        It is remembered in the folder, by the video's path, size and time of change.
         """
         try:
             path = Path(video).resolve(strict=True)

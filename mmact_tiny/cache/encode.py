@@ -1,9 +1,8 @@
 """Makes an entry of the clip cache from a video: decode, scale down, encode, check.
 
 Luma and chroma are scaled as they come out of the decoder, by the bilinear rule that MMAction2's
-`Resize` applies to RGB; scaling and the colour matrix are both linear, so the frames are the
-same but for rounding, and the two colour conversions are saved. Measured: 1 to 2 dB nearer to
-the pipeline's frames than the way over RGB.
+`Resize` applies to RGB. Scaling and the colour matrix are both linear, so the frames are the same
+but for rounding: measured, 1 to 2 dB nearer to the pipeline's than by way of RGB.
 """
 
 import logging
@@ -32,8 +31,8 @@ class ClipError(UserError):
 def scaled_size(width: int, height: int, short_side: int) -> tuple[int, int]:
     """Returns the (width, height) that MMAction2's `Resize(scale=(-1, short_side))` gives.
 
-    A video that is smaller keeps its size: `Resize` then enlarges the frames as it always did,
-    and no byte is spent on pixels that were made up. The rounding is that of `mmcv.rescale_size`.
+    A smaller video keeps its size: `Resize` then enlarges the frames as it always did. The
+    rounding is that of `mmcv.rescale_size`.
     """
     factor = min(1.0, short_side / min(width, height))
     return int(width * factor + 0.5), int(height * factor + 0.5)
@@ -50,7 +49,7 @@ def write_clip(
     Args:
         video: What to encode.
         file: Empty, opened with mode "w+b".
-        source: The hash of the video's content, kept in the record.
+        source: The hash of the video's content, for the record.
         short_side: Of the scaled frames, in pixels.
         format: A key of `CODECS`.
 
@@ -62,6 +61,7 @@ def write_clip(
     try:
         reader = decord.VideoReader(str(video), num_threads=1)
         expected, fps = len(reader), Fraction(reader.get_avg_fps()).limit_denominator(1001)
+        del reader  # and its buffers
     except (RuntimeError, decord.DECORDError):
         expected, fps = None, Fraction(0)
     encoder = _Encoder(file, codec, short_side, fps or Fraction(25))
@@ -125,11 +125,7 @@ class _Encoder:
         self._from_source, self._to_codec = VideoReformatter(), VideoReformatter()
 
     def run(self, frames: Iterator[av.VideoFrame], video: str | Path) -> None:
-        """Encodes all frames.
-
-        Raises:
-            ClipError: no frame, or frames of several sizes.
-        """
+        """Encodes all frames; a ClipError where there are none, or of several sizes."""
         first = next(frames, None)
         if first is None:
             raise ClipError(f"cannot cache {video}: it has no frames")

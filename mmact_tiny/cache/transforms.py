@@ -21,9 +21,8 @@ logger = logging.getLogger("mmact_tiny")
 class CachedVideo(BaseTransform):
     """Puts the cached clip in the place of the video, under the key `filename`.
 
-    A video that has no entry gets one when it is first met. One that cannot have one (it cannot
-    be decoded, the cache or the disk is full) is read from its source, and the log says so once:
-    of a full cache, once in each process that reads.
+    A video without an entry gets one when it is first met. One that cannot have one is read from
+    its source, and the log says so once: of a full cache, once in each process that reads.
 
     Required keys: filename. Added keys: source (the original name), and clip (the entry's record)
     where there is an entry. The arguments but `build`, whether to make missing entries, are those

@@ -13,16 +13,10 @@ logger = logging.getLogger("mmact_tiny")
 
 @HOOKS.register_module()
 class EngineHook(Hook):
-    """Computes the scores of a test with an `Engine`, in the place of `model.test_step`.
-
-    Args:
-        precision: `fp32`, `bf16`, `fp16` or `auto`.
-        engine: `torch`, `openvino` or `auto`.
-    """
+    """Computes the scores of a test with an `Engine`, in the place of `model.test_step`."""
 
     def __init__(self, precision: str = "fp32", engine: str = "torch") -> None:
-        self.precision = precision
-        self.engine = engine
+        self.precision, self.engine = precision, engine
 
     def before_test(self, runner: Runner) -> None:
         model, checkpoint = model_of(runner), checkpoint_of(runner)

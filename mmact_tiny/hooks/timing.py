@@ -26,21 +26,18 @@ class TimingHook(Hook):
     a step to the next batch; `device`, the step and the logging of it (stock's loss reads its
     accuracies back, so a GPU has finished); `checkpoint`, everything after the last step of an
     epoch and after the last batch of a validation; `validation`, its batches. The shares go to
-    the log, the seconds to `timing.jsonl` beside it: not among the scalars, which a resumed run
-    continues as if nothing had been, while time passes only once.
+    the log, the seconds to `timing.jsonl` beside it: a resumed run goes on with the scalars as if
+    nothing had been, while time passes only once.
 
     Args:
         data_hint: What to do about an epoch that waits for data.
-
-    Attributes:
-        seconds: Of each part, in the epoch that is not reported yet.
     """
 
     priority = "LOWEST"
 
     def __init__(self, data_hint: str = USE_CACHE) -> None:
         self.data_hint = data_hint
-        self.seconds = dict.fromkeys(PARTS, 0.0)
+        self.seconds = dict.fromkeys(PARTS, 0.0)  # of the epoch that is not reported yet
         self._epoch = 0
         self._mark = 0.0
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import re
 import signal
 import subprocess
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from bad_inputs import misbehave
@@ -38,10 +40,6 @@ class Names:
         return dict(filename=self.names[index])
 
     def __getitem__(self, index: int) -> dict:
-        import random
-
-        import numpy as np
-
         draws = (random.random(), float(np.random.rand()), float(torch.rand(())))
         return dict(misbehave(self.get_data_info(index)), draws=repr(draws))
 
@@ -51,7 +49,7 @@ def loader_of(
     folder: Path,
     *,
     split: str = "train",
-    fraction: float = 1.0,
+    fraction: float | None = 1.0,
     workers: int = 2,
     batch_size: int = 3,
     dataset: Names | None = None,
@@ -74,7 +72,19 @@ def loader_of(
 def epoch_of(loader: GuardedLoader, epoch: int = 0, skip: int = 0) -> list[Any]:
     loader.sampler.set_epoch(epoch)
     loader.skip = skip
-    return [list(zip(batch["inputs"], batch["draws"], strict=True)) for batch in loader]
+    return list(map(pairs, loader))
+
+
+def pairs(batch: dict) -> list[tuple[str, str]]:
+    return list(zip(batch["inputs"], batch["draws"], strict=True))
+
+
+def names_of(batches: list[Any]) -> list[list[str]]:
+    return [[name for name, _ in batch] for batch in batches]
+
+
+def pids_of(loader: GuardedLoader) -> list[int]:
+    return [worker.pid for worker in workers_of(loader._inner._iterator)]
 
 
 GOOD = [f"good{n}" for n in range(12)]
@@ -85,7 +95,7 @@ def test_an_epoch_goes_on_at_any_batch_as_it_would_have(tmp_path: Path) -> None:
     whole = [epoch_of(loader_of(GOOD, tmp_path), epoch) for epoch in range(2)]
     drawn = [dict(pair for batch in epoch for pair in batch) for epoch in whole]
     assert all(drawn[0][name] != drawn[1][name] for name in GOOD), "draws of its own each epoch"
-    assert sorted(name for batch in whole[0] for name, _ in batch) == sorted(GOOD)
+    assert sorted(sum(names_of(whole[0]), [])) == sorted(GOOD)
     for workers in (0, 2):
         loader = loader_of(GOOD, tmp_path, workers=workers)
         assert epoch_of(loader, 1, skip=3) == whole[1][3:]
@@ -106,7 +116,7 @@ def test_bad_videos_are_replaced_counted_and_recorded(
     batches = epoch_of(loader)
     again = epoch_of(loader)
     assert batches == again, "the replacement is the draw's alone"
-    drawn = [name for batch in batches for name, _ in batch]
+    drawn = sum(names_of(batches), [])
     assert len(drawn) == 12 and set(drawn) == set(GOOD[:9])
     rows = {row["video"]: row for row in json.loads(loader.bad.path.read_text())}
     assert {video: row["reason"] for video, row in rows.items()} == {
@@ -174,12 +184,10 @@ def test_what_collating_raises_is_raised(tmp_path: Path) -> None:
 
 def test_testing_leaves_bad_videos_out(tmp_path: Path) -> None:
     names = ["good0", "bad1", "good2", "bad3", "bad4", "bad5", "crash6"]
-    loader = loader_of(names, tmp_path, split="test")
-    loader.bad.max_fraction = None
-    assert [[n for n, _ in batch] for batch in epoch_of(loader)] == [["good0", "good2"]]
+    loader = loader_of(names, tmp_path, split="test", fraction=None)
+    assert names_of(epoch_of(loader)) == [["good0", "good2"]]
     assert sorted(loader.bad.reasons("test")) == ["bad1", "bad3", "bad4", "bad5", "crash6"]
-    nothing = loader_of(["bad0", "bad1"], tmp_path, split="test")
-    nothing.bad.max_fraction = None
+    nothing = loader_of(["bad0", "bad1"], tmp_path, split="test", fraction=None)
     with pytest.raises(UserError, match="no test video can be read\n  bad0: no video in bad0"):
         epoch_of(nothing)
 
@@ -187,9 +195,8 @@ def test_testing_leaves_bad_videos_out(tmp_path: Path) -> None:
 def test_a_batch_of_crashing_videos_is_survived(tmp_path: Path) -> None:
     """One after the other takes its worker down; none is opened twice."""
     names = [*(f"crash{number}" for number in range(6)), "good6"]
-    loader = loader_of(names, tmp_path, split="test", workers=1, batch_size=7)
-    loader.bad.max_fraction = None
-    assert [[n for n, _ in batch] for batch in epoch_of(loader)] == [["good6"]]
+    loader = loader_of(names, tmp_path, split="test", workers=1, batch_size=7, fraction=None)
+    assert names_of(epoch_of(loader)) == [["good6"]]
     assert sorted(loader.bad.skipped) == names[:6]
 
 
@@ -207,7 +214,7 @@ def test_too_many_bad_videos_stop_the_run_with_the_list(tmp_path: Path) -> None:
 def test_a_closed_loader_leaves_no_worker_and_reads_on(tmp_path: Path, workers: int) -> None:
     loader = loader_of(GOOD, tmp_path, workers=workers)
     expected = epoch_of(loader)
-    kept = [worker.pid for worker in workers_of(loader._inner._iterator)] if workers else []
+    kept = pids_of(loader) if workers else []
     assert len(kept) == workers
     loader.close()
     loader.close()  # nothing is left to end
@@ -223,8 +230,7 @@ def test_what_reads_videos_stands_back_where_the_model_has_the_same_cores(
     expected = min(19, os.nice(0) + steps)
     loader = loader_of(GOOD, tmp_path)
     epoch_of(loader)
-    workers = [worker.pid for worker in workers_of(loader._inner._iterator)]
-    assert [os.getpriority(os.PRIO_PROCESS, pid) for pid in workers] == [expected] * 2
+    assert [os.getpriority(os.PRIO_PROCESS, pid) for pid in pids_of(loader)] == [expected] * 2
     loader.close()
     reader = GuardedReader(lambda sample: os.nice(0))
     assert reader({}) == expected
@@ -247,13 +253,11 @@ def test_workers_that_are_asked_to_end_at_a_video_cost_none(
     loader.sampler.set_epoch(0)
     found = []
     for number, batch in enumerate(loader):
-        found.append(list(zip(batch["inputs"], batch["draws"], strict=True)))
-        if number == 1:
-            pids = [worker.pid for worker in workers_of(loader._inner._iterator)]
-            if sender == "another":
-                subprocess.run(["kill", *map(str, pids)], check=True)
-            for pid in pids if sender == "this process" else []:
-                os.kill(pid, signal.SIGTERM)
+        found.append(pairs(batch))
+        if number == 1 and sender == "another":
+            subprocess.run(["kill", *map(str, pids_of(loader))], check=True)
+        for pid in pids_of(loader) if number == 1 and sender == "this process" else []:
+            os.kill(pid, signal.SIGTERM)
     assert found == expected
     assert loader.bad.rows == {}
 
@@ -269,8 +273,8 @@ def test_workers_that_have_grown_are_replaced(
     loader.sampler.set_epoch(0)
     found, workers = [], set()
     for batch in loader:
-        found.append(list(zip(batch["inputs"], batch["draws"], strict=True)))
-        workers |= {worker.pid for worker in workers_of(loader._inner._iterator)}
+        found.append(pairs(batch))
+        workers.update(pids_of(loader))
     assert found == expected
     assert len(workers) > 2
 
