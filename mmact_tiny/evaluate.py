@@ -13,7 +13,7 @@ from mmengine.config import Config
 from . import compat, hardware
 from .build import explained
 from .checkpoints import stock as stock_checkpoints
-from .checkpoints.format import open_regular
+from .checkpoints.load import open_regular
 from .config import load_config, resolve_path
 from .errors import UserError
 from .files_json import write_json

@@ -1,13 +1,15 @@
-"""A checkpoint's config is Python source from a stranger: read here as data, never executed.
+"""Reads the config that a checkpoint carries as data, and says what of it may be built.
 
-MMEngine parses `meta['cfg']` with `exec`, and its registry imports any dotted name that it finds
-under `type` (`type='subprocess.Popen'`). So the text goes through `config_from_text`, and what
-will be built through `vet_config`.
+MMEngine executes `meta['cfg']`, Python source, and its registry imports any dotted name that it
+finds under `type` (`type='subprocess.Popen'`). We write JSON beside that text. Of older files the
+text goes through `config_from_text`, and what will be built through `vet_config`.
 """
 
 import ast
 import importlib.util
+import json
 import re
+from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any
 
@@ -16,6 +18,80 @@ from ..errors import UserError
 MAX_TEXT = 2_000_000  # characters; MMAction2's longest config has 20,000
 SCOPES = {None, "mmaction", "mmengine", "mmcv"}
 OUR_MODULE = re.compile(r"mmact_tiny(\.\w+)*")
+# What 0.1.0 wrote into `custom_imports`, and where the same classes are registered now.
+MOVED = {
+    "mmact_tiny.balance": "mmact_tiny.hooks.dataset",
+    "mmact_tiny.checkpoint_hooks": "mmact_tiny.hooks.checkpoint",
+    "mmact_tiny.engine_hook": "mmact_tiny.hooks.engine",
+    "mmact_tiny.guarded_loader": "mmact_tiny.hooks.guard",
+    "mmact_tiny.initialization": "mmact_tiny.hooks.precision",
+    "mmact_tiny.packets": "mmact_tiny.video.frames",
+    "mmact_tiny.precision": "mmact_tiny.hooks.precision",
+    "mmact_tiny.progress_hook": "mmact_tiny.hooks.progress",
+    "mmact_tiny.resume": "mmact_tiny.hooks.resume",
+    "mmact_tiny.stopping": "mmact_tiny.hooks.stop",
+    "mmact_tiny.timing_hook": "mmact_tiny.hooks.timing",
+    "mmact_tiny.tracking": "mmact_tiny.overrides.tracking",
+    "mmact_tiny.transforms": "mmact_tiny.cache.transforms",
+}
+SEQUENCES: dict[str, Callable[[list], Any]] = {"__tuple__": tuple, "__set__": set, "__dict__": dict}
+
+
+def current_imports(imports: Iterable[str]) -> list[str]:
+    """Returns the modules of a `custom_imports`, those of 0.1.0 by their names of today."""
+    return list(dict.fromkeys(MOVED.get(module, module) for module in imports))
+
+
+def config_to_json(config: dict) -> str:
+    """Returns JSON of a config of plain data, from which `config_from_json` makes an equal one.
+
+    Some of MMAction2's transforms tell a tuple from a list, so it is `{"__tuple__": [...]}`; a
+    dict whose keys are not all text is `{"__dict__": [[key, value], ...]}`.
+
+    Raises:
+        TypeError: a value that is not plain data.
+    """
+    return json.dumps(_tagged(config))
+
+
+def _tagged(value: Any) -> Any:
+    if isinstance(value, dict):
+        if all(type(key) is str and key not in SEQUENCES for key in value):
+            return {key: _tagged(item) for key, item in value.items()}
+        return {"__dict__": [[_tagged(key), _tagged(item)] for key, item in value.items()]}
+    if isinstance(value, list | tuple | set):
+        items = [_tagged(item) for item in value]
+        tag = {tuple: "__tuple__", set: "__set__"}.get(type(value))
+        return {tag: items} if tag else items
+    return value
+
+
+def _untagged(value: dict) -> Any:
+    (tag, *others) = value or [""]
+    return SEQUENCES[tag](value[tag]) if tag in SEQUENCES and not others else value
+
+
+def config_from_json(text: Any, *, source: str = "the checkpoint") -> dict:
+    """Returns the config of `config_to_json`.
+
+    Raises:
+        UserError: it is something else.
+    """
+    try:
+        config = json.loads(text, object_hook=_untagged)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise UserError(f"the config in {source} cannot be read: {error}") from None
+    if not isinstance(config, dict):
+        raise UserError(f"the config in {source} is not a dict")
+    return _with_current_imports(config)
+
+
+def _with_current_imports(config: dict) -> dict:
+    node = config.get("custom_imports")
+    imports = node.get("imports") if isinstance(node, dict) else None
+    if isinstance(imports, list | tuple) and all(isinstance(name, str) for name in imports):
+        config["custom_imports"] = {**config["custom_imports"], "imports": current_imports(imports)}
+    return config
 
 
 def config_from_text(text: str, *, source: str = "the checkpoint") -> dict:
@@ -41,7 +117,7 @@ def config_from_text(text: str, *, source: str = "the checkpoint") -> dict:
                     config[name] = _literal(value)
                 case _:
                     raise _refuse(statement)
-        return config
+        return _with_current_imports(config)
     except SyntaxError as error:
         raise UserError(f"the config in {source} is not Python: {error}") from None
     except (ValueError, RecursionError, MemoryError, TypeError) as error:

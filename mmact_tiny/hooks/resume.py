@@ -20,7 +20,6 @@ from ..log import SHOWN  # noqa: E402
 from ..runs import checkpoint_number  # noqa: E402
 from .dataset import seed_generators  # noqa: E402
 from .guard import GuardedLoader  # noqa: E402
-from .later_writes import writes  # noqa: E402
 from .rank_state import State, gather_states, own_state, restore_state  # noqa: E402
 
 
@@ -42,14 +41,13 @@ def save_progress(runner: Any, num_iters: int, states: Sequence[State] | None = 
     if is_main_process():
         write_atomically(str(path).encode(), folder / "last_checkpoint")
         _remove_progress(runner, before=num_iters)
-        writes.wait()
     return path
 
 
 def _remove_progress(runner: Any, before: int) -> None:
     for old in Path(runner.work_dir).glob("iter_*.pth"):
         if checkpoint_number(old) < before:
-            writes.later(old.unlink, True)
+            old.unlink(missing_ok=True)
 
 
 @HOOKS.register_module()

@@ -18,7 +18,6 @@ from mmengine.dist import all_gather_object, get_rank, get_world_size  # noqa: E
 from mmengine.hooks import EMAHook, Hook  # noqa: E402
 
 from ..runs import newest_checkpoint  # noqa: E402
-from .later_writes import writes  # noqa: E402
 from .processes import agree, stop_all  # noqa: E402
 from .rank_state import State, gather_states  # noqa: E402
 from .resume import save_progress  # noqa: E402
@@ -133,7 +132,6 @@ class LossHook(Hook):
             f"  videos{f' of process {rank}' if several else ''}: {', '.join(names)}\n"
             for rank, _, names in batches
         ]
-        writes.wait()
         checkpoint = newest_checkpoint(runner.work_dir)
         kept = f"kept: {checkpoint}" if checkpoint else "no checkpoint was written yet"
         return (
