@@ -7,10 +7,10 @@ from typing import Any
 
 from mmengine.config import Config
 
-from .errors import UserError
-from .files_atomic import FULL
+from .errors import UserError, suggest
+from .files import FULL
 from .hooks.resumable import MAX_SEED
-from .overrides.registry import flatten, suggest
+from .overrides.registry import flatten
 
 # The smallest value of a key, wherever in a config it stands.
 LEAST = {

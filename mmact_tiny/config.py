@@ -6,8 +6,8 @@ from typing import Any
 
 from . import compat
 from .build import check_sizes
-from .errors import UserError
-from .overrides.registry import apply_overrides, check_entry, flatten, suggest
+from .errors import UserError, suggest
+from .overrides.registry import apply_overrides, check_entry, flatten
 
 compat.repair()
 

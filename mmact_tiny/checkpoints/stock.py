@@ -1,6 +1,5 @@
 """Makes MMEngine's own reading and writing of checkpoints safe, through its extension points."""
 
-import hashlib
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,7 @@ from urllib.parse import urlsplit
 
 from ..compat import repair
 from ..errors import UserError
-from ..files_atomic import write_atomically
+from ..files import sha256, write_atomically
 from .load import load_checkpoint
 
 
@@ -82,15 +81,12 @@ def load_from_http(filename: str, map_location: Any = None) -> dict:
     path = fetch(filename) if get_local_rank() == 0 else None
     barrier()
     path = path or fetch(filename)
-    expected = published_hash(filename)
-    if expected:
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        if not found.startswith(expected):
-            raise UserError(
-                f"checkpoint {path} is refused: its SHA-256 is {found[:8]}..., {filename} promises "
-                f"{expected}: delete it to fetch it again"
-            )
+    expected, found = published_hash(filename), sha256(path) or ""
+    if expected and not found.startswith(expected):
+        raise UserError(
+            f"checkpoint {path} is refused: its SHA-256 is {found[:8]}..., {filename} promises "
+            f"{expected}: delete it to fetch it again"
+        )
     return load_checkpoint(path, map_location)
 
 

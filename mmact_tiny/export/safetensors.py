@@ -8,7 +8,7 @@ from ..checkpoints.config_text import config_to_json
 from ..checkpoints.load import checkpoint_classes, checkpoint_config, load_checkpoint
 from ..checkpoints.weights import weights_of
 from ..errors import UserError
-from ..files_atomic import write_atomically
+from ..files import write_atomically
 from ..runs import newest_run
 
 SUFFIX = ".safetensors"

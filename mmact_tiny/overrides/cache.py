@@ -6,9 +6,9 @@ from typing import Any
 from mmengine.config import Config
 
 from ..cache.clip import CODECS
-from ..errors import UserError
+from ..errors import UserError, suggest
 from ..video.frames import with_decoder
-from .registry import OVERRIDES, SPLITS, set_pipeline, split_datasets, suggest, use_plugin
+from .registry import OVERRIDES, SPLITS, set_pipeline, split_datasets, use_plugin
 
 READERS = ("clip", "stock")
 

@@ -6,7 +6,6 @@ several nodes of the config. A config lists them,
 that order, and its changes are logged. Applied twice it gives what it gave once.
 """
 
-import difflib
 import inspect
 import logging
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,7 +15,7 @@ from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from .. import compat
-from ..errors import UserError
+from ..errors import UserError, suggest
 
 compat.repair()
 
@@ -118,15 +117,6 @@ def _is_a(value: Any, expected: Any) -> bool:
         numbers = (int, float) if kind is float else int
         return isinstance(value, numbers) and not isinstance(value, bool)
     return isinstance(value, {str: (str, PathLike), list: (list, tuple)}.get(kind, kind))
-
-
-def suggest(wrong: str, known: Iterable[str]) -> str:
-    """Returns `; did you mean 'x'?`, or the known names where none is close."""
-    known = sorted(known)
-    close = difflib.get_close_matches(str(wrong), known, n=1)
-    if close:
-        return f"; did you mean {close[0]!r}?"
-    return f"; known: {', '.join(known)}" if len(known) <= 20 else ""
 
 
 def flatten(node: Any, prefix: str = "") -> dict[str, Any]:
