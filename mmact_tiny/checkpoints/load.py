@@ -1,4 +1,4 @@
-"""Loads checkpoints as data: no file can run code. Makes what the Runner saves plain data, too."""
+"""Loads checkpoints as data, so that no file can run code, and prepares what is saved for that."""
 
 import os
 import stat
@@ -194,8 +194,7 @@ def checkpoint_config(checkpoint: dict, *, source: str) -> dict | None:
     Raises:
         UserError: it is not plain data.
     """
-    meta = checkpoint.get("meta")
-    meta = meta if isinstance(meta, dict) else {}
+    meta = checkpoint.get("meta", {})
     if CONFIG_KEY in meta:
         return config_from_json(meta[CONFIG_KEY], source=source)
     config = meta.get("cfg")
@@ -204,8 +203,7 @@ def checkpoint_config(checkpoint: dict, *, source: str) -> dict | None:
 
 def checkpoint_classes(checkpoint: dict) -> list[str]:
     """Returns the names of the classes that a checkpoint carries, in order; [] if it has none."""
-    meta = checkpoint.get("meta")
-    meta = meta if isinstance(meta, dict) else {}
+    meta = checkpoint.get("meta", {})
     dataset_meta = meta.get("dataset_meta")
     classes = dataset_meta.get("classes") if isinstance(dataset_meta, dict) else None
     classes = classes or meta.get("CLASSES") or []  # the latter in mmcv's time

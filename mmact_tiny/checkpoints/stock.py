@@ -1,4 +1,4 @@
-"""Makes MMEngine's own reading and writing of checkpoints safe, through its extension points."""
+"""Routes MMEngine's reading and writing of checkpoints through ours, by its extension points."""
 
 from functools import cache
 from pathlib import Path
@@ -6,6 +6,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ..compat import repair
+from ..download import download, published_hash
 from ..errors import UserError
 from ..files import sha256, write_atomically
 from .load import load_checkpoint
@@ -34,7 +35,7 @@ def register() -> None:
             write_atomically(obj.encode(encoding), filepath)
 
     ours = {
-        "": load_from_local,
+        "": load_checkpoint,
         "http://": load_from_http,
         "https://": load_from_http,
         "torchvision://": load_from_torchvision,
@@ -54,18 +55,11 @@ def fetch(url: str) -> Path:
     """
     import torch
 
-    from ..download import download, published_hash
-
     try:
         path = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlsplit(url).path).name
     except ValueError as error:
         raise UserError(f"cannot download {url}: {error}") from None
     return download(url, path, sha256_prefix=published_hash(url))
-
-
-def load_from_local(filename: str, map_location: Any = None) -> dict:
-    """Loads a file for MMEngine."""
-    return load_checkpoint(filename, map_location)
 
 
 def load_from_http(filename: str, map_location: Any = None) -> dict:
@@ -75,8 +69,6 @@ def load_from_http(filename: str, map_location: Any = None) -> dict:
         UserError: not to be had, or not the file that was published.
     """
     from mmengine.dist import barrier, get_local_rank
-
-    from ..download import published_hash
 
     path = fetch(filename) if get_local_rank() == 0 else None
     barrier()

@@ -50,10 +50,21 @@ def make_runner(work_dir, max_epochs, model=None, **options) -> Runner:
         param_scheduler=[schedule],
         default_scope="mmaction",
         default_hooks={"checkpoint": checkpoint, "logger": {"type": "LoggerHook", "interval": 1}},
-        custom_hooks=[{"type": "WeightsHook"}],
+        custom_hooks=options.pop("custom_hooks", [{"type": "WeightsHook"}]),
         experiment_name=f"toy_{next(NUMBERS)}",  # loggers of one name are shared
         **options,
     )
+
+
+def prepared(work_dir, checkpoint) -> tuple[Runner, checkpoint_hooks.SafeCheckpointHook]:
+    """A run of which a test calls the checkpoint hook itself."""
+    runner = make_runner(work_dir, 1, checkpoint=checkpoint)
+    hook = next(h for h in runner.hooks if isinstance(h, checkpoint_hooks.SafeCheckpointHook))
+    runner.train_loop  # noqa: B018  # builds it
+    hook.before_train(runner)
+    runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+    runner.param_schedulers = runner.build_param_scheduler(runner.param_schedulers)
+    return runner, hook
 
 
 def test_a_run_of_the_stock_runner_is_resumed(tmp_path):
@@ -161,11 +172,8 @@ def test_the_last_checkpoint_outlives_a_failed_write(tmp_path, monkeypatch):
 
 
 def test_the_previous_best_goes_after_the_new_one_is_written(tmp_path):
-    runner = make_runner(tmp_path, 1, checkpoint={"save_best": "acc"})
-    hook = next(h for h in runner.hooks if isinstance(h, checkpoint_hooks.SafeCheckpointHook))
+    runner, hook = prepared(tmp_path, {"save_best": "acc"})
     seen = []
-    runner.train_loop  # noqa: B018  # builds it
-    hook.before_train(runner)
     stock_save = runner.save_checkpoint
 
     def save(*args, **kwargs):
@@ -173,8 +181,6 @@ def test_the_previous_best_goes_after_the_new_one_is_written(tmp_path):
         stock_save(*args, **kwargs)
 
     runner.save_checkpoint = save
-    runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
-    runner.param_schedulers = runner.build_param_scheduler(runner.param_schedulers)
     for epoch, score in ((1, 0.5), (2, 0.7), (3, 0.6)):
         runner.train_loop._epoch = epoch
         hook.after_val_epoch(runner, {"acc": score})
@@ -185,13 +191,7 @@ def test_the_previous_best_goes_after_the_new_one_is_written(tmp_path):
 
 def test_one_epoch_and_the_best_stay_when_the_score_rises(tmp_path):
     """Stock saves the epoch again when it was the best, whatever the interval says."""
-    settings = {"save_best": "acc", "interval": 5, "max_keep_ckpts": 1}
-    runner = make_runner(tmp_path, 1, checkpoint=settings)
-    hook = next(h for h in runner.hooks if isinstance(h, checkpoint_hooks.SafeCheckpointHook))
-    runner.train_loop  # noqa: B018  # builds it
-    hook.before_train(runner)
-    runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
-    runner.param_schedulers = runner.build_param_scheduler(runner.param_schedulers)
+    runner, hook = prepared(tmp_path, {"save_best": "acc", "interval": 5, "max_keep_ckpts": 1})
     for epoch in range(8):
         runner.train_loop._epoch = epoch
         hook.after_train_epoch(runner)
@@ -200,3 +200,46 @@ def test_one_epoch_and_the_best_stay_when_the_score_rises(tmp_path):
     hook.after_train(runner)
     names = sorted(path.name for path in tmp_path.glob("*.pth"))
     assert names == ["best_acc_epoch_8.pth", "epoch_8.pth"]
+
+
+def test_a_failed_write_of_the_best_removes_neither(tmp_path, monkeypatch):
+    runner, hook = prepared(tmp_path, {"save_best": "acc", "max_keep_ckpts": 1})
+    hook.after_train_epoch(runner)
+    runner.train_loop._epoch = 1
+    hook.after_val_epoch(runner, {"acc": 0.5})
+    before = sorted(path.name for path in tmp_path.glob("*.pth"))
+    assert before == ["best_acc_epoch_1.pth", "epoch_1.pth"]
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(atomic.os, "fsync", full)
+    runner.train_loop._epoch = 2
+    with pytest.raises(UserError, match=r"no space to write .*best_acc_epoch_2.pth"):
+        hook.after_val_epoch(runner, {"acc": 0.7})
+    assert sorted(path.name for path in tmp_path.glob("*.pth")) == before
+
+
+def test_a_best_that_has_its_own_name_again_is_not_removed(tmp_path):
+    """As after a resume from before it: the epoch is trained and validated again."""
+    runner, hook = prepared(tmp_path, {"save_best": "acc"})
+    for score in (0.5, 0.7):
+        runner.train_loop._epoch = 1
+        hook.after_val_epoch(runner, {"acc": score})
+        assert [path.name for path in tmp_path.glob("best*")] == ["best_acc_epoch_1.pth"]
+
+
+def test_save_best_of_what_no_validation_gives_is_an_error(tmp_path):
+    runner, hook = prepared(tmp_path, {"save_best": "acc"})
+    with pytest.raises(UserError, match="save_best=acc: a validation gives top1, top5 "):
+        hook.after_val_epoch(runner, {"top1": 0.5, "top5": 1.0})
+
+
+def test_the_average_of_weights_starts_from_what_was_loaded(tmp_path):
+    """WeightsHook is before EMAHook: a head that does not fit is not copied into the average."""
+    torch.save({"state_dict": Toy(400).state_dict()}, tmp_path / "k400.pth")
+    hooks = [{"type": "EMAHook"}, {"type": "WeightsHook"}]
+    runner = make_runner(tmp_path, 1, load_from=str(tmp_path / "k400.pth"), custom_hooks=hooks)
+    runner.train()
+    average = load_checkpoint(tmp_path / "epoch_1.pth")["state_dict"]
+    assert average["cls_head.fc_cls.weight"].shape == (2, 3)
