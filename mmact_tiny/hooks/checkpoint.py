@@ -47,8 +47,6 @@ class WeightsHook(Hook):
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         new_head = isinstance(runner._train_loop, BaseLoop) and not runner._resume
         state_dict, message = match_weights(model, checkpoint, path=path, new_head=new_head)
-        if "state_dict" not in checkpoint:
-            checkpoint.clear()
         checkpoint["state_dict"] = state_dict
         runner.logger.info(message, extra=SHOWN)
 

@@ -241,5 +241,17 @@ def test_the_average_of_weights_starts_from_what_was_loaded(tmp_path):
     hooks = [{"type": "EMAHook"}, {"type": "WeightsHook"}]
     runner = make_runner(tmp_path, 1, load_from=str(tmp_path / "k400.pth"), custom_hooks=hooks)
     runner.train()
-    average = load_checkpoint(tmp_path / "epoch_1.pth")["state_dict"]
-    assert average["cls_head.fc_cls.weight"].shape == (2, 3)
+    assert load_checkpoint(tmp_path / "epoch_1.pth")["ema_state_dict"]
+    assert "size mismatch" not in next(tmp_path.rglob("*.log")).read_text()
+
+
+def test_a_head_that_does_not_fit_is_for_a_new_training_alone(tmp_path):
+    """To test and to resume, all of the weights have to fit."""
+    make_runner(tmp_path, 1).train()
+    other = load_checkpoint(tmp_path / "epoch_1.pth") | {"state_dict": Toy(400).state_dict()}
+    torch.save(other, tmp_path / "epoch_1.pth")
+    with pytest.raises(UserError, match="does not fit the model: checkpoint has 400 classes"):
+        make_runner(tmp_path, 2, resume=True).train()
+    tested = make_runner(tmp_path, 1, load_from=str(tmp_path / "epoch_1.pth"))
+    with pytest.raises(UserError, match="does not fit the model: checkpoint has 400 classes"):
+        tested.load_or_resume()  # as Runner.test does, which builds no training loop

@@ -48,6 +48,7 @@ def test_a_layer_that_the_model_lacks_outside_the_backbone_is_told():
         **model.state_dict(),
         "cls_head.extra.weight": torch.zeros(1),
         "ema.decay": torch.ones(1),
+        "note": "no tensor",
     }
     assert load_weights(model, more, path="x.pth") == (
         "9 of 9 tensors loaded from x.pth; 2 tensors of it are not used, e.g. cls_head.extra.weight"
