@@ -6,12 +6,9 @@ from typing import Any
 
 from . import compat
 from .build import check_sizes
+from .compat.mm import Config
 from .errors import UserError, suggest
 from .overrides.registry import apply_overrides, check_entry, flatten
-
-compat.repair()
-
-from mmengine.config import Config  # noqa: E402
 
 STOCK_PREFIX = "mmaction::"
 PROJECT = Path(__file__).resolve().parent.parent  # where configs/ lies

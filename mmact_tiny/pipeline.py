@@ -3,8 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mmengine.config import Config
-
+from .compat.mm import Config
 from .errors import UserError
 from .overrides.cache import exact_pipeline
 from .overrides.registry import OVERRIDES, use_plugin

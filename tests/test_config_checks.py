@@ -6,9 +6,8 @@ import pytest
 from mmengine.config import Config
 
 from benchmarks import small_job as job
-from mmact_tiny import cli
 from mmact_tiny.build import check_sizes, explained
-from mmact_tiny.errors import UserError
+from mmact_tiny.errors import EXIT_ERROR, UserError
 from tools import train
 
 SIZES = {
@@ -67,7 +66,7 @@ def test_a_part_that_cannot_be_built_is_named_with_the_reason(
     option: str, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = [str(config), "--work-dir", str(tmp_path / "run"), "--device", "cpu"]
-    assert train.main([*arguments, "--cfg-options", option]) == cli.EXIT_ERROR
+    assert train.main([*arguments, "--cfg-options", option]) == EXIT_ERROR
     error = capsys.readouterr().err
     assert error.startswith("error: the config's ") and PARTS[option] in error
     assert error.count("\n") == 1
@@ -95,7 +94,7 @@ def test_a_best_score_that_validation_does_not_give_is_named_and_the_epoch_kept(
         "+default_hooks.checkpoint.rule=greater",
     ]
     arguments = [str(config), "--work-dir", str(folder), "--device", "cpu"]
-    assert train.main([*arguments, "--cfg-options", *options]) == cli.EXIT_ERROR
+    assert train.main([*arguments, "--cfg-options", *options]) == EXIT_ERROR
     error = capsys.readouterr().err
     assert "error: save_best=acc/top9: a validation gives acc/top1, acc/top5, acc/mean1" in error
     assert (folder / "epoch_1.pth").is_file()

@@ -9,6 +9,7 @@ torchrun --nproc_per_node=2 tools/train.py configs/tsn_tiny.py --launcher pytorc
 from collections.abc import Sequence
 
 from mmact_tiny import cli
+from mmact_tiny.errors import EXIT_OK
 
 
 @cli.tool
@@ -79,12 +80,16 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     cfg = load_config(args.config, changes=changes, options=cli.parse_cfg_options(args))
     if args.dry_run:
         print(cfg.pretty_text)
-        return cli.EXIT_OK
+        return EXIT_OK
 
     from mmact_tiny.train import train
 
-    train(cfg)
-    return cli.EXIT_OK
+    runner = train(cfg, command=cli.command_line())
+    if cli.has_room("report"):
+        from mmact_tiny.report.report import try_report
+
+        try_report(runner.work_dir)
+    return EXIT_OK
 
 
 if __name__ == "__main__":

@@ -174,7 +174,8 @@ def without_classes(value: Any) -> Any:
     """
     import numpy as np
     import torch
-    from mmengine.logging import HistoryBuffer
+
+    from ..compat.mm import HistoryBuffer
 
     if isinstance(value, HistoryBuffer):
         log, counts = (torch.from_numpy(array.copy()) for array in value.data)

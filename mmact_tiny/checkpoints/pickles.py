@@ -291,7 +291,7 @@ def history_buffer(log: Any, counts: Any, max_length: Any) -> Any:
     Raises:
         ValueError: they are no log of numbers.
     """
-    from mmengine.logging import HistoryBuffer
+    from ..compat.mm import HistoryBuffer
 
     if getattr(log, "ndim", 0) != 1 or getattr(counts, "shape", None) != log.shape:
         raise ValueError("a HistoryBuffer without a log")

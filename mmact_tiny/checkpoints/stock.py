@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from ..compat import repair
 from ..download import download, published_hash
 from ..errors import UserError
 from ..files import sha256, write_atomically
@@ -20,10 +19,9 @@ def register() -> None:
     `CheckpointLoader`; a scheme that we do not serve is refused. `Runner.save_checkpoint` and the
     config's dump go through the local file backend.
     """
-    repair()
-    import mmengine.fileio.io
-    from mmengine.fileio import LocalBackend, register_backend
-    from mmengine.runner.checkpoint import CheckpointLoader
+    from ..compat.mm import CheckpointLoader, LocalBackend, register_backend
+
+    import mmengine.fileio.io  # isort: skip  # the door repairs it first
 
     class AtomicLocalBackend(LocalBackend):
         """Writes beside and renames."""
@@ -68,7 +66,7 @@ def load_from_http(filename: str, map_location: Any = None) -> dict:
     Raises:
         UserError: not to be had, or not the file that was published.
     """
-    from mmengine.dist import barrier, get_local_rank
+    from ..compat.mm import barrier, get_local_rank
 
     path = fetch(filename) if get_local_rank() == 0 else None
     barrier()
@@ -84,7 +82,7 @@ def load_from_http(filename: str, map_location: Any = None) -> dict:
 
 def load_from_torchvision(filename: str, map_location: Any = None) -> dict:
     """Looks a torchvision name up in MMEngine's table of addresses."""
-    from mmengine.runner.checkpoint import get_torchvision_models
+    from ..compat.mm import get_torchvision_models
 
     name = filename.partition("://")[2]
     addresses = get_torchvision_models()

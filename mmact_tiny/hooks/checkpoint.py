@@ -5,22 +5,25 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmaction.registry import HOOKS
-from mmengine.hooks import CheckpointHook, Hook
-from mmengine.model import is_model_wrapper
-from mmengine.runner import BaseLoop, find_latest_checkpoint
-
 from ..checkpoints.config_text import config_to_json
 from ..checkpoints.load import CONFIG_KEY, without_classes
 from ..checkpoints.stock import register
 from ..checkpoints.weights import match_weights
+from ..compat.mm import (
+    HOOKS,
+    BaseLoop,
+    CheckpointHook,
+    Hook,
+    find_latest_checkpoint,
+    is_model_wrapper,
+)
 from ..errors import UserError
 from ..log import SHOWN
 from .rank_state import gather_states
 from .resumable import check_resumable
 
 if TYPE_CHECKING:
-    from mmengine.runner import Runner
+    from ..compat.mm import Runner
 
 register()  # a dumped config imports this module, also under a Runner that we did not start
 

@@ -4,11 +4,8 @@ from collections import Counter
 from functools import partial
 from typing import Any
 
-from mmaction.registry import DATASETS
-from mmengine.config import Config, ConfigDict
-from mmengine.dataset import BaseDataset, ClassBalancedDataset
-
 from .. import dataset as datasets
+from ..compat.mm import DATASETS, BaseDataset, ClassBalancedDataset, Config, ConfigDict
 from ..errors import UserError
 from .registry import OVERRIDES, split_datasets, use_plugin
 

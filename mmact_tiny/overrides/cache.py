@@ -3,9 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mmengine.config import Config
-
 from ..cache.clip import CODECS
+from ..compat.mm import Config
 from ..errors import UserError, suggest
 from ..video.frames import with_decoder
 from .registry import OVERRIDES, SPLITS, set_pipeline, split_datasets, use_plugin

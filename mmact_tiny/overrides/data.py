@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-from mmengine.config import Config
-
 from .. import dataset as datasets
 from .. import hardware
+from ..compat.mm import Config
 from ..errors import UserError
 from .registry import OVERRIDES, SPLITS, from_scratch, split_datasets
 

@@ -5,18 +5,12 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from .. import compat, hardware
+import torch
+
+from .. import hardware
+from ..compat.mm import DATASETS, MODELS, Config, init_default_scope, pseudo_collate
 from ..errors import UserError
 from ..hooks.precision import fit_for_autocast
-
-compat.repair()
-compat.import_transforms()
-
-import torch  # noqa: E402
-from mmaction.registry import DATASETS, MODELS  # noqa: E402
-from mmengine.config import Config  # noqa: E402
-from mmengine.dataset import pseudo_collate  # noqa: E402
-from mmengine.registry import init_default_scope  # noqa: E402
 
 # What stays free: fragments, the other processes' contexts, a validation with larger views.
 MEMORY_SHARE = 0.85

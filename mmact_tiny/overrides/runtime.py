@@ -1,7 +1,6 @@
 """Overrides that keep a run from being lost: checkpoints, and what reads the videos."""
 
-from mmengine.config import Config
-
+from ..compat.mm import Config
 from ..errors import UserError
 from .registry import OVERRIDES, add_hook, use_plugin
 

@@ -1,7 +1,6 @@
 """The overrides of decoding and of inference: how videos are read, and how a test computes."""
 
-from mmengine.config import Config
-
+from ..compat.mm import Config
 from ..errors import UserError
 from ..pipeline import num_views
 from ..video.frames import DECODERS, with_decoder

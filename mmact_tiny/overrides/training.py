@@ -5,9 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config, ConfigDict
-
 from .. import hardware
+from ..compat.mm import Config, ConfigDict
 from ..errors import UserError
 from ..runs import WORK_DIRS, first_weights, newest_checkpoint
 from .registry import OVERRIDES, SPLITS, add_hook, from_scratch, use_plugin

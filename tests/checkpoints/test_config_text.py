@@ -5,14 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mmact_tiny.compat import repair
-
-repair()
-
-import mmaction  # noqa: E402
-from mmengine import Config  # noqa: E402
-
-from mmact_tiny.checkpoints.config_text import (  # noqa: E402
+from mmact_tiny.checkpoints.config_text import (
     MOVED,
     check_types,
     config_from_json,
@@ -21,9 +14,11 @@ from mmact_tiny.checkpoints.config_text import (  # noqa: E402
     current_imports,
     vet_config,
 )
-from mmact_tiny.errors import UserError  # noqa: E402
+from mmact_tiny.compat.mm import Config
+from mmact_tiny.config import stock_configs
+from mmact_tiny.errors import UserError
 
-CONFIGS = Path(mmaction.__file__).parent / ".mim" / "configs" / "recognition"
+CONFIGS = stock_configs() / "recognition"
 
 
 @pytest.mark.parametrize("folder", ["tsn", pytest.param("", marks=pytest.mark.slow)])
