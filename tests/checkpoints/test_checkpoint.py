@@ -157,10 +157,11 @@ def test_plain_data_is_loaded_as_it_was(legacy, tmp_path):
         "empty": torch.zeros(0, 3),
         "meta": {"config": "model = dict(type='X')"},
     }
+    value["state_dict"]._metadata = {"": {"version": 2}}
     (tmp_path / "good.pth").write_bytes(saved(value, legacy))
     loaded = load_checkpoint(tmp_path / "good.pth")
     weights = loaded["state_dict"]
-    assert type(weights) is OrderedDict
+    assert type(weights) is OrderedDict and weights._metadata == {"": {"version": 2}}
     assert all(torch.equal(weights[key], value["state_dict"][key]) for key in "abcd")
     assert weights["a"].untyped_storage().data_ptr() == weights["c"].untyped_storage().data_ptr()
     assert type(weights["d"]) is torch.Tensor and not weights["d"].requires_grad

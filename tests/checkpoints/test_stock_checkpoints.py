@@ -228,6 +228,10 @@ def test_save_best_of_what_no_validation_gives_is_an_error(tmp_path):
     runner, hook = prepared(tmp_path, {"save_best": "acc"})
     with pytest.raises(UserError, match="save_best=acc: a validation gives top1, top5 "):
         hook.after_val_epoch(runner, {"top1": 0.5, "top5": 1.0})
+    runner, hook = prepared(tmp_path, {"save_best": "auto"})
+    runner.train_loop._epoch = 1
+    hook.after_val_epoch(runner, {"acc/top1": 0.5, "acc/top5": 1.0})
+    assert [path.name for path in tmp_path.glob("best*")] == ["best_acc_top1_epoch_1.pth"]
 
 
 def test_the_average_of_weights_starts_from_what_was_loaded(tmp_path, capsys):

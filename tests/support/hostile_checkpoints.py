@@ -92,6 +92,12 @@ def message_hub(evil) -> dict:
     return {"state_dict": {}, "message_hub": {"runtime_info": OrderedDict(best=evil)}}
 
 
+def long_log() -> dict:
+    """A log of two values that may have one."""
+    log = {"log": torch.zeros(2), "counts": torch.ones(2), "max_length": 1}
+    return {"state_dict": {}, "message_hub": {"log_scalars": {"loss": log}}}
+
+
 def with_metadata(evil) -> dict:
     state_dict = OrderedDict(w=torch.zeros(2))
     state_dict._metadata = {"": {"version": evil}}
@@ -140,6 +146,7 @@ HOSTILE = {
     "torch.load": (saved(Evil(torch.load, (CANARY,))), "it names 'torch.serialization.load'"),
     "gigabytes of nothing": (saved(Evil(bytearray, (10**12,))), "it names 'builtins.bytearray'"),
     "huge numpy array": (saved(huge_array()), "does not have the bytes for it"),
+    "log longer than it may be": (saved(long_log()), "a HistoryBuffer"),
     "numpy objects": (saved({"a": np.array([Evil(), 1], object)}), SYSTEM),
     "numpy objects, harmless": (saved({"a": np.array([None])}), "numpy array of type 'O8'"),
     "numpy void": (saved({"a": np.zeros(1, "V9")}), "numpy array of type 'V9'"),
