@@ -234,3 +234,8 @@ def with_decoder(pipeline: Sequence[Any], decoder: str, **init: Any) -> list[Any
         step = dict(step, type=names.get(step["type"], step["type"]))
         steps.append(dict(step, **init) if step["type"].endswith("Init") else step)
     return steps
+
+
+def choose_evenly(count: int, most: int) -> list[int]:
+    """Returns all indices of `count` things, or `most` of them from the first to the last."""
+    return np.linspace(0, count - 1, min(count, most)).round().astype(int).tolist()
