@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any
 
+from ..compat import mm
 from ..errors import UserError
 
 MAX_TEXT = 2_000_000  # characters; MMAction2's longest config has 20,000
@@ -242,12 +243,10 @@ def _would_import(name: str) -> bool:
 @cache
 def registered_names() -> frozenset[str]:
     """Returns every name in MMEngine's and MMAction2's registries."""
+    mm.register_all_modules(init_default_scope=False)
     import mmaction.registry
     import mmengine.registry
 
-    from ..compat.mm import register_all_modules
-
-    register_all_modules(init_default_scope=False)
     registries = [*vars(mmengine.registry).values(), *vars(mmaction.registry).values()]
     return frozenset(
         name

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from ..compat import mm
 from ..errors import UserError
 from .config_text import config_from_json, config_from_text
 from .pickles import (
@@ -175,9 +176,7 @@ def without_classes(value: Any) -> Any:
     import numpy as np
     import torch
 
-    from ..compat.mm import HistoryBuffer
-
-    if isinstance(value, HistoryBuffer):
+    if isinstance(value, mm.HistoryBuffer):
         log, counts = (torch.from_numpy(array.copy()) for array in value.data)
         return {"log": log, "counts": counts, "max_length": value.max_length}
     if type(value) in (list, tuple):

@@ -14,6 +14,8 @@ from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections import Counter, OrderedDict
 from typing import IO, Any
 
+from ..compat import mm
+
 # torch.save before 1.6 (and the official files of 2020) starts with this number, pickled.
 LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 LEGACY_PICKLES = 5  # the magic number, the protocol, the system, the object, its storages' keys
@@ -291,11 +293,9 @@ def history_buffer(log: Any, counts: Any, max_length: Any) -> Any:
     Raises:
         ValueError: they are no log of numbers.
     """
-    from ..compat.mm import HistoryBuffer
-
     if getattr(log, "ndim", 0) != 1 or getattr(counts, "shape", None) != log.shape:
         raise ValueError("a HistoryBuffer without a log")
     is_text = {log.dtype.kind, counts.dtype.kind} & {*"SU"}
     if type(max_length) is not int or max_length < len(log) or is_text:
         raise ValueError("a HistoryBuffer that holds no numbers")
-    return HistoryBuffer(log, counts, max_length)
+    return mm.HistoryBuffer(log, counts, max_length)

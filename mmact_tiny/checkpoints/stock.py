@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from ..compat import mm
 from ..download import download, published_hash
 from ..errors import UserError
 from ..files import sha256, write_atomically
@@ -19,11 +20,8 @@ def register() -> None:
     `CheckpointLoader`; a scheme that we do not serve is refused. `Runner.save_checkpoint` and the
     config's dump go through the local file backend.
     """
-    from ..compat.mm import CheckpointLoader, LocalBackend, register_backend
 
-    import mmengine.fileio.io  # isort: skip  # the door repairs it first
-
-    class AtomicLocalBackend(LocalBackend):
+    class AtomicLocalBackend(mm.LocalBackend):
         """Writes beside and renames."""
 
         def put(self, obj: bytes, filepath: str | Path) -> None:
@@ -39,10 +37,12 @@ def register() -> None:
         "torchvision://": load_from_torchvision,
         "modelzoo://": load_from_torchvision,
     }
-    for prefix in {*CheckpointLoader._schemes, *ours}:
+    for prefix in {*mm.CheckpointLoader._schemes, *ours}:
         loader = ours.get(prefix, load_from_refused)
-        CheckpointLoader.register_scheme(prefix, loader=loader, force=True)
-    register_backend("local", AtomicLocalBackend, force=True, prefixes="")
+        mm.CheckpointLoader.register_scheme(prefix, loader=loader, force=True)
+    mm.register_backend("local", AtomicLocalBackend, force=True, prefixes="")
+    import mmengine.fileio.io
+
     mmengine.fileio.io.backend_instances.clear()
 
 
@@ -66,10 +66,8 @@ def load_from_http(filename: str, map_location: Any = None) -> dict:
     Raises:
         UserError: not to be had, or not the file that was published.
     """
-    from ..compat.mm import barrier, get_local_rank
-
-    path = fetch(filename) if get_local_rank() == 0 else None
-    barrier()
+    path = fetch(filename) if mm.get_local_rank() == 0 else None
+    mm.barrier()
     path = path or fetch(filename)
     expected, found = published_hash(filename), sha256(path) or ""
     if expected and not found.startswith(expected):
@@ -82,10 +80,8 @@ def load_from_http(filename: str, map_location: Any = None) -> dict:
 
 def load_from_torchvision(filename: str, map_location: Any = None) -> dict:
     """Looks a torchvision name up in MMEngine's table of addresses."""
-    from ..compat.mm import get_torchvision_models
-
     name = filename.partition("://")[2]
-    addresses = get_torchvision_models()
+    addresses = mm.get_torchvision_models()
     if name not in addresses:
         raise UserError(f"torchvision has no weights named {name!r}, asked for as {filename}")
     return load_from_http(addresses[name], map_location)
