@@ -15,12 +15,12 @@ from ..compat.mm import (
     CheckpointHook,
     Hook,
     find_latest_checkpoint,
-    is_model_wrapper,
 )
 from ..errors import UserError
 from ..log import SHOWN
-from .rank_state import gather_states
-from .resumable import check_resumable
+from ._mmengine import checkpoint_of, is_resumed, loop_of, model_of
+from .processes import gather_states
+from .resume import check_resumable
 
 if TYPE_CHECKING:
     from ..compat.mm import Runner
@@ -44,11 +44,11 @@ class WeightsHook(Hook):
         Raises:
             UserError: it does not fit, or has not what a resumed run needs.
         """
-        path = runner._load_from or find_latest_checkpoint(runner.work_dir)
-        if runner._resume:
+        path = checkpoint_of(runner) or find_latest_checkpoint(runner.work_dir)
+        if is_resumed(runner):
             check_resumable(checkpoint, path, runner)
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        new_head = isinstance(runner._train_loop, BaseLoop) and not runner._resume
+        model = model_of(runner)
+        new_head = isinstance(loop_of(runner, "train"), BaseLoop) and not is_resumed(runner)
         state_dict, message = match_weights(model, checkpoint, path=path, new_head=new_head)
         checkpoint["state_dict"] = state_dict
         runner.logger.info(message, extra=SHOWN)

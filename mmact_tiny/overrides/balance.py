@@ -1,11 +1,9 @@
 """Class balance: what a config can do about classes with few videos."""
 
 from collections import Counter
-from functools import partial
-from typing import Any
 
 from .. import dataset as datasets
-from ..compat.mm import DATASETS, BaseDataset, ClassBalancedDataset, Config, ConfigDict
+from ..compat.mm import Config, ConfigDict
 from ..errors import UserError
 from .registry import OVERRIDES, split_datasets, use_plugin
 
@@ -31,7 +29,7 @@ def class_balance(cfg: Config, method: str = "sample", threshold: float | None =
     video_dataset = next(split_datasets(cfg))[1]
     counts = count_labels(video_dataset.ann_file)
     if method == "sample":
-        use_plugin(cfg, "mmact_tiny.overrides.balance")
+        use_plugin(cfg, "mmact_tiny.hooks")
         node = cfg.train_dataloader.dataset
         if node.type != "BalancedVideos":
             node = ConfigDict(type="BalancedVideos", dataset=node)
@@ -74,20 +72,3 @@ def class_weights(counts: Counter[int], num_classes: int) -> list[float]:
         round(total / (present * counts[label]), 6) if counts[label] else 1.0
         for label in range(num_classes)
     ]
-
-
-@DATASETS.register_module()
-class BalancedVideos(ClassBalancedDataset):
-    """MMEngine's `ClassBalancedDataset` over MMAction2's datasets, which lack `get_cat_ids`."""
-
-    def __init__(self, dataset: BaseDataset | dict, oversample_thr: float, **kwargs: Any) -> None:
-        if isinstance(dataset, dict):
-            dataset = DATASETS.build(dataset)
-        dataset.get_cat_ids = partial(labels_of, dataset)
-        super().__init__(dataset, oversample_thr, **kwargs)
-
-
-def labels_of(dataset: BaseDataset, index: int) -> list[int]:
-    """Returns the labels of a video: one, or several in a `multi_class` dataset."""
-    label = dataset.get_data_info(index)["label"]
-    return [int(label)] if isinstance(label, int) else [int(one) for one in label]

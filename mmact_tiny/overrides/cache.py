@@ -6,10 +6,13 @@ from typing import Any
 from ..cache.clip import CODECS
 from ..compat.mm import Config
 from ..errors import UserError, suggest
+from ..hooks.timing import RAISE_WORKERS
 from ..video.frames import with_decoder
-from .registry import OVERRIDES, SPLITS, set_pipeline, split_datasets, use_plugin
+from .registry import OVERRIDES, SPLITS, add_hook, set_pipeline, split_datasets, use_plugin
 
 READERS = ("clip", "stock")
+# What a run is told whose epochs wait for videos.
+FILL_FIRST = f"the first epoch fills the cache; after it, {RAISE_WORKERS}"
 
 
 @OVERRIDES.register_module()
@@ -25,7 +28,7 @@ def clip_cache(
     """Reads videos from the clip cache, at the size that the pipeline's first Resize asks for.
 
     Args:
-        root: The cache's folder, by default `clip_cache.default_root()`.
+        root: The cache's folder, by default `cache.default_root()`.
         format: `small`, about the bytes of the source, or `fast`, twice that.
         max_bytes: Bound on the cache's bytes.
         splits: The pipelines to change. Testing stays exact unless it is named here.
@@ -51,7 +54,17 @@ def clip_cache(
             _open_clips(steps, where)
         cached = dict(type="CachedVideo", **settings, build=build)
         set_pipeline(cfg, split, dataset, [cached, *steps])
-    use_plugin(cfg, "mmact_tiny.cache.transforms")
+    use_plugin(cfg, "mmact_tiny.cache")
+    if any(hook["type"] == "TimingHook" for hook in cfg.get("custom_hooks") or []):
+        time_epochs(cfg)
+
+
+def time_epochs(cfg: Config) -> None:
+    """Adds the hook that measures epochs, with what it advises where they wait for videos."""
+    use_plugin(cfg, "mmact_tiny.hooks")
+    train = [dataset for split, dataset in split_datasets(cfg) if split == "train"]
+    cached = any(step["type"] == "CachedVideo" for d in train for step in d.get("pipeline") or [])
+    add_hook(cfg, "TimingHook", **({"data_hint": FILL_FIRST} if cached else {}))
 
 
 def exact_pipeline(steps: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from .. import hardware
 from ..compat.mm import Config, ConfigDict
 from ..errors import UserError
 from ..runs import WORK_DIRS, first_weights, newest_checkpoint
+from .cache import time_epochs
 from .registry import OVERRIDES, SPLITS, add_hook, from_scratch, use_plugin
 from .tracking import log_epoch_means, use_trackers
 
@@ -64,7 +65,7 @@ def pretrained(
     cfg.initial_weights = origin or ("random" if weights == "none" else weights)
     cfg.load_from = None if weights in ("none", "imagenet") else weights
     if weights == "none":
-        use_plugin(cfg, "mmact_tiny.hooks.initialization")
+        use_plugin(cfg, "mmact_tiny.hooks")
         add_hook(cfg, "ZeroInitResidualHook")
     if weights != "imagenet" and cfg.model.get("backbone", {}).get("pretrained"):
         cfg.model.backbone.pretrained = None
@@ -190,10 +191,9 @@ def hardware_override(cfg: Config, precision: str = "auto", num_workers: int | N
             loader.persistent_workers = num_workers > 0
             loader.pin_memory = cuda
     cfg.env_cfg.dist_cfg.backend = "nccl" if cuda else "gloo"
-    use_plugin(cfg, "mmact_tiny.hooks.precision")
+    use_plugin(cfg, "mmact_tiny.hooks")
     add_hook(cfg, "PrecisionHook")
-    use_plugin(cfg, "mmact_tiny.hooks.timing")
-    add_hook(cfg, "TimingHook")
+    time_epochs(cfg)
 
 
 @OVERRIDES.register_module()

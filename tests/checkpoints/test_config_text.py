@@ -161,12 +161,9 @@ def test_a_config_in_json_is_the_config():
 
 
 def test_modules_of_0_1_0_have_their_names_of_today():
-    old = ["mmact_tiny.checkpoint_hooks", "mmact_tiny.stopping", "mmact_tiny.metrics", "mine"]
-    new = ["mmact_tiny.hooks.checkpoint", "mmact_tiny.hooks.stop", "mmact_tiny.metrics", "mine"]
+    old = ["mmact_tiny.checkpoint_hooks", "mmact_tiny.packets", "mmact_tiny.stopping", "mine"]
+    new = ["mmact_tiny.hooks", "mmact_tiny.video.frames", "mine"]
     assert current_imports(old) == new
-    assert current_imports(["mmact_tiny.precision", "mmact_tiny.initialization"]) == [
-        "mmact_tiny.hooks.precision"
-    ]
     text = f"custom_imports = dict(imports={old}, allow_failed_imports=False)"
     for config in (
         config_from_text(text),

@@ -42,7 +42,7 @@ def test_it_changes_training_and_validation(cfg: Config) -> None:
         assert [step["type"] for step in steps[1:4]] == ["ClipInit", "SampleFrames", "DecordDecode"]
         assert steps == cfg[f"{split}_pipeline"]
     assert cfg.test_dataloader.dataset.pipeline[0]["type"] == "DecordInit"
-    assert "mmact_tiny.cache.transforms" in cfg.custom_imports["imports"]
+    assert "mmact_tiny.cache" in cfg.custom_imports["imports"]
 
 
 def test_testing_on_demand_and_other_arguments(cfg: Config) -> None:
@@ -58,6 +58,15 @@ def test_testing_on_demand_and_other_arguments(cfg: Config) -> None:
     )
     assert steps[1]["type"] == "DecordInit"
     assert cfg.train_dataloader.dataset.pipeline[0]["type"] == "DecordInit"
+
+
+@pytest.mark.parametrize("first", ["hardware", "clip_cache"])
+def test_a_run_that_waits_for_videos_is_advised(cfg: Config, first: str) -> None:
+    second = {"hardware": "clip_cache", "clip_cache": "hardware"}[first]
+    apply_overrides(cfg, [dict(type=first), dict(type=second)])
+    (timing,) = [hook for hook in cfg.custom_hooks if hook["type"] == "TimingHook"]
+    hint = "the first epoch fills the cache; after it, raise train_dataloader.num_workers"
+    assert timing == dict(type="TimingHook", data_hint=hint)
 
 
 def test_twice_is_once_and_the_dump_round_trips(cfg: Config, tmp_path: Path) -> None:

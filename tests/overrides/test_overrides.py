@@ -47,11 +47,10 @@ IMAGENET = "model.backbone.pretrained"
 RANDOM = {
     IMAGENET: None,
     "initial_weights": "random",
-    "custom_imports.imports": ["mmact_tiny.hooks.initialization"],
+    "custom_imports.imports": ["mmact_tiny.hooks"],
     "custom_imports.allow_failed_imports": False,
     "custom_hooks[ZeroInitResidualHook].type": "ZeroInitResidualHook",
 }
-CHECKPOINT_PLUGINS = ("checkpoint_hooks", "resume", "stopping")
 CHECKPOINT_HOOKS = ("WeightsHook", "ValidatedHook", "ResumeHook", "LossHook", "StopHook")
 TABLE = {
     "classes": (
@@ -91,7 +90,7 @@ TABLE = {
     "checkpoints": (
         dict(type="checkpoints", interval=2, max_keep=5, every=10),
         {
-            "custom_imports.imports": [f"mmact_tiny.{name}" for name in CHECKPOINT_PLUGINS],
+            "custom_imports.imports": ["mmact_tiny.hooks"],
             "custom_imports.allow_failed_imports": False,
             **{f"custom_hooks[{name}].type": name for name in CHECKPOINT_HOOKS},
             "custom_hooks[StopHook].every": 10,
@@ -103,7 +102,7 @@ TABLE = {
     "data_guard": (
         dict(type="data_guard", max_bad_fraction=0.2),
         {
-            "custom_imports.imports": ["mmact_tiny.hooks.guard"],
+            "custom_imports.imports": ["mmact_tiny.hooks"],
             "custom_imports.allow_failed_imports": False,
             "custom_hooks[DataGuardHook].type": "DataGuardHook",
             "custom_hooks[DataGuardHook].max_bad_fraction": 0.2,
@@ -176,7 +175,7 @@ TABLE = {
             "optim_wrapper.dtype": "bfloat16",
             **{f"{loader}.num_workers": 2 for loader in LOADERS},
             **{f"{loader}.pin_memory": False for loader in LOADERS},
-            "custom_imports.imports": ["mmact_tiny.hooks.precision", "mmact_tiny.hooks.timing"],
+            "custom_imports.imports": ["mmact_tiny.hooks"],
             "custom_imports.allow_failed_imports": False,
             "custom_hooks[PrecisionHook].type": "PrecisionHook",
             "custom_hooks[TimingHook].type": "TimingHook",
