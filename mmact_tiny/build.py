@@ -1,50 +1,15 @@
-"""What is wrong with a config, in words: sizes that cannot be, parts that cannot be built."""
+"""Says in words which part of a config cannot be built."""
 
 import contextlib
 from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
-from mmengine.config import Config
-
 from .errors import UserError
 from .files_atomic import FULL
-from .hooks.resumable import MAX_SEED
-from .overrides.registry import flatten, suggest
+from .overrides.registry import suggest
 
-# The smallest value of a key, wherever in a config it stands.
-LEAST = {
-    **dict.fromkeys(("max_epochs", "max_iters", "val_interval", "accumulative_counts"), 1),
-    **dict.fromkeys(("batch_size", "prefetch_factor"), 1),
-    **dict.fromkeys(("num_classes", "clip_len", "frame_interval", "num_clips"), 1),
-    **dict.fromkeys(("num_workers", "seed", "lr"), 0),
-}
 RESUME = "resume"  # the method of the Runner that takes a checkpoint up
-MOST = {"seed": MAX_SEED}
-LOADERS = tuple(f"{split}_dataloader." for split in ("train", "val", "test"))
-
-
-def check_sizes(cfg: Config) -> None:
-    """Checks the counts and sizes of a resolved config, which stock meets minutes later, if ever.
-
-    Raises:
-        UserError: names every key whose value is too small or too large.
-    """
-    wrong = []
-    for key, value in flatten(cfg).items():
-        name = key.rpartition(".")[2]
-        if name not in LEAST or isinstance(value, bool) or not isinstance(value, int | float):
-            continue
-        least, most = LEAST[name], MOST.get(name, float("inf"))
-        if not least <= value <= most:
-            expected = f"{least} or more" if name not in MOST else f"{least} to {most}"
-            wrong.append(f"{key}={value}: expected {expected}")
-    for loader in LOADERS:
-        node = cfg.get(loader.rstrip(".")) or {}
-        if node.get("persistent_workers") and node.get("num_workers") == 0:
-            wrong.append(f"{loader}persistent_workers=True: expected num_workers of 1 or more")
-    if wrong:
-        raise UserError("\n  ".join(wrong))
 
 
 @contextlib.contextmanager

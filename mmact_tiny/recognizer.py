@@ -11,7 +11,7 @@ from .checkpoints.load import load_checkpoint
 from .checkpoints.weights import load_weights
 from .engine.openvino import cache_dir_of
 from .errors import UserError
-from .pipeline import describe_protocol, pipeline_of
+from .pipeline import describe_protocol, pipeline_of, with_decoder
 from .recognizer_trained import config_of, default_checkpoint, labels_of
 from .video.files import VIDEO_SUFFIXES, is_video
 from .video.guarded_reader import VIDEO_SECONDS, GuardedReader
@@ -59,8 +59,6 @@ class Recognizer:
     ) -> None:
         from mmengine.dataset import Compose
         from mmengine.registry import init_default_scope
-
-        from .video.frames import with_decoder
 
         self.checkpoint = Path(checkpoint) if checkpoint is not None else default_checkpoint()
         self._loaded = load_checkpoint(self.checkpoint)

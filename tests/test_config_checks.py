@@ -7,7 +7,8 @@ from mmengine.config import Config
 
 from benchmarks import small_job as job
 from mmact_tiny import cli
-from mmact_tiny.build import check_sizes, explained
+from mmact_tiny.build import explained
+from mmact_tiny.config import check_sizes
 from mmact_tiny.errors import UserError
 from tools import train
 

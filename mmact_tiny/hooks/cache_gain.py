@@ -13,7 +13,7 @@ from mmengine.dataset import Compose
 from ..dataset import read_annotations
 from ..errors import UserError
 from ..overrides.cache import clip_cache
-from ..overrides.registry import split_datasets
+from ..pipeline import split_datasets
 from ..recognizer import sample_of
 from ..video.guarded_reader import GuardedReader
 from .timing import RAISE_WORKERS

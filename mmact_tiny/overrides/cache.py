@@ -1,19 +1,19 @@
 """The override that has training and validation read the clip cache."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from mmengine.config import Config
 
 from ..cache.clip import CODECS
 from ..errors import UserError
-from ..video.frames import with_decoder
-from .registry import OVERRIDES, SPLITS, set_pipeline, split_datasets, suggest, use_plugin
+from ..pipeline import SPLITS, Step, exact_pipeline, set_pipeline, split_datasets
+from .registry import OVERRIDES, comes_after, suggest, use_plugin
 
 READERS = ("clip", "stock")
 
 
 @OVERRIDES.register_module()
+@comes_after("input_size")
 def clip_cache(
     cfg: Config,
     root: str | None = None,
@@ -55,16 +55,7 @@ def clip_cache(
     use_plugin(cfg, "mmact_tiny.cache.transforms")
 
 
-def exact_pipeline(steps: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Returns a pipeline's steps as stock has them: they read the sources, with decord."""
-    exact = [dict(step) for step in steps if step["type"] != "CachedVideo"]
-    for step in exact:
-        if step["type"] == "ClipInit":
-            step["type"] = "DecordInit"
-    return with_decoder(exact, "decord")
-
-
-def _short_side(steps: Sequence[dict[str, Any]], where: str) -> int:
+def _short_side(steps: Sequence[Step], where: str) -> int:
     """Returns the size that the first Resize asks for, where nothing before it changes frames."""
     resize = next((step for step in steps if step["type"] == "Resize"), {})
     scale = resize.get("scale")
@@ -79,7 +70,7 @@ def _short_side(steps: Sequence[dict[str, Any]], where: str) -> int:
     return max(sides)
 
 
-def _open_clips(steps: Sequence[dict[str, Any]], where: str) -> None:
+def _open_clips(steps: Sequence[Step], where: str) -> None:
     openers = [step for step in steps if step["type"] in ("DecordInit", "ClipInit")]
     decodes = [step for step in steps if step["type"] == "DecordDecode"]
     if len(openers) != 1 or len(decodes) != 1 or decodes[0].get("mode") == "efficient":

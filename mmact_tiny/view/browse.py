@@ -8,7 +8,7 @@ from typing import Any
 from .. import compat
 from ..errors import UserError
 from ..hooks.dataset import seed_generators
-from ..overrides.registry import split_datasets
+from ..pipeline import split_datasets
 from ..report.strips import choose_evenly
 from ..video.guarded_reader import GuardedReader
 from .describe import config_to_describe

@@ -9,7 +9,7 @@ from mmengine.config import Config
 
 from ..config import STOCK_PREFIX, load_config, merge_options, read_config
 from ..errors import UserError
-from ..overrides.registry import SPLITS
+from ..pipeline import SPLITS
 from .sampling import NUM_FRAMES, Sampling, quiet, read_sampling, say_sampling
 from .structure import Shape, Structure, build_model, read_structure
 

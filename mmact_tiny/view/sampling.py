@@ -19,7 +19,7 @@ from mmaction.datasets.transforms import SampleFrames  # noqa: E402
 from mmaction.registry import TRANSFORMS  # noqa: E402
 from mmengine.config import Config  # noqa: E402
 
-from ..overrides.registry import split_datasets  # noqa: E402
+from ..pipeline import split_datasets  # noqa: E402
 
 FRAME_SIZE = (
     256,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from .. import compat
 from ..errors import UserError
-from ..overrides.registry import SPLITS
+from ..pipeline import SPLITS
 from ..report.strips import choose_evenly
 from ..video.frame_times import FrameTimes, ask_frame_times
 from ..video.frames import PacketDecode, PacketInit

@@ -7,7 +7,7 @@ import torch
 
 from mmact_tiny.config import load_config
 from mmact_tiny.errors import UserError
-from mmact_tiny.overrides.largest_batch import TrainingStep, largest_batch
+from mmact_tiny.overrides.training import TrainingStep, largest_batch
 
 from mmengine.config import Config  # isort: skip
 

@@ -14,8 +14,8 @@ from test_engine import build
 from mmact_tiny.checkpoints.load import save_checkpoint_atomically
 from mmact_tiny.config import load_config
 from mmact_tiny.engine.engine import Engine
+from mmact_tiny.pipeline import with_decoder
 from mmact_tiny.recognizer import Recognizer
-from mmact_tiny.video.frames import with_decoder
 from mmact_tiny.video.guarded_reader import GuardedReader
 
 PIPELINE = [

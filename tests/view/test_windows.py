@@ -12,9 +12,9 @@ from small_recognizer import PIPELINE, small_recognizer
 from video_files import truncate
 
 from mmact_tiny.errors import UserError
+from mmact_tiny.pipeline import with_decoder
 from mmact_tiny.recognizer import sample_of
 from mmact_tiny.video.frame_times import FrameTimes, read_frame_times
-from mmact_tiny.video.frames import with_decoder
 from mmact_tiny.view import windows
 from mmact_tiny.view.windows import Window, WindowViews, cut_windows, score_windows
 
