@@ -5,9 +5,8 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
-from .errors import UserError
-from .files_atomic import FULL
-from .overrides.registry import suggest
+from .errors import UserError, suggest
+from .files import FULL
 
 RESUME = "resume"  # the method of the Runner that takes a checkpoint up
 

@@ -14,12 +14,15 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from . import hardware, progress
-from .errors import UserError
-from .files_printable import printable_lines
+from .errors import (
+    EXIT_CLOSED_PIPE,
+    EXIT_ERROR,
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    UserError,
+)
+from .files import printable_lines
 
-EXIT_OK = 0
-EXIT_ERROR = 2  # the user can put it right; argparse uses the same status
-EXIT_PARTIAL = 3  # answered in part: some videos could not be read
 # Python's own thresholds let the garbage collector walk through PyTorch's modules some 20 times
 # while they are imported, a fifth of that time.
 GC_THRESHOLD = (10_000, 10, 100)
@@ -217,10 +220,10 @@ def tool(main: Callable[[Sequence[str] | None], int | None]) -> Callable[..., in
         except KeyboardInterrupt:
             progress.close()
             print("interrupted", file=sys.stderr)
-            return 130
+            return EXIT_INTERRUPTED
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 141
+            return EXIT_CLOSED_PIPE
         finally:
             progress.close()
             _command.clear()

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from . import compat
-from .errors import UserError
+from .errors import UserError, suggest
 from .hooks.resumable import MAX_SEED
-from .overrides.registry import apply_overrides, check_entry, flatten, prerequisites, suggest
+from .overrides.registry import apply_overrides, check_entry, flatten, prerequisites
 from .overrides.training import RANDOM, accumulated_steps, count_accumulation, find_weights
 from .pipeline import SPLITS
 
@@ -198,7 +198,7 @@ def _merge_changes(
     entries: Sequence[Entry] | None, changes: Mapping[str, Mapping[str, Any]]
 ) -> list[Entry]:
     """Returns the entries with `changes` in, those that only `changes` names, the closing ones."""
-    merged = [
+    merged: list[Entry] = [
         {**entry, **changes.get(entry.get("type", ""), {})} if isinstance(entry, Mapping) else entry
         for entry in entries or []
     ]

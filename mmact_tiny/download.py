@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from .download_partial import Partial
 from .errors import UserError
-from .files_disk import check_free_space, locked, writing_to
+from .files import check_free_space, locked, writing_to
 
 TIMEOUT_SECONDS = 30.0  # of silence on the connection
 BACKOFF_SECONDS = (1.0, 2.0, 4.0, 8.0)  # waits before a next try, while tries bring nothing new

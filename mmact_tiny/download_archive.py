@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO
 
 from .errors import UserError
-from .files_disk import check_free_space, writing_to
+from .files import check_free_space, writing_to
 
 MAX_BYTES = 16 << 30  # unpacked; more than this is not one of ours, whatever it claims
 MAX_MEMBERS = 200_000

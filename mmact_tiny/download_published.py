@@ -16,7 +16,7 @@ from .dataset import read_annotations
 from .download import download, has_hash, published_hash
 from .download_archive import extract
 from .errors import UserError
-from .files_disk import locked
+from .files import locked
 
 HOST = "https://download.openmmlab.com"
 MIRROR_VARIABLE = "MMACT_TINY_MIRROR"  # takes the place of HOST, the paths stay

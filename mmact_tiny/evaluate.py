@@ -16,7 +16,7 @@ from .checkpoints import stock as stock_checkpoints
 from .checkpoints.format import open_regular
 from .config import load_config, resolve_path
 from .errors import UserError
-from .files_json import write_json
+from .files import write_json
 from .log import build_runner
 from .metrics import Accuracy, VideoScores, summarize, to_records
 from .pipeline import describe_protocol
@@ -179,4 +179,4 @@ def write_result(path: str | Path, result: TestResult, **facts: Any) -> None:
         "metrics": {key: float(value) for key, value in result.metrics.items()},
         "videos": [*result.rows, *result.errors],
     }
-    write_json(record, path)
+    write_json(path, record)

@@ -9,10 +9,8 @@ import numpy as np
 
 from . import log as terminal
 from . import progress
-from .cli import EXIT_ERROR, EXIT_OK, EXIT_PARTIAL
-from .errors import UserError
-from .files_answers import write_answers
-from .files_printable import printable
+from .errors import EXIT_ERROR, EXIT_OK, EXIT_PARTIAL, UserError
+from .files import printable, write_answers
 from .recognizer import Recognizer, find_videos
 from .video.guarded_reader import VIDEO_SECONDS
 from .view.cam import check_cam_extra, draw_cam

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from .checkpoints.load import checkpoint_config, load_checkpoint
 from .errors import UserError
-from .files_atomic import write_atomically
+from .files import write_atomically
 
 WORK_DIRS = Path("work_dirs")
 RESULTS = Path("test", "results.json")  # of a run's last test, below its work directory

@@ -8,7 +8,7 @@ from typing import Any
 
 from . import cli, hardware
 from .doctor.environment import PACKAGES, version
-from .files_json import write_json
+from .files import write_json
 from .hardware_machine import describe_machine
 
 FILE = "run.json"
@@ -42,4 +42,4 @@ def full_command() -> str | None:
 def record_run(runner: Any) -> None:
     """Writes the facts of a training process into its folder of logs, on rank 0."""
     if runner.rank == 0:
-        write_json({**run_facts(), "seed": runner.seed}, Path(runner.log_dir) / FILE)
+        write_json(Path(runner.log_dir) / FILE, {**run_facts(), "seed": runner.seed})

@@ -10,7 +10,7 @@ from . import compat, hardware
 from . import dataset as datasets
 from .build import explained
 from .errors import UserError
-from .files_disk import held
+from .files import held
 from .log import build_runner
 from .overrides.registry import reason_for
 from .overrides.tracking import describe_trackers

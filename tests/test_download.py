@@ -11,7 +11,7 @@ import pytest
 from file_server import FileServer
 
 import mmact_tiny.download
-import mmact_tiny.files_disk
+import mmact_tiny.files
 from mmact_tiny.download import download, published_hash
 from mmact_tiny.errors import UserError
 
@@ -263,8 +263,8 @@ def test_places_that_cannot_be_written(server, tmp_path):
 
 
 def test_too_little_space_is_seen_before_the_download(server, tmp_path, monkeypatch):
-    usage = mmact_tiny.files_disk.shutil.disk_usage(tmp_path)._replace(free=1000)
-    monkeypatch.setattr(mmact_tiny.files_disk.shutil, "disk_usage", lambda path: usage)
+    usage = mmact_tiny.files.shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(mmact_tiny.files.shutil, "disk_usage", lambda path: usage)
     with pytest.raises(UserError, match=r"no space for .* takes 1\.0 MB more"):
         download(f"{server.url}/w.pth", tmp_path / "w.pth", progress=False)
     assert (tmp_path / "w.pth.part").stat().st_size == 0

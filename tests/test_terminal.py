@@ -14,7 +14,7 @@ from terminals import HIDE_CURSOR, left_to_see, on_terminal
 from benchmarks import small_job
 from mmact_tiny import cli
 from mmact_tiny import log as terminal
-from mmact_tiny.files_json import read_json
+from mmact_tiny.files import read_json
 
 EPOCH = (
     r"epoch {n}  loss \d\.\d{{3}}  lr \d\.\de-0\d  val top-1 \d+\.\d%  [\d.]+ videos/s  \w+-bound"

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ..errors import UserError
-from ..files_atomic import sync_folder
+from ..files import sync_folder
 from .clip import CODECS, VERSION, ClipInfo, is_intact, read_record
 from .encode import ClipError, write_clip
 from .room import CacheFullError, Room

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from ..files_atomic import write_atomically
+from ..files import write_atomically
 from .config_text import config_from_text
 from .format import check_torch_file, is_safetensors, open_regular, shown
 from .pickle_scan import Refusal

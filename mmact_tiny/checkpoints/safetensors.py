@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from ..files_atomic import write_atomically
+from ..files import write_atomically
 
 SUFFIX = ".safetensors"
 

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from ..compat import repair
 from ..errors import UserError
-from ..files_atomic import write_atomically
+from ..files import write_atomically
 from ..hooks.later_writes import writes
 from .load import load_checkpoint
 

@@ -17,7 +17,7 @@ from mmengine.dist import (  # noqa: E402
 )
 
 from ..errors import UserError  # noqa: E402
-from ..files_atomic import write_atomically  # noqa: E402
+from ..files import write_atomically  # noqa: E402
 from .dataset import Fault  # noqa: E402
 from .processes import stop_all  # noqa: E402
 

@@ -14,7 +14,7 @@ from mmengine.runner import BaseLoop, find_latest_checkpoint
 from ..checkpoints.stock import register
 from ..checkpoints.weights import match_weights
 from ..errors import UserError
-from ..files_atomic import write_atomically
+from ..files import write_atomically
 from ..log import SHOWN
 from .later_writes import writes
 from .rank_state import gather_states

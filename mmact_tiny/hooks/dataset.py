@@ -5,12 +5,20 @@ import random
 import re
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch.utils.data import get_worker_info
+
+from .. import compat
+
+compat.repair()
+
+from mmaction.registry import DATASETS  # noqa: E402
+from mmengine.dataset import BaseDataset, ClassBalancedDataset  # noqa: E402
 
 MAX_ATTEMPTS = 20  # replacements of one sample; with a tenth of the videos broken, 1e-20 fail
 
@@ -196,3 +204,20 @@ def collate_readable(collate: Any, items: Sequence[tuple[Any, list[Fault]]]) -> 
     samples = [sample for sample, _ in items if sample is not None]
     faults = [fault for _, found in items for fault in found]
     return collate(samples) if samples else None, faults
+
+
+@DATASETS.register_module()
+class BalancedVideos(ClassBalancedDataset):
+    """MMEngine's `ClassBalancedDataset` over MMAction2's datasets, which lack `get_cat_ids`."""
+
+    def __init__(self, dataset: BaseDataset | dict, oversample_thr: float, **kwargs: Any) -> None:
+        if isinstance(dataset, dict):
+            dataset = DATASETS.build(dataset)
+        dataset.get_cat_ids = partial(labels_of, dataset)
+        super().__init__(dataset, oversample_thr, **kwargs)
+
+
+def labels_of(dataset: BaseDataset, index: int) -> list[int]:
+    """Returns the labels of a video: one, or several in a `multi_class` dataset."""
+    label = dataset.get_data_info(index)["label"]
+    return [int(label)] if isinstance(label, int) else [int(one) for one in label]

@@ -34,6 +34,6 @@ def stop_all(message: str) -> NoReturn:
     """
     if get_rank() == 0:
         raise UserError(message)
-    from ..cli import EXIT_ERROR
+    from ..errors import EXIT_ERROR
 
     raise SystemExit(EXIT_ERROR)

@@ -15,7 +15,7 @@ from mmengine.hooks import CheckpointHook, EarlyStoppingHook, Hook  # noqa: E402
 from mmengine.runner import EpochBasedTrainLoop, ValLoop  # noqa: E402
 
 from ..errors import UserError  # noqa: E402
-from ..files_atomic import write_atomically  # noqa: E402
+from ..files import write_atomically  # noqa: E402
 from ..log import SHOWN  # noqa: E402
 from ..runs import checkpoint_number  # noqa: E402
 from .dataset import seed_generators  # noqa: E402

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from mmengine.config import Config
 
 from ..cache.clip import CODECS
-from ..errors import UserError
+from ..errors import UserError, suggest
 from ..pipeline import SPLITS, Step, exact_pipeline, set_pipeline, split_datasets
-from .registry import OVERRIDES, comes_after, suggest, use_plugin
+from .registry import OVERRIDES, comes_after, use_plugin
 
 READERS = ("clip", "stock")
 
@@ -52,7 +52,7 @@ def clip_cache(
             _open_clips(steps, where)
         cached = dict(type="CachedVideo", **settings, build=build)
         set_pipeline(cfg, split, dataset, [cached, *steps])
-    use_plugin(cfg, "mmact_tiny.cache.transforms")
+    use_plugin(cfg, "mmact_tiny.cache")
 
 
 def _short_side(steps: Sequence[Step], where: str) -> int:

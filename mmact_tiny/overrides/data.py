@@ -88,7 +88,7 @@ def class_balance(cfg: Config, method: str = "sample", threshold: float | None =
         raise UserError(f"class_balance threshold={threshold}: expected a part from 0 to 1")
     counts = count_labels(next(split_datasets(cfg))[1].ann_file)
     if method == "sample":
-        use_plugin(cfg, "mmact_tiny.overrides.balance")
+        use_plugin(cfg, "mmact_tiny.hooks")
         node = cfg.train_dataloader.dataset
         if node.type != "BalancedVideos":
             node = ConfigDict(type="BalancedVideos", dataset=node)

@@ -11,7 +11,6 @@ gives what it gave once. One that builds on the result of others names them:
 """
 
 import copy
-import difflib
 import inspect
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,7 +20,7 @@ from types import UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from .. import compat
-from ..errors import UserError
+from ..errors import UserError, suggest
 
 compat.repair()
 
@@ -186,15 +185,6 @@ def _is_a(value: Any, expected: Any) -> bool:
     return isinstance(value, {str: (str, PathLike), list: (list, tuple)}.get(kind, kind))
 
 
-def suggest(wrong: str, known: Iterable[str]) -> str:
-    """Returns `; did you mean 'x'?`, or the known names where none is close."""
-    known = sorted(known)
-    close = difflib.get_close_matches(str(wrong), known, n=1)
-    if close:
-        return f"; did you mean {close[0]!r}?"
-    return f"; known: {', '.join(known)}" if len(known) <= 20 else ""
-
-
 def flatten(node: Any, prefix: str = "") -> dict[str, Any]:
     """Returns `{dotted key: value}` of a config's leaves, copied: a later edit does not reach them.
 
@@ -264,6 +254,8 @@ def use_plugin(cfg: Config, module: str) -> None:
 
 
 def add_hook(cfg: Config, name: str, **kwargs: Any) -> None:
-    """Adds a custom hook, or sets the arguments of the one that is there."""
-    hooks = [hook for hook in cfg.get("custom_hooks") or [] if hook["type"] != name]
-    cfg.custom_hooks = [*hooks, dict(type=name, **kwargs)]
+    """Adds a custom hook, or sets the arguments of the one that is there, in its place."""
+    hooks = list(cfg.get("custom_hooks") or [])
+    place = next((i for i, hook in enumerate(hooks) if hook["type"] == name), len(hooks))
+    hooks[place : place + 1] = [dict(type=name, **kwargs)]
+    cfg.custom_hooks = hooks

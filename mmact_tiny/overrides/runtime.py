@@ -28,11 +28,8 @@ def checkpoints(
     for key, value in {"interval": interval, "max_keep": max_keep, "every": every}.items():
         if value is not None and value < 1:
             raise UserError(f"checkpoints {key}={value}: expected 1 or more")
-    use_plugin(cfg, "mmact_tiny.hooks.checkpoint")
-    add_hook(cfg, "WeightsHook")
-    for module in ("mmact_tiny.hooks.resume", "mmact_tiny.hooks.stop"):
-        use_plugin(cfg, module)
-    for name in ("ValidatedHook", "ResumeHook", "LossHook"):
+    use_plugin(cfg, "mmact_tiny.hooks")
+    for name in ("WeightsHook", "ValidatedHook", "ResumeHook", "LossHook"):
         add_hook(cfg, name)
     for hook in cfg.custom_hooks:
         if hook["type"] == "EarlyStoppingHook":
@@ -59,7 +56,7 @@ def data_guard(cfg: Config, max_bad_fraction: float = 0.1, video_seconds: float 
         raise UserError(f"data_guard max_bad_fraction={max_bad_fraction}: expected 0 to 1")
     if not video_seconds > 0:
         raise UserError(f"data_guard video_seconds={video_seconds}: expected more than 0")
-    use_plugin(cfg, "mmact_tiny.hooks.guard")
+    use_plugin(cfg, "mmact_tiny.hooks")
     add_hook(cfg, "DataGuardHook", max_bad_fraction=max_bad_fraction, video_seconds=video_seconds)
 
 
@@ -96,10 +93,10 @@ def fit_to_hardware(cfg: Config, precision: str = "auto", num_workers: int | Non
             loader.pin_memory = cuda
     record_choice(cfg, "train_dataloader.num_workers", reason)
     cfg.env_cfg.dist_cfg.backend = "nccl" if cuda else "gloo"
-    use_plugin(cfg, "mmact_tiny.hooks.precision")
+    use_plugin(cfg, "mmact_tiny.hooks")
     add_hook(cfg, "PrecisionHook")
-    use_plugin(cfg, "mmact_tiny.hooks.timing")
-    add_hook(cfg, "TimingHook")
+    if not any(hook["type"] == "TimingHook" for hook in cfg.custom_hooks):  # `clip_cache` sets one
+        add_hook(cfg, "TimingHook")
 
 
 @OVERRIDES.register_module()

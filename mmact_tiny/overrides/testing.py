@@ -72,7 +72,7 @@ def inference(
     clips, crops = num_views(loader.dataset.pipeline)
     loader.batch_size = max(loader.batch_size, VIEWS_A_BATCH // (clips * crops))
     use_plugin(cfg, "mmact_tiny.video.frames")
-    use_plugin(cfg, "mmact_tiny.hooks.engine")
+    use_plugin(cfg, "mmact_tiny.hooks")
     add_hook(cfg, "EngineHook", precision=precision, engine=engine)
 
 

@@ -10,8 +10,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from .. import compat
-from ..errors import UserError
-from .registry import suggest, use_plugin
+from ..errors import UserError, suggest
+from .registry import use_plugin
 
 compat.repair()
 

@@ -140,7 +140,7 @@ def default_work_dir(cfg: Config) -> str:
 @OVERRIDES.register_module()
 def zero_init_residual(cfg: Config) -> None:
     """Starts each residual block of a ResNet as the identity, where no weights are loaded."""
-    use_plugin(cfg, "mmact_tiny.hooks.initialization")
+    use_plugin(cfg, "mmact_tiny.hooks")
     add_hook(cfg, "ZeroInitResidualHook")
 
 

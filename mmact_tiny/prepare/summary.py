@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..files_printable import printable
+from ..files import printable
 from .checks import length_of
 from .problems import Problem, count_kinds
 from .types import Preparation, Settings

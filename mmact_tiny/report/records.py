@@ -6,7 +6,7 @@ from typing import Any
 
 from ..checkpoints.config_text import config_from_text
 from ..errors import UserError
-from ..files_json import read_json, read_json_lines
+from ..files import read_json, read_json_lines
 from ..hooks.timing import PARTS, describe
 from ..overrides.tracking import EPOCH_MEANS
 from ..runs import RESULTS, WORK_DIRS, best_checkpoint, sha256

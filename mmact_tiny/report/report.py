@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from ..files_atomic import write_atomically
-from ..files_json import finite, write_json
+from ..files import finite, write_atomically, write_json
 
 logger = logging.getLogger("mmact_tiny")
 FILE = "report.html"
@@ -62,7 +61,7 @@ def write_report(run_dirs: Sequence[Path], out: Path | None = None) -> Path:
 
     data = out.with_suffix(".json")
     page = render(report, strips, json_name=data.name)
-    write_json(report, data)
+    write_json(data, report)
     write_atomically(page.encode("utf-8", "backslashreplace"), out)
     return out
 

@@ -19,7 +19,7 @@ from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from PIL import Image, ImageDraw
 
 from ..errors import UserError
-from ..files_atomic import open_atomically
+from ..files import open_atomically
 from ..progress import show_progress
 from .drawing import PALETTE, Color, bars, draw_text, shorten
 from .segments import Cell, merge

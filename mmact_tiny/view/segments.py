@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import UserError
-from ..files_answers import write_answers
+from ..files import write_answers
 from ..recognizer import Recognizer
 from .windows import score_windows
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from ..files_atomic import write_atomically
+from ..files import write_atomically
 from .drawing import ALARM, GREY, INK, PALE, PAPER, draw_text, fit, shorten
 
 TEXT = 15  # pixels of the captions

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmact_tiny import files_atomic as atomic
+from mmact_tiny import files as atomic
 from mmact_tiny.checkpoints import stock as stock_checkpoints
 from mmact_tiny.checkpoints.load import load_checkpoint, save_checkpoint_atomically
 from mmact_tiny.compat import repair

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mmact_tiny.files_json import write_json
+from mmact_tiny.files import write_json
 from mmact_tiny.runs import RESULTS
 
 STOCK = "mmaction::recognition/tsn/tsn_imagenet-pretrained-r50_8xb32-1x1x3-100e_kinetics400-rgb.py"
@@ -118,7 +118,7 @@ def write_test(
         seconds=2.0,
         videos=list(rows),
     )
-    write_json({**record, **facts}, folder / RESULTS)
+    write_json(folder / RESULTS, {**record, **facts})
 
 
 def scored(video: str, label: int, *scores: float) -> dict[str, Any]:

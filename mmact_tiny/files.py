@@ -1,0 +1,274 @@
+"""Writes and reads files: whole or not at all, locked, as JSON or tables, hashed, shown safely."""
+
+import contextlib
+import csv
+import errno
+import fcntl
+import hashlib
+import io
+import json
+import math
+import os
+import shutil
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from .errors import UserError
+from .hardware import rank
+
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # what a full disk raises
+Row = dict[str, Any]
+_thread_locks: dict[str, threading.Lock] = {}  # lockf knows processes, not their threads
+os.register_at_fork(after_in_child=_thread_locks.clear)
+
+
+def write_atomically(data: bytes | memoryview, path: str | Path) -> None:
+    """Writes beside `path`, syncs, renames, and syncs the folder.
+
+    Raises:
+        UserError: the disk is full or the file cannot be written; what was at `path` is as before.
+    """
+    with open_atomically(path, num_bytes=len(data)) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def open_atomically(path: str | Path, *, num_bytes: int | None = None) -> Iterator[BinaryIO]:
+    """Gives a file beside `path` to write (and read) in the block, and renames it at its end.
+
+    The name beside it is fixed, `.<name>.tmp`: what a killed process left is written over by the
+    next. Two runs must not write the same path at once (a run holds its work directory); the
+    processes of one job may, as stock's LoggerHook does after a test: each has a name of its own.
+    A block that ends in an error, Ctrl-C too, leaves nothing.
+
+    Args:
+        path: The file to be.
+        num_bytes: Its size, for the message, where that is known.
+
+    Raises:
+        UserError: the disk is full or the file cannot be written; what was at `path` is as before.
+    """
+    path = Path(path)
+    mine = f".{rank()}" if rank() else ""
+    beside = path.with_name(f".{path.name}{mine}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with beside.open("w+b") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+        sync_folder(path.parent)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise UserError(_explain(error, path, num_bytes)) from error
+        raise
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes the rename itself outlast a power cut; some network file systems cannot."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _explain(error: OSError, path: Path, num_bytes: int | None) -> str:
+    if error.errno not in FULL:
+        return f"cannot write {path}: {error.strerror or error}"
+    kept = "the file that was there is unharmed" if path.exists() else "nothing was left behind"
+    size = "" if num_bytes is None else f" ({num_bytes / 1e6:,.1f} MB)"
+    return (
+        f"no space to write {path}{size}: {error.strerror}; {kept}. "
+        "Free some space and run it again"
+    )
+
+
+@contextlib.contextmanager
+def held(folder: str | Path, *, advice: str = "choose another --work-dir") -> Iterator[None]:
+    """Keeps a folder for this process, as long as it lives.
+
+    Args:
+        folder: Made where it is missing.
+        advice: What else the user can do than wait.
+
+    Raises:
+        UserError: another process has it; names the process.
+    """
+    folder = Path(folder)
+    with writing_to(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with _lock_file(folder / ".lock") as descriptor:
+        try:
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "a process"
+            raise UserError(f"{folder} is in use by {holder}: wait for it, or {advice}") from None
+        with contextlib.suppress(OSError):  # a full disk: the lock holds, the name is missing
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
+        yield
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Holds the lock of a file or folder; waits for other processes and threads that have it.
+
+    The empty lock file beside it stays: removing one that others may wait on breaks the lock.
+    """
+    name = path.with_name(f".{path.name}.lock")
+    thread_lock = _thread_locks.setdefault(str(name.resolve()), threading.Lock())
+    with thread_lock, _lock_file(name) as descriptor:
+        try:
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            print(f"another process is at {path}: waiting for it", file=sys.stderr, flush=True)
+            fcntl.lockf(descriptor, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def _lock_file(path: Path) -> Iterator[int]:
+    """Gives the descriptor of a lock file, which lets go of its lock at the end of the block.
+
+    The lock is the system's (lockf): it ends with the process, however that ends, and unlike
+    flock's it does not pass to forked loader workers, which outlive a killed run by seconds.
+    """
+    with writing_to(path):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def writing_to(path: Path) -> Iterator[None]:
+    """Turns a failure of the local disk into the user's error, apart from the network's own."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def check_free_space(path: Path, num_bytes: int) -> None:
+    """Raises a UserError if the disk that holds `path`'s folder has not that much space left."""
+    free = shutil.disk_usage(path.parent).free
+    if num_bytes > free:
+        raise UserError(
+            f"no space for {path}: it takes {num_bytes / 1e6:,.1f} MB more, the disk has "
+            f"{free / 1e6:,.1f} MB free"
+        )
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Writes plain values atomically; numbers that are not finite become null.
+
+    A file name that is no UTF-8 is written as the escapes that Python reads back.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    text = json.dumps(finite(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    write_atomically(text.encode("utf-8", "backslashreplace"), path)
+
+
+def read_json(path: str | Path) -> Any:
+    """Returns what a JSON file holds, None where there is no such file.
+
+    Raises:
+        UserError: it cannot be read, or is no JSON.
+    """
+    try:
+        return finite(json.loads(Path(path).read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"cannot read {path}: {error}") from None
+
+
+def read_json_lines(path: str | Path) -> list[dict[str, Any]]:
+    """Returns the objects of a log with one on each line; a line that was cut off is left out."""
+    rows = []
+    try:
+        lines = Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
+    for line in lines:
+        try:
+            row = finite(json.loads(line))
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(row, dict):
+            rows.append(row)
+    return rows
+
+
+def finite(value: Any) -> Any:
+    """Returns plain values with None in the place of nan and infinities."""
+    if isinstance(value, Mapping):
+        return {str(key): finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, Path) else value
+
+
+def write_answers(
+    path: Path, rows: Sequence[Row], columns: Sequence[str], table: Callable[[Row], Iterable[Row]]
+) -> None:
+    """Writes a row for each video, in the format that the file's name ends in.
+
+    Names that are not UTF-8 are written with the bytes that they have on the disk.
+
+    Args:
+        path: `.csv`, `.jsonl`, or anything else for JSON.
+        rows: One for each video.
+        columns: Of the CSV.
+        table: Returns the lines that a row has there.
+
+    Raises:
+        UserError: the file cannot be written; what was there is as before.
+    """
+    if path.suffix == ".csv":
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, columns)
+        writer.writeheader()
+        for row in rows:
+            writer.writerows(table(row))
+        content = text.getvalue()
+    elif path.suffix == ".jsonl":
+        content = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    else:
+        content = json.dumps(list(rows), indent=1, ensure_ascii=False) + "\n"
+    write_atomically(content.encode("utf-8", "surrogateescape"), path)
+
+
+def printable(text: str) -> str:
+    """Returns the text in one line whose characters do nothing to a terminal but show."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def printable_lines(text: str) -> str:
+    """Does the same and leaves the ends of lines as they are, and tabs."""
+    return "".join(c if c in "\n\t" or c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def sha256(path: str | Path) -> str | None:
+    """Returns the SHA-256 of a file, None where it cannot be read (an address, say)."""
+    try:
+        with Path(path).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return None

@@ -1,0 +1,204 @@
+"""Files are written whole or not at all, locked, and say nothing to a terminal."""
+
+import json
+import multiprocessing
+import os
+import resource
+from pathlib import Path
+
+import pytest
+
+from mmact_tiny import cli, progress
+from mmact_tiny.errors import UserError
+from mmact_tiny.files import (
+    finite,
+    held,
+    locked,
+    printable,
+    printable_lines,
+    read_json,
+    read_json_lines,
+    sha256,
+    write_atomically,
+    write_json,
+)
+from mmact_tiny.infer import write_rows
+from tools import infer
+
+
+def test_a_write_that_does_not_fit_leaves_the_old_file(tmp_path):
+    """The system's own limit on a file's size stands for the full disk."""
+    path = tmp_path / "x.pth"
+    write_atomically(b"old", path)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, limits[1]))
+    try:
+        with pytest.raises(
+            UserError, match=r"no space to write .*x.pth \(4.0 MB\): File too large"
+        ):
+            write_atomically(bytes(4_000_000), path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == b"old" and [p.name for p in tmp_path.iterdir()] == ["x.pth"]
+    with pytest.raises(UserError, match=r"cannot write .*x.pth/y.pth: "):
+        write_atomically(b"", path / "y.pth")
+
+
+def test_a_full_disk_is_explained(tmp_path):
+    """Needs the right to mount a small disk."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if os.system(f"mount -t tmpfs -o size=1m tmpfs {disk} 2>/dev/null"):
+        pytest.skip("cannot mount a tmpfs here")
+    try:
+        write_atomically(b"old", disk / "x.pth")
+        with pytest.raises(UserError, match="No space left on device; the file that was there is"):
+            write_atomically(bytes(4_000_000), disk / "x.pth")
+        assert (disk / "x.pth").read_bytes() == b"old"
+        assert [p.name for p in disk.iterdir()] == ["x.pth"]
+    finally:
+        os.system(f"umount {disk}")
+
+
+def write_often(path: Path, rank: int) -> None:
+    os.environ["RANK"] = str(rank)
+    for _ in range(40):
+        write_atomically(b"metrics", path)
+
+
+def test_two_ranks_of_a_job_may_write_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.json"
+    context = multiprocessing.get_context("fork")
+    ranks = [context.Process(target=write_often, args=(path, rank)) for rank in (0, 1)]
+    for process in ranks:
+        process.start()
+    for process in ranks:
+        process.join(60)
+    assert [process.exitcode for process in ranks] == [0, 0]
+    assert [p.name for p in tmp_path.iterdir()] == ["metrics.json"]
+
+
+NAME = os.fsdecode(b"bad\xff.mp4")
+ROWS = [
+    dict(video=NAME, predictions=[dict(label="walk", score=0.75), dict(label="跑", score=0.25)]),
+    dict(video="broken.mp4", error="cannot read video broken.mp4: no frames"),
+]
+
+
+def test_a_table_has_a_line_for_each_label_and_each_error(tmp_path: Path) -> None:
+    write_rows(tmp_path / "a.csv", ROWS)
+    assert (tmp_path / "a.csv").read_bytes() == (
+        b"video,rank,label,score,error\r\n"
+        b"bad\xff.mp4,1,walk,0.75,\r\n"
+        b"bad\xff.mp4,2,\xe8\xb7\x91,0.25,\r\n"
+        b"broken.mp4,,,,cannot read video broken.mp4: no frames\r\n"
+    )
+
+
+def test_json_and_json_lines(tmp_path: Path) -> None:
+    for name in ("a.json", "a.jsonl"):
+        write_rows(tmp_path / name, ROWS)
+    text = (tmp_path / "a.json").read_bytes().decode("utf-8", "surrogateescape")
+    assert json.loads(text) == ROWS
+    lines = (tmp_path / "a.jsonl").read_bytes().decode("utf-8", "surrogateescape").splitlines()
+    assert [json.loads(line) for line in lines] == ROWS
+
+
+def test_what_cannot_be_written_leaves_the_answers_before(tmp_path: Path) -> None:
+    write_rows(tmp_path / "a.csv", ROWS)
+    with pytest.raises(UserError, match="cannot write"):
+        write_rows(tmp_path / "a.csv" / "b.csv", ROWS)
+    assert (tmp_path / "a.csv").read_text(errors="surrogateescape").count("\n") == 4
+
+
+def test_a_name_does_nothing_to_the_terminal() -> None:
+    assert printable("a\x1b[31mred\n.mp4 跑") == "a\\x1b[31mred\\n.mp4 跑"
+
+
+ESCAPE = "\x1b[2J\x1b]0;title\x07"
+
+
+def test_escapes_are_shown_and_all_that_can_be_read_stays() -> None:
+    assert printable("sit up \U0001f3cb é\n") == "sit up \U0001f3cb é\\n"
+    assert printable(ESCAPE) == "\\x1b[2J\\x1b]0;title\\x07"
+    assert printable_lines("a\tb\n\rc") == "a\tb\n\\rc"
+    assert printable("bad\udcff.mp4") == "bad\\udcff.mp4"
+
+
+def test_what_the_tools_say_and_their_errors_hold_none(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    progress.say(f"cannot read {ESCAPE}")
+    assert infer.main([str(tmp_path / ESCAPE.replace("/", ""))]) == cli.EXIT_ERROR
+    said = capsys.readouterr()
+    assert "\x1b" not in said.out + said.err
+    assert "\\x1b[2J" in said.out and "\\x1b[2J" in said.err
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ([float("nan"), float("inf"), -float("inf"), 1.5], "[\n null,\n null,\n null,\n 1.5\n]\n"),
+        ({"打字": (True, None)}, '{\n "打字": [\n  true,\n  null\n ]\n}\n'),
+        ("\udcff.mp4", '"\\udcff.mp4"\n'),  # a file name that is no UTF-8
+        (Path("a") / "b", '"a/b"\n'),
+    ],
+)
+def test_what_is_written_is_json(tmp_path: Path, value: object, text: str) -> None:
+    path = tmp_path / "new" / "file.json"
+    write_json(path, value)
+    assert path.read_text("utf-8") == text
+    assert read_json(path) == finite(value)
+
+
+def test_what_cannot_be_read(tmp_path: Path) -> None:
+    assert read_json(tmp_path / "absent.json") is None
+    assert read_json_lines(tmp_path / "absent.json") == []
+    (tmp_path / "half.json").write_text('{"a": 1')
+    with pytest.raises(UserError, match=r"cannot read .*half\.json"):
+        read_json(tmp_path / "half.json")
+
+
+def test_lines_that_are_no_objects_are_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "log.json"
+    path.write_bytes(b'{"a": NaN}\n[1]\n\n\xff\xfe\n{"b": 2}\n{"c":')
+    assert read_json_lines(path) == [{"a": None}, {"b": 2}]
+
+
+def take(folder: Path, lock: str) -> None:
+    """Ends with status 2 where the folder is held by another process."""
+    try:
+        with {"held": held, "locked": locked}[lock](folder):
+            (folder / "log").open("a").write("in\n")
+    except UserError:
+        raise SystemExit(2) from None
+
+
+def test_a_folder_is_held_by_one_process_and_a_lock_is_waited_for(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+
+    def start(lock: str) -> multiprocessing.process.BaseProcess:
+        process = context.Process(target=take, args=(tmp_path, lock))
+        process.start()
+        return process
+
+    with held(tmp_path):
+        refused = start("held")
+        refused.join(60)
+        assert refused.exitcode == 2
+    with locked(tmp_path):
+        waits = start("locked")
+        waits.join(0.5)
+        assert waits.exitcode is None and not (tmp_path / "log").exists()
+    waits.join(60)
+    again = start("held")
+    again.join(60)
+    assert (waits.exitcode, again.exitcode) == (0, 0)
+    assert (tmp_path / "log").read_text() == "in\nin\n"
+
+
+def test_the_hash_is_sha256_and_none_of_what_is_no_file(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"abc")
+    expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert sha256(tmp_path / "a") == expected
+    assert sha256(tmp_path / "b") is None
