@@ -64,7 +64,8 @@ def apply_overrides(cfg: Config, entries: Iterable[Mapping[str, Any]]) -> None:
     Raises:
         UserError: an unknown override or argument, an override that is listed before one that it
             comes after, or two overrides that set the same key, in whatever order they are
-            listed. A key that goes away was moved, as into a dataset wrapper.
+            listed. One that comes after another may change its keys. A key that goes away was
+            moved, as into a dataset wrapper.
     """
     checked = [check_entry(entry) for entry in entries]
     check_order([name for name, _ in checked])
@@ -74,8 +75,10 @@ def apply_overrides(cfg: Config, entries: Iterable[Mapping[str, Any]]) -> None:
         OVERRIDES.module_dict[name](cfg, **kwargs)
         changes = diff(before, flatten(cfg))
         for key, (old, new) in changes.items():
-            if key in claims and new is not MISSING and not _adds_plugin(key, old, new):
-                raise _conflict(checked[claims[key]][0], name, key)
+            first = checked[claims.get(key, index)][0]
+            allowed = first in prerequisites(name) or _adds_plugin(key, old, new)
+            if key in claims and new is not MISSING and not allowed:
+                raise _conflict(first, name, key)
             claims[key] = index
         arguments = ", ".join(f"{key}={value!r}" for key, value in kwargs.items())
         logger.info("override %s(%s)%s", name, arguments, "" if changes else ": changes nothing")
@@ -90,7 +93,7 @@ def _check_claims(
     """Finds the overrides that set a key to the value that it had, before another changed it.
 
     So a conflict does not depend on the order: each override is applied again, to a copy, and what
-    it would still change is claimed by two. One that comes after another may change its keys.
+    it would still change is claimed by two.
     """
     final = flatten(cfg)
     messages = logging.getLogger("mmact_tiny")
