@@ -7,15 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from . import compat
+from .compat.mm import Config
 from .errors import UserError, suggest
 from .hooks.resumable import MAX_SEED
 from .overrides.registry import apply_overrides, check_entry, flatten, prerequisites
 from .overrides.training import RANDOM, accumulated_steps, count_accumulation, find_weights
 from .pipeline import SPLITS
-
-compat.repair()
-
-from mmengine.config import Config  # noqa: E402
 
 STOCK_PREFIX = "mmaction::"
 PROJECT = Path(__file__).resolve().parent.parent  # where configs/ lies

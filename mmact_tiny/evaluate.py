@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mmengine.config import Config
 
 from . import compat, hardware
 from .build import explained
 from .checkpoints import stock as stock_checkpoints
 from .checkpoints.format import open_regular
+from .compat.mm import Config
 from .config import load_config, resolve_path
 from .errors import UserError
 from .files import write_json
@@ -90,7 +90,7 @@ def test(
     logger.info("protocol: %s", words)
     started = run_facts()
     result = evaluate(cfg)
-    from mmengine.dist import barrier
+    from .compat.mm import barrier
 
     if hardware.rank() == 0:
         _log(result)

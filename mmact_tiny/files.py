@@ -21,7 +21,7 @@ from .errors import UserError
 from .hardware import rank
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # what a full disk raises
-Row = dict[str, Any]
+Row = Mapping[str, Any]
 _thread_locks: dict[str, threading.Lock] = {}  # lockf knows processes, not their threads
 os.register_at_fork(after_in_child=_thread_locks.clear)
 

@@ -1,5 +1,6 @@
 """What this machine offers, and what is chosen from it, each choice with its reason."""
 
+import importlib.metadata
 import os
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -12,6 +13,17 @@ PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}  # as PyTorch names them
 READER_NICENESS = 10  # a tenth of a core that the model wants too, all of one that it does not
 MAX_WORKERS = 8  # stock's num_workers; more did not help one GPU
+MAX_SEED = 2**32 - 1  # of the random generators: numpy's
+OPENCV = (
+    "opencv-python",
+    "opencv-contrib-python",
+    "opencv-python-headless",
+    "opencv-contrib-python-headless",
+)
+PACKAGES = (
+    *("torch", "torchvision", "mmengine", "mmcv-lite", "mmcv", "mmaction2", "numpy"),
+    *("decord", "av", "torchcodec", *OPENCV, "setuptools", "packaging"),
+)
 
 
 def select_device(device: str) -> None:
@@ -142,3 +154,11 @@ def reader_niceness() -> int:
     from one of them holds up all; the model goes first, and reading is done while it waits.
     """
     return 0 if has_cuda() else READER_NICENESS
+
+
+def version(distribution: str) -> str | None:
+    """Returns the version of an installed distribution, None where there is none."""
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None

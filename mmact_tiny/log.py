@@ -82,7 +82,7 @@ def _log_warning(
 
 def build_runner(cfg: Any) -> Any:
     """Returns `Runner.from_cfg(cfg)`, which in a tool shows bars and logs to its file only."""
-    from mmengine.runner import Runner
+    from .compat.mm import Runner
 
     if _quiet_terminal() is None:
         return Runner.from_cfg(cfg)
@@ -103,7 +103,7 @@ def build_runner(cfg: Any) -> Any:
 
 def _print_to_current(msg: Any, logger: Any = None, level: int = logging.INFO) -> None:
     """Logs what MMEngine prints where it loads a file for a Runner, which has a logger."""
-    from mmengine.logging import print_log
+    from .compat.mm import print_log
 
     print_log(msg, "current" if logger is None else logger, level)
 
@@ -114,7 +114,7 @@ def keep_stock_log_off() -> None:
     The Runner logs a thousand lines while it is built, before any hook could lift a handler's
     level, and names its logger by the second: so it is done for the class.
     """
-    from mmengine.logging import MMLogger
+    from .compat.mm import MMLogger
 
     stock = MMLogger.callHandlers
 

@@ -5,13 +5,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from . import compat
+import numpy as np
 
-compat.repair()
-
-import numpy as np  # noqa: E402
-from mmaction.registry import METRICS  # noqa: E402
-from mmengine.evaluator import BaseMetric  # noqa: E402
+from .compat.mm import METRICS, BaseMetric
 
 Z_95 = 1.959964  # 97.5% quantile of the normal distribution: a two-sided 95% interval
 

@@ -3,8 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from mmengine.config import Config, ConfigDict
-
+from .compat.mm import Config, ConfigDict
 from .errors import UserError
 
 SPLITS = ("train", "val", "test")

@@ -5,7 +5,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import compat
+import numpy as np
+
 from .build import explained
 from .checkpoints.load import load_checkpoint
 from .checkpoints.weights import load_weights
@@ -16,10 +17,6 @@ from .recognizer_trained import config_of, default_checkpoint, labels_of
 from .video.files import VIDEO_SUFFIXES, is_video
 from .video.guarded_reader import VIDEO_SECONDS, GuardedReader
 from .video.read_ahead import ReadAhead
-
-compat.repair()
-
-import numpy as np  # noqa: E402
 
 if TYPE_CHECKING:
     from .engine.engine import Engine
@@ -57,8 +54,7 @@ class Recognizer:
         decoder: str = "packets",
         video_seconds: float = VIDEO_SECONDS,
     ) -> None:
-        from mmengine.dataset import Compose
-        from mmengine.registry import init_default_scope
+        from .compat.mm import Compose, init_default_scope
 
         self.checkpoint = Path(checkpoint) if checkpoint is not None else default_checkpoint()
         self._loaded = load_checkpoint(self.checkpoint)
@@ -78,9 +74,7 @@ class Recognizer:
         Raises:
             UserError: weights that do not fit the model, or an engine that cannot run it.
         """
-        from mmaction.registry import MODELS
-        from mmengine.device import get_device
-
+        from .compat.mm import MODELS, get_device
         from .engine.engine import Engine
 
         with explained():
@@ -138,7 +132,7 @@ class Recognizer:
 
     def _score(self, group: Sequence[dict | UserError]) -> Iterator[np.ndarray | UserError]:
         """Yields what `score_videos` does, for decoded videos, in one batch where shapes agree."""
-        from mmengine.dataset import pseudo_collate
+        from .compat.mm import pseudo_collate
 
         samples = [sample for sample in group if isinstance(sample, dict)]
         same = len({tuple(sample["inputs"].shape) for sample in samples}) == 1

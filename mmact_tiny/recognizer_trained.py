@@ -4,16 +4,13 @@ import re
 from pathlib import Path
 from typing import Any
 
-from . import compat, runs
 from . import dataset as datasets
+from . import runs
 from .checkpoints.config_text import vet_config
 from .checkpoints.load import checkpoint_classes, checkpoint_config
+from .compat.mm import Config
 from .config import resolve_path, stock_configs
 from .errors import UserError
-
-compat.repair()
-
-from mmengine.config import Config  # noqa: E402
 
 K400_WEIGHTS = "tsn_imagenet-pretrained-r50_8xb32-1x1x3-100e_kinetics400-rgb_*.pth"
 

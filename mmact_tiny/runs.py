@@ -1,17 +1,26 @@
 """Runs on disk: `work_dirs/<config stem>/` with its dumped config and its checkpoints."""
 
-import hashlib
 import logging
+import os
+import platform
 import re
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from . import hardware
 from .checkpoints.load import checkpoint_config, load_checkpoint
 from .errors import UserError
-from .files import write_atomically
+from .files import write_atomically, write_json
+from .hardware_machine import describe_machine
+
+if TYPE_CHECKING:
+    from .compat.mm import Runner
 
 WORK_DIRS = Path("work_dirs")
+FACTS = "run.json"  # of a run, in its folder of logs
+MACHINE = ("platform", "cpu", "cores", "usable_cores", "memory_gib")  # what it notes of it
 RESULTS = Path("test", "results.json")  # of a run's last test, below its work directory
 logger = logging.getLogger("mmact_tiny")
 
@@ -148,10 +157,34 @@ def first_weights(checkpoint: str | Path) -> str | None:
     return weights if isinstance(weights, str) else None
 
 
-def sha256(path: str | Path) -> str | None:
-    """Returns the SHA-256 of a file, None where it is not to be had (an address, say)."""
-    try:
-        with Path(path).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
-        return None
+def run_facts(command: str | None = None) -> dict[str, Any]:
+    """Returns what a run notes about itself, to be done again: time, versions, machine.
+
+    Args:
+        command: What was typed to start it, None outside the tools.
+    """
+    machine = describe_machine()
+    versions = {name: hardware.version(name) for name in ("mmact-tiny", *hardware.PACKAGES)}
+    return {
+        "command": _launched(command),
+        "started": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "num_processes": hardware.world_size(),
+        "python": platform.python_version(),
+        "device": hardware.describe_device(),
+        "machine": {key: machine[key] for key in MACHINE},
+        "packages": {name: found for name, found in versions.items() if found},
+    }
+
+
+def _launched(command: str | None) -> str | None:
+    """Returns a tool's command line, under torchrun where that started it."""
+    if command is None or "TORCHELASTIC_RUN_ID" not in os.environ:
+        return command
+    launch = f"torchrun --nproc_per_node={hardware.local_world_size()}"
+    return f"{launch} {command.removeprefix('python ')}"
+
+
+def record_run(runner: "Runner", command: str | None = None) -> None:
+    """Writes the facts of a training process into its folder of logs, on rank 0."""
+    if runner.rank == 0:
+        write_json(Path(runner.log_dir) / FACTS, {**run_facts(command), "seed": runner.seed})

@@ -9,6 +9,7 @@ from typing import Any
 from . import compat, hardware
 from . import dataset as datasets
 from .build import explained
+from .compat.mm import Config
 from .errors import UserError
 from .files import held
 from .log import build_runner
@@ -18,10 +19,6 @@ from .pipeline import split_datasets
 from .report.report import try_report
 from .runs import WORK_DIRS, best_checkpoint, point_to_newest, set_aside
 from .runs_facts import record_run
-
-compat.repair()
-
-from mmengine.config import Config  # noqa: E402
 
 logger = logging.getLogger("mmact_tiny")
 GET_WEIGHTS = "`python tools/download.py tsn_r50_k400` gets the Kinetics-400 weights"

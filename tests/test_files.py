@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from mmact_tiny import cli, progress
-from mmact_tiny.errors import UserError
+from mmact_tiny import progress
+from mmact_tiny.errors import EXIT_ERROR, UserError
 from mmact_tiny.files import (
     finite,
     held,
@@ -129,7 +129,7 @@ def test_what_the_tools_say_and_their_errors_hold_none(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     progress.say(f"cannot read {ESCAPE}")
-    assert infer.main([str(tmp_path / ESCAPE.replace("/", ""))]) == cli.EXIT_ERROR
+    assert infer.main([str(tmp_path / ESCAPE.replace("/", ""))]) == EXIT_ERROR
     said = capsys.readouterr()
     assert "\x1b" not in said.out + said.err
     assert "\\x1b[2J" in said.out and "\\x1b[2J" in said.err

@@ -12,7 +12,7 @@ from conftest import ROOT
 from h264_videos import write_video
 from video_files import write_audio
 
-from mmact_tiny import cli
+from mmact_tiny.errors import EXIT_ERROR, EXIT_OK, EXIT_PARTIAL
 from mmact_tiny.recognizer import Recognizer
 from mmact_tiny.view.windows import score_windows
 from tools import infer
@@ -31,7 +31,7 @@ def test_windows_and_a_labelled_video(
     video = write_video(tmp_path / "long.mp4", num_frames=150, milliseconds=(40, 41))
     flags = ["--checkpoint", tiny_checkpoint, "--window", "2", "--stride", "1"]
     out, table = tmp_path / "labelled.mp4", tmp_path / "segments.csv"
-    assert run(video, *flags, "--render", out, "--out", table) == cli.EXIT_OK
+    assert run(video, *flags, "--render", out, "--out", table) == EXIT_OK
     with av.open(str(out)) as container:
         assert len(list(container.decode(video=0))) == 150
     with table.open(newline="") as file:
@@ -53,7 +53,7 @@ def test_half_a_window_is_the_stride_and_a_broken_video_a_row(
     (folder / "bad.mp4").write_bytes(b"rubbish")
     out = tmp_path / "out.json"
     flags = ["--checkpoint", tiny_checkpoint, "--window", "2", "--out", out]
-    assert run(folder, *flags) == cli.EXIT_PARTIAL
+    assert run(folder, *flags) == EXIT_PARTIAL
     bad, good = json.loads(out.read_text())
     assert "cannot read video" in bad["error"]
     assert (good["window"], good["stride"], len(good["windows"])) == (2, 1, 2)
@@ -83,7 +83,7 @@ def test_a_wrong_flag_is_told_before_any_work(
     case: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     flags, message = WRONG[case]
-    assert run(*flags, "--checkpoint", "gone.pth") == cli.EXIT_ERROR
+    assert run(*flags, "--checkpoint", "gone.pth") == EXIT_ERROR
     assert message in capsys.readouterr().err
 
 
@@ -95,7 +95,7 @@ def test_a_link_to_the_video_is_the_video(
     (tmp_path / "hard.mp4").hardlink_to(video)
     for name in ("link.mp4", "hard.mp4"):
         flags = ["--render", tmp_path / name, "--checkpoint", "gone.pth"]
-        assert run(video, *flags) == cli.EXIT_ERROR
+        assert run(video, *flags) == EXIT_ERROR
         assert "that is the video itself" in capsys.readouterr().err
 
 
@@ -104,5 +104,5 @@ def test_what_cannot_be_read_is_not_rendered(tiny_checkpoint: Path, tmp_path: Pa
     out = tmp_path / "out.mp4"
     for more in ([], ["--window", "4"]):
         flags = ["--checkpoint", tiny_checkpoint, "--render", out, *more]
-        assert run(sound, *flags) == cli.EXIT_ERROR
+        assert run(sound, *flags) == EXIT_ERROR
         assert not out.exists()

@@ -12,8 +12,8 @@ from conftest import ROOT
 from terminals import HIDE_CURSOR, left_to_see, on_terminal
 
 from benchmarks import small_job
-from mmact_tiny import cli
 from mmact_tiny import log as terminal
+from mmact_tiny.errors import EXIT_ERROR, EXIT_OK, EXIT_PARTIAL
 from mmact_tiny.files import read_json
 
 EPOCH = (
@@ -42,7 +42,7 @@ def trained(job: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
     """A run on a terminal, and all that was written there."""
     work_dir = tmp_path_factory.mktemp("runs") / "job"
     written, status = on_terminal(train_command(job, work_dir, "--epochs", "2"), columns=120)
-    assert status == cli.EXIT_OK, written
+    assert status == EXIT_OK, written
     return work_dir, written
 
 
@@ -104,7 +104,7 @@ def test_a_run_that_counts_iterations_is_shown_too(job: Path, tmp_path: Path) ->
         + "default_hooks['checkpoint']['by_epoch'] = False\n"
     )
     written, status = on_terminal(command("train", counted, "--work-dir", tmp_path), columns=120)
-    assert status == cli.EXIT_OK, written
+    assert status == EXIT_OK, written
     lines = [line for line in left_to_see(written) if line.startswith("iteration ")]
     assert [line.split("  ")[0] for line in lines] == ["iteration 3/4", "iteration 4/4"]
     speed = float(re.search(r"([\d.]+) videos/s", lines[1])[1])
@@ -118,7 +118,7 @@ def test_a_log_gets_a_line_an_epoch_and_verbose_the_whole_stream(
         words = train_command(job, tmp_path / work_dir, *flags)
         log = tmp_path / f"{work_dir}.txt"
         shell = ["sh", "-c", 'log=$1; shift; exec "$@" >"$log" 2>&1', "sh", str(log), *words]
-        assert on_terminal(shell) == ("", cli.EXIT_OK)
+        assert on_terminal(shell) == ("", EXIT_OK)
         return log.read_text()
 
     plain = printed("plain")
@@ -143,7 +143,7 @@ def test_an_error_comes_after_the_bar_and_is_whole(job: Path, tmp_path: Path) ->
     written, status = on_terminal(train_command(job, tmp_path, *lr))
     lines = left_to_see(written)
     start = next(n for n, line in enumerate(lines) if line.startswith("error: the loss is "))
-    assert status == cli.EXIT_ERROR
+    assert status == EXIT_ERROR
     assert lines[-1].endswith("--cfg-options optim_wrapper.optimizer.lr=...")
     assert not [line for line in lines[start:] if "left" in line]
     assert "epoch 1/1" in written[: written.index("error: ")]
@@ -155,7 +155,7 @@ def test_testing_and_inference_of_a_folder(
     work_dir = trained[0]
     words = command("test", "--work-dir", work_dir, "--protocol", "val")
     written, status = on_terminal(words, columns=120)
-    assert status == cli.EXIT_OK, written
+    assert status == EXIT_OK, written
     assert re.search(r"testing .*1/1  0:00 left  [\d.]+ videos/s  top-1 \d+%", written)
     assert not [word for word in NOISE if word in written]
     lines = left_to_see(written)
@@ -170,7 +170,7 @@ def test_testing_and_inference_of_a_folder(
     checkpoint = next(work_dir.glob("best_*.pth"))
     words = command("infer", videos, "--checkpoint", checkpoint, "--protocol", "val")
     written, status = on_terminal([*words, "--engine", "torch"], columns=120)
-    assert status == cli.EXIT_PARTIAL, written
+    assert status == EXIT_PARTIAL, written
     lines = left_to_see(written)
     assert [line for line in lines if line.startswith(str(videos))] == sorted(
         map(str, videos.iterdir())

@@ -12,6 +12,7 @@ import logging
 from collections.abc import Sequence
 
 from mmact_tiny import cli
+from mmact_tiny.errors import EXIT_OK
 
 
 @cli.tool
@@ -46,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int | None:
         out=args.out,
     )
     print(f"written: {args.out}")
-    return cli.EXIT_OK
+    return EXIT_OK
 
 
 if __name__ == "__main__":

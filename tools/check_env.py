@@ -10,6 +10,7 @@ import json
 from collections.abc import Sequence
 
 from mmact_tiny import cli
+from mmact_tiny.errors import EXIT_ERROR, EXIT_OK
 
 
 @cli.tool
@@ -29,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int | None:
         print(json.dumps({"environment": env, "problems": listed}, indent=2))
     else:
         print(report(env, problems))
-    return cli.EXIT_ERROR if problems else cli.EXIT_OK
+    return EXIT_ERROR if problems else EXIT_OK
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Sequence
 
 from mmact_tiny import cli
+from mmact_tiny.errors import EXIT_OK
 
 
 @cli.tool
@@ -30,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int | None:
 
     cfg = config_to_describe(args.config, data_root=args.data, options=cli.parse_cfg_options(args))
     print(describe(cfg, num_frames=args.num_frames, video=args.video))
-    return cli.EXIT_OK
+    return EXIT_OK
 
 
 if __name__ == "__main__":

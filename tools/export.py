@@ -7,6 +7,7 @@ python tools/export.py FILE.pth --out model.safetensors
 from collections.abc import Sequence
 
 from mmact_tiny import cli
+from mmact_tiny.errors import EXIT_OK
 
 
 @cli.tool
@@ -27,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     print(f"written: {done.path}")
     print(f"  {done.num_tensors} tensors, {done.num_bytes / 1e6:.1f} MB, {classes}, {config}")
     print(f"next: python tools/infer.py VIDEO --checkpoint {done.path}")
-    return cli.EXIT_OK
+    return EXIT_OK
 
 
 if __name__ == "__main__":

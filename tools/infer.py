@@ -9,8 +9,11 @@ python tools/infer.py video.mp4 --cam why.png
 """
 
 from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 from mmact_tiny import cli
+from mmact_tiny.errors import UserError
 
 
 @cli.tool
@@ -29,26 +32,45 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     )
     parser.add_argument("--render", metavar="FILE.mp4", help="the video with its labels burnt in")
     parser.add_argument(
-        "--cam", metavar="FILE.png", help="the frames, with what spoke for the label (extra: cam)"
+        "--cam",
+        metavar="FILE.png",
+        help="the frames, with the regions behind the label (extra)",
     )
     cli.add_device(parser)
     cli.add_verbose(parser)
     args = parser.parse_args(argv)
     cli.start(args, trains=False)
 
-    from mmact_tiny import infer as inference
+    from mmact_tiny.infer import infer
 
-    return inference.infer(
+    answers: dict[str, Any] = {}
+    if args.window is not None:
+        from mmact_tiny.view import segments, windows
+
+        stride = args.window / 2 if args.stride is None else args.stride
+        windows.check_window(args.window, stride)
+        answers = dict(
+            rows_of=partial(segments.window_rows, window=args.window, stride=stride),
+            lines_of=segments.say_segments,
+            write=segments.write_segments,
+        )
+    elif args.stride is not None:
+        raise UserError(f"--stride {args.stride:g}: expected --window SECONDS too")
+    if args.render is not None or args.cam is not None:
+        from mmact_tiny.view import pictures
+
+        pictures.check_pictures(args.videos, render=args.render, cam=args.cam)
+    result = infer(
         args.videos,
         top_k=args.top_k,
         time_limit=args.time_limit,
         out=args.out,
-        window=args.window,
-        stride=args.stride,
-        render=args.render,
-        cam=args.cam,
+        **answers,
         **cli.recognizer_settings(args),
     )
+    if args.render is not None or args.cam is not None:
+        pictures.draw_pictures(result.rows[0], result.recognizer, render=args.render, cam=args.cam)
+    return result.status
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ python tools/infer.py video.mp4 --precision int8      what it is for
 from collections.abc import Sequence
 
 from mmact_tiny import cli
+from mmact_tiny.errors import EXIT_OK
 
 
 @cli.tool
@@ -32,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     )
     print(f"written: {done.path}")
     print(f"next: python tools/infer.py VIDEO --checkpoint {done.checkpoint} --precision int8")
-    return cli.EXIT_OK
+    return EXIT_OK
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmact_tiny import cli
+from mmact_tiny.errors import EXIT_OK
 
 
 @cli.tool
@@ -27,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int | None:
 
     page = write_report(args.runs, out=args.out)
     print(f"{page}\n{page.with_suffix('.json')}")
-    return cli.EXIT_OK
+    return EXIT_OK
 
 
 if __name__ == "__main__":

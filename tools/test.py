@@ -8,6 +8,7 @@ python tools/test.py configs/tsn_tiny.py FILE.pth --data data/mine
 from collections.abc import Sequence
 
 from mmact_tiny import cli
+from mmact_tiny.errors import EXIT_OK, EXIT_PARTIAL
 
 
 @cli.tool
@@ -43,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int | None:
         options=cli.parse_cfg_options(args),
         out=args.out,
     )
-    return cli.EXIT_PARTIAL if result.errors else cli.EXIT_OK
+    return EXIT_PARTIAL if result.errors else EXIT_OK
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ torchrun --nproc_per_node=2 tools/train.py configs/tsn_tiny.py --launcher pytorc
 from collections.abc import Sequence
 
 from mmact_tiny import cli
+from mmact_tiny.errors import EXIT_OK
 
 
 @cli.tool
@@ -78,12 +79,12 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     cfg = load_config(args.config, changes=changes, options=cli.parse_cfg_options(args))
     if args.dry_run:
         print(cfg.pretty_text)
-        return cli.EXIT_OK
+        return EXIT_OK
 
     from mmact_tiny.train import train
 
     train(cfg)
-    return cli.EXIT_OK
+    return EXIT_OK
 
 
 if __name__ == "__main__":

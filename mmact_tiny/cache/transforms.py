@@ -9,17 +9,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from .. import compat
+from ..compat.mm import TRANSFORMS, BaseTransform, DecordInit
 from ..errors import UserError
 from .cache import ClipCache
 from .clip import ClipReader
-
-compat.repair()
-compat.import_transforms()
-
-from mmaction.datasets.transforms import DecordInit  # noqa: E402
-from mmaction.registry import TRANSFORMS  # noqa: E402
-from mmcv.transforms import BaseTransform  # noqa: E402
 
 logger = logging.getLogger("mmact_tiny")
 

@@ -168,7 +168,8 @@ def registered_names() -> frozenset[str]:
     """Returns every name in MMEngine's and MMAction2's registries."""
     import mmaction.registry
     import mmengine.registry
-    from mmaction.utils import register_all_modules
+
+    from ..compat.mm import register_all_modules
 
     register_all_modules(init_default_scope=False)
     registries = [*vars(mmengine.registry).values(), *vars(mmaction.registry).values()]

@@ -191,7 +191,7 @@ def _history_buffer(value: Inert, memo: dict[int, Any]) -> Any:
 
     The pickled table of statistics methods is left out: the class has its own.
     """
-    from mmengine.logging import HistoryBuffer
+    from ..compat.mm import HistoryBuffer
 
     state = value.state if isinstance(value.state, dict) else {}
     log, counts = (thaw(state.get(key), memo) for key in ("_log_history", "_count_history"))

@@ -23,8 +23,8 @@ def register() -> None:
     """
     repair()
     import mmengine.fileio.io
-    from mmengine.fileio import LocalBackend, register_backend
-    from mmengine.runner.checkpoint import CheckpointLoader
+
+    from ..compat.mm import CheckpointLoader, LocalBackend, register_backend
 
     class AtomicLocalBackend(LocalBackend):
         """Writes beside and renames; later where `later_writes` defers."""
@@ -76,8 +76,7 @@ def load_from_http(filename: str, map_location: Any = None) -> dict:
     Raises:
         UserError: not to be had, or not the file that was published.
     """
-    from mmengine.dist import barrier, get_local_rank
-
+    from ..compat.mm import barrier, get_local_rank
     from ..download import published_hash
 
     path = fetch(filename) if get_local_rank() == 0 else None
@@ -97,7 +96,7 @@ def load_from_http(filename: str, map_location: Any = None) -> dict:
 
 def load_from_torchvision(filename: str, map_location: Any = None) -> dict:
     """Looks a torchvision name up in MMEngine's table of addresses."""
-    from mmengine.runner.checkpoint import get_torchvision_models
+    from ..compat.mm import get_torchvision_models
 
     name = filename.partition("://")[2]
     addresses = get_torchvision_models()

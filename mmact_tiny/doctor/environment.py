@@ -18,20 +18,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ..hardware import PACKAGES, version
 from ..hardware_machine import describe_machine, find_program, list_gpus
 from .decoders import attempt, check_decoders, sample_clip
 
 DISTRIBUTION = "mmact-tiny"
-OPENCV = (
-    "opencv-python",
-    "opencv-contrib-python",
-    "opencv-python-headless",
-    "opencv-contrib-python-headless",
-)
-PACKAGES = (
-    *("torch", "torchvision", "mmengine", "mmcv-lite", "mmcv", "mmaction2", "numpy"),
-    *("decord", "av", "torchcodec", *OPENCV, "setuptools", "packaging"),
-)
 
 
 def environment() -> dict[str, Any]:
@@ -58,14 +49,6 @@ def environment() -> dict[str, Any]:
         "checks": _checks(),
         "decoders": _decoders(),
     }
-
-
-def version(distribution: str) -> str | None:
-    """Returns the version of an installed distribution, None where there is none."""
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def requirements() -> list[list[str]]:
@@ -167,7 +150,7 @@ def _recognizers() -> str:
     from .. import compat
 
     compat.repair()
-    from mmaction.registry import MODELS
+    from ..compat.mm import MODELS
 
     importlib.import_module("mmaction.models")
     if "Recognizer2D" not in MODELS:

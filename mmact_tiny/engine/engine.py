@@ -11,19 +11,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from .. import compat, hardware
+import torch
+from torch import Tensor, nn
+
+from .. import hardware
+from ..compat.mm import ActionDataPreprocessor, MobileNetV2, Recognizer2D, ResNet
 from ..errors import UserError
-
-compat.repair()
-
-import torch  # noqa: E402
-from mmaction.models import (  # noqa: E402
-    ActionDataPreprocessor,
-    MobileNetV2,
-    Recognizer2D,
-    ResNet,
-)
-from torch import Tensor, nn  # noqa: E402
 
 ENGINES = ("auto", "torch", "openvino")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -207,9 +200,9 @@ def fold_batchnorm(module: nn.Module) -> None:
     A ConvModule says which comes first; elsewhere the order of two layers cannot be told from
     the modules. The outputs in evaluation mode stay the same but for rounding.
     """
-    from mmcv.cnn import ConvModule
-    from mmcv.cnn.bricks.wrappers import Conv2d  # nn.Conv2d, but for empty inputs
     from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+    from ..compat.mm import Conv2d, ConvModule
 
     block: Any
     for block in module.modules():

@@ -5,21 +5,11 @@ import logging
 from collections import Counter
 from pathlib import Path
 
-from .. import compat
-
-compat.repair()
-
-from mmengine.dist import (  # noqa: E402
-    all_gather_object,
-    broadcast_object_list,
-    get_world_size,
-    is_main_process,
-)
-
-from ..errors import UserError  # noqa: E402
-from ..files import write_atomically  # noqa: E402
-from .dataset import Fault  # noqa: E402
-from .processes import stop_all  # noqa: E402
+from ..compat.mm import all_gather_object, broadcast_object_list, get_world_size, is_main_process
+from ..errors import UserError
+from ..files import write_atomically
+from .dataset import Fault
+from .processes import stop_all
 
 MAX_SHOWN = 20
 logger = logging.getLogger("mmact_tiny")

@@ -7,9 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config
-from mmengine.dataset import Compose
-
+from ..compat.mm import Compose, Config
 from ..dataset import read_annotations
 from ..errors import UserError
 from ..overrides.cache import clip_cache

@@ -5,14 +5,17 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
-from mmaction.registry import HOOKS
-from mmengine.dist import is_main_process
-from mmengine.hooks import CheckpointHook, Hook
-from mmengine.model import is_model_wrapper
-from mmengine.runner import BaseLoop, find_latest_checkpoint
-
 from ..checkpoints.stock import register
 from ..checkpoints.weights import match_weights
+from ..compat.mm import (
+    HOOKS,
+    BaseLoop,
+    CheckpointHook,
+    Hook,
+    find_latest_checkpoint,
+    is_main_process,
+    is_model_wrapper,
+)
 from ..errors import UserError
 from ..files import write_atomically
 from ..log import SHOWN

@@ -13,12 +13,7 @@ import numpy as np
 import torch
 from torch.utils.data import get_worker_info
 
-from .. import compat
-
-compat.repair()
-
-from mmaction.registry import DATASETS  # noqa: E402
-from mmengine.dataset import BaseDataset, ClassBalancedDataset  # noqa: E402
+from ..compat.mm import DATASETS, BaseDataset, ClassBalancedDataset
 
 MAX_ATTEMPTS = 20  # replacements of one sample; with a tenth of the videos broken, 1e-20 fail
 

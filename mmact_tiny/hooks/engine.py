@@ -4,15 +4,9 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from .. import compat
+from ..compat.mm import HOOKS, Hook, is_model_wrapper
 from ..engine.engine import Engine
 from ..engine.openvino import cache_dir_of
-
-compat.repair()
-
-from mmaction.registry import HOOKS  # noqa: E402
-from mmengine.hooks import Hook  # noqa: E402
-from mmengine.model import is_model_wrapper  # noqa: E402
 
 logger = logging.getLogger("mmact_tiny")
 

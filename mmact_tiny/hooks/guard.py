@@ -9,13 +9,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mmaction.registry import HOOKS
-from mmengine.dist import get_rank, is_main_process
-from mmengine.hooks import Hook
-from mmengine.runner import EpochBasedTrainLoop, TestLoop, ValLoop
 from torch.utils.data import DataLoader
 
 from .. import hardware
+from ..compat.mm import (
+    HOOKS,
+    EpochBasedTrainLoop,
+    Hook,
+    TestLoop,
+    ValLoop,
+    get_rank,
+    is_main_process,
+)
 from ..errors import UserError
 from .bad_videos import BadVideos
 from .dataset import Draws, Fault, GuardedDataset, collate_readable

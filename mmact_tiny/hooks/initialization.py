@@ -2,14 +2,9 @@
 
 from typing import Any
 
-from .. import compat
+from torch import nn
 
-compat.repair()
-
-from mmaction.models.backbones.resnet import BasicBlock, Bottleneck  # noqa: E402
-from mmaction.registry import HOOKS  # noqa: E402
-from mmengine.hooks import Hook  # noqa: E402
-from torch import nn  # noqa: E402
+from ..compat.mm import HOOKS, BasicBlock, Bottleneck, Hook
 
 
 @HOOKS.register_module()

@@ -3,16 +3,10 @@
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
-from .. import compat
+import torch
+from torch.nn.parallel import DistributedDataParallel
 
-compat.repair()
-
-import torch  # noqa: E402
-from mmaction.registry import HOOKS, OPTIM_WRAPPERS  # noqa: E402
-from mmengine.hooks import Hook  # noqa: E402
-from mmengine.model import is_model_wrapper  # noqa: E402
-from mmengine.optim import OptimWrapper  # noqa: E402
-from torch.nn.parallel import DistributedDataParallel  # noqa: E402
+from ..compat.mm import HOOKS, OPTIM_WRAPPERS, Hook, OptimWrapper, is_model_wrapper
 
 
 @OPTIM_WRAPPERS.register_module()

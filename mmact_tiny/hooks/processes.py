@@ -2,15 +2,10 @@
 
 from typing import NoReturn
 
-from .. import compat
+import torch
 
-compat.repair()
-
-import torch  # noqa: E402
-from mmengine.device import get_device  # noqa: E402
-from mmengine.dist import all_reduce, get_rank, get_world_size  # noqa: E402
-
-from ..errors import UserError  # noqa: E402
+from ..compat.mm import all_reduce, get_device, get_rank, get_world_size
+from ..errors import UserError
 
 
 def agree(value: int, how: str = "max") -> int:

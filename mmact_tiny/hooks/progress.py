@@ -4,16 +4,9 @@ import logging
 import time
 from typing import Any
 
-from .. import compat, progress
-
-compat.repair()
-
-from mmaction.registry import HOOKS  # noqa: E402
-from mmengine.dist import get_world_size  # noqa: E402
-from mmengine.hooks import Hook  # noqa: E402
-from mmengine.runner import EpochBasedTrainLoop  # noqa: E402
-
-from .timing import TimingHook, find_bound  # noqa: E402
+from .. import progress
+from ..compat.mm import HOOKS, EpochBasedTrainLoop, Hook, get_world_size
+from .timing import TimingHook, find_bound
 
 logger = logging.getLogger("mmact_tiny")
 SECONDS_TO_JUDGE = 5.0  # of an epoch: its first batch waits for the workers to start

@@ -7,13 +7,9 @@ BatchNorm, which stock averages over the processes only when an epoch ends.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .. import compat
+import torch
 
-compat.repair()
-
-import torch  # noqa: E402
-from mmengine.dist import all_gather_object, get_rank, get_world_size  # noqa: E402
-from mmengine.model import is_model_wrapper  # noqa: E402
+from ..compat.mm import all_gather_object, get_rank, get_world_size, is_model_wrapper
 
 State = Mapping[str, Mapping[str, torch.Tensor]]
 

@@ -4,24 +4,27 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .. import compat
+import torch
 
-compat.repair()
-
-import torch  # noqa: E402
-from mmaction.registry import HOOKS  # noqa: E402
-from mmengine.dist import get_rank, get_world_size, is_main_process  # noqa: E402
-from mmengine.hooks import CheckpointHook, EarlyStoppingHook, Hook  # noqa: E402
-from mmengine.runner import EpochBasedTrainLoop, ValLoop  # noqa: E402
-
-from ..errors import UserError  # noqa: E402
-from ..files import write_atomically  # noqa: E402
-from ..log import SHOWN  # noqa: E402
-from ..runs import checkpoint_number  # noqa: E402
-from .dataset import seed_generators  # noqa: E402
-from .guard import GuardedLoader  # noqa: E402
-from .later_writes import writes  # noqa: E402
-from .rank_state import State, gather_states, own_state, restore_state  # noqa: E402
+from ..compat.mm import (
+    HOOKS,
+    CheckpointHook,
+    EarlyStoppingHook,
+    EpochBasedTrainLoop,
+    Hook,
+    ValLoop,
+    get_rank,
+    get_world_size,
+    is_main_process,
+)
+from ..errors import UserError
+from ..files import write_atomically
+from ..log import SHOWN
+from ..runs import checkpoint_number
+from .dataset import seed_generators
+from .guard import GuardedLoader
+from .later_writes import writes
+from .rank_state import State, gather_states, own_state, restore_state
 
 
 def save_progress(runner: Any, num_iters: int, states: Sequence[State] | None = None) -> Path:

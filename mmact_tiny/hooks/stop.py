@@ -8,20 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .. import compat
+import torch
 
-compat.repair()
-
-import torch  # noqa: E402
-from mmaction.registry import HOOKS  # noqa: E402
-from mmengine.dist import all_gather_object, get_rank, get_world_size  # noqa: E402
-from mmengine.hooks import EMAHook, Hook  # noqa: E402
-
-from ..runs import newest_checkpoint  # noqa: E402
-from .later_writes import writes  # noqa: E402
-from .processes import agree, stop_all  # noqa: E402
-from .rank_state import State, gather_states  # noqa: E402
-from .resume import save_progress  # noqa: E402
+from ..compat.mm import HOOKS, EMAHook, Hook, all_gather_object, get_rank, get_world_size
+from ..runs import newest_checkpoint
+from .later_writes import writes
+from .processes import agree, stop_all
+from .rank_state import State, gather_states
+from .resume import save_progress
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 logger = logging.getLogger("mmact_tiny")

@@ -5,12 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from .. import compat
-
-compat.repair()
-
-from mmaction.registry import HOOKS  # noqa: E402
-from mmengine.hooks import Hook  # noqa: E402
+from ..compat.mm import HOOKS, Hook
 
 PARTS = ("data", "device", "validation", "checkpoint")
 DATA_BOUND = 0.25  # a quarter of an epoch spent waiting is worth a person's attention

@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence
 
-from mmengine.config import Config
-
 from ..cache.clip import CODECS
+from ..compat.mm import Config
 from ..errors import UserError, suggest
 from ..pipeline import SPLITS, Step, exact_pipeline, set_pipeline, split_datasets
 from .registry import OVERRIDES, comes_after, use_plugin

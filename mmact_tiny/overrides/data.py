@@ -4,9 +4,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config, ConfigDict
-
 from .. import dataset as datasets
+from ..compat.mm import Config, ConfigDict
 from ..errors import UserError
 from ..pipeline import SPLITS, Step, split_datasets
 from .registry import OVERRIDES, comes_after, use_plugin

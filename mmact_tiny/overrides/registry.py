@@ -19,13 +19,8 @@ from os import PathLike
 from types import UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from .. import compat
+from ..compat.mm import Config, Registry
 from ..errors import UserError, suggest
-
-compat.repair()
-
-from mmengine.config import Config  # noqa: E402
-from mmengine.registry import Registry  # noqa: E402
 
 # The modules named here register theirs when the first override is looked up.
 OVERRIDES = Registry(

@@ -1,8 +1,7 @@
 """Overrides of the machine and the run: precision, workers, work directory, checkpoints, guard."""
 
-from mmengine.config import Config
-
 from .. import hardware
+from ..compat.mm import Config
 from ..errors import UserError
 from ..pipeline import SPLITS
 from .registry import OVERRIDES, add_hook, record_choice, use_plugin

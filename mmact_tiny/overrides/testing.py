@@ -1,7 +1,6 @@
 """Overrides of decoding and of testing: how videos are read, what is scored, and how."""
 
-from mmengine.config import Config
-
+from ..compat.mm import Config
 from ..errors import UserError
 from ..pipeline import (
     DECODERS,

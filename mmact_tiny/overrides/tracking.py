@@ -10,14 +10,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from .. import compat
+from ..compat.mm import VISBACKENDS, Config, WandbVisBackend
 from ..errors import UserError, suggest
 from .registry import use_plugin
-
-compat.repair()
-
-from mmaction.registry import VISBACKENDS  # noqa: E402
-from mmengine.config import Config  # noqa: E402
-from mmengine.visualization import WandbVisBackend  # noqa: E402
 
 BACKENDS = {
     "tensorboard": "TensorboardVisBackend",

@@ -6,22 +6,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .. import compat, hardware
+import torch
+
 from .. import dataset as datasets
+from .. import hardware
+from ..compat.mm import DATASETS, MODELS, Config, init_default_scope, pseudo_collate
 from ..errors import UserError
 from ..hooks.precision import fit_for_autocast
 from ..pipeline import split_datasets
 from ..runs import WORK_DIRS, first_weights, last_checkpoint, newest_checkpoint
 from .registry import OVERRIDES, add_hook, comes_after, use_plugin
-
-compat.repair()
-compat.import_transforms()
-
-import torch  # noqa: E402
-from mmaction.registry import DATASETS, MODELS  # noqa: E402
-from mmengine.config import Config  # noqa: E402
-from mmengine.dataset import pseudo_collate  # noqa: E402
-from mmengine.registry import init_default_scope  # noqa: E402
 
 BASE_BATCH_SIZE = 256  # stock TSN's 8 GPUs x 32 videos, which its learning rates belong to
 CPU_BATCH_SIZE = 8

@@ -69,9 +69,7 @@ def _picture_steps(config: Mapping[str, Any] | None) -> tuple[list[Any], int]:
     except (KeyError, TypeError):
         raise UserError("the config has no test pipeline") from None
     end = next((i for i, name in enumerate(types) if name in END), len(types))
-    from mmaction.registry import TRANSFORMS
-    from mmaction.utils import register_all_modules
-    from mmengine.utils import import_modules_from_strings
+    from ..compat.mm import TRANSFORMS, import_modules_from_strings, register_all_modules
 
     try:
         register_all_modules(init_default_scope=False)

@@ -30,7 +30,7 @@ class Answerer:
     """
 
     def __init__(self, recognizer: Recognizer, *, max_seconds: float) -> None:
-        from mmengine.dataset import Compose
+        from ..compat.mm import Compose
 
         self.recognizer = recognizer
         self.max_seconds = max_seconds

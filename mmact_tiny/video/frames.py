@@ -13,16 +13,10 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from .. import compat
+import av
+import numpy as np
 
-compat.repair()
-compat.import_transforms()
-
-import av  # noqa: E402
-import numpy as np  # noqa: E402
-from mmaction.datasets.transforms import DecordDecode, DecordInit  # noqa: E402
-from mmaction.registry import TRANSFORMS  # noqa: E402
-from mmcv.transforms import BaseTransform  # noqa: E402
+from ..compat.mm import TRANSFORMS, BaseTransform, DecordDecode, DecordInit
 
 MAX_PACKET_BYTES = 512 << 20  # they stand in memory; decord streams a larger file
 
@@ -184,7 +178,7 @@ class PacketInit(DecordInit):
         return results
 
     def _read(self, name: str) -> bytes:
-        from mmengine.fileio import get
+        from ..compat.mm import get
 
         return get(name, backend_args=dict(backend=self.io_backend, **self.kwargs))
 

@@ -5,7 +5,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .. import compat
+import numpy as np
+from PIL import Image
+
+from ..compat.mm import DATASETS, Config, init_default_scope
 from ..errors import UserError
 from ..hooks.dataset import seed_generators
 from ..pipeline import split_datasets
@@ -15,14 +18,6 @@ from .describe import config_to_describe
 from .sampling import quiet, run_transforms
 from .sheet import CellOfSheet, lay_out, write_picture
 from .timeline import browse_video
-
-compat.repair()
-
-import numpy as np  # noqa: E402
-from mmaction.registry import DATASETS  # noqa: E402
-from mmengine.config import Config  # noqa: E402
-from mmengine.registry import init_default_scope  # noqa: E402
-from PIL import Image  # noqa: E402
 
 MAX_PICTURES = 24  # of one video; a test protocol has 250 views
 

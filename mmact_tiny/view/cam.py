@@ -9,20 +9,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .. import compat
+import numpy as np
+import torch
+from torch import Tensor, nn
+
 from ..checkpoints.load import load_checkpoint
 from ..checkpoints.weights import load_weights
+from ..compat.mm import Compose
 from ..errors import UserError
 from ..pipeline import CROPS
 from ..recognizer import Recognizer, sample_of
 from .sampling import run_transforms
-
-compat.repair()
-
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-from mmengine.dataset import Compose  # noqa: E402
-from torch import Tensor, nn  # noqa: E402
 
 VIEWS_TOGETHER = 8  # in one pass forward and back
 
@@ -134,7 +131,7 @@ def centre_crops(steps: Sequence[Any]) -> list[Any]:
 
 def _exact_model(recognizer: Recognizer) -> Any:
     """Returns the model anew, in float32: the engine's may be in bf16, or in OpenVINO."""
-    from mmaction.registry import MODELS
+    from ..compat.mm import MODELS
 
     if recognizer.engine.frames_together != 1:
         kinds = f"{recognizer.cfg.model.type} with {recognizer.cfg.model.backbone.type}"

@@ -5,8 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config
-
+from ..compat.mm import Config
 from ..config import STOCK_PREFIX, load_config, merge_options, read_config
 from ..errors import UserError
 from ..pipeline import SPLITS

@@ -7,19 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .. import compat
+import numpy as np
+import torch
+
+from ..compat.mm import TRANSFORMS, Config, SampleFrames
 from ..errors import UserError
-
-compat.repair()
-compat.import_transforms()
-
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-from mmaction.datasets.transforms import SampleFrames  # noqa: E402
-from mmaction.registry import TRANSFORMS  # noqa: E402
-from mmengine.config import Config  # noqa: E402
-
-from ..pipeline import split_datasets  # noqa: E402
+from ..pipeline import split_datasets
 
 FRAME_SIZE = (
     256,

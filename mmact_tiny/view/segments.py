@@ -5,7 +5,7 @@ half-way between their middles. Neighbours with the same best label make one seg
 mean of their scores for it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -69,7 +69,7 @@ def _answer(recognizer: Recognizer, scores: Any, top_k: int) -> dict[str, Any]:
     return dict(predictions=[dict(label=label, score=score) for label, score in best])
 
 
-def cells_of(row: dict[str, Any]) -> list[Cell]:
+def cells_of(row: Mapping[str, Any]) -> list[Cell]:
     """Returns which answer counts when, without a gap from 0 to the end.
 
     Args:
@@ -125,7 +125,7 @@ def write_segments(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     write_answers(path, rows, COLUMNS, _table)
 
 
-def _table(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _table(row: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     video = row["video"]
     if "error" in row:
         yield dict(video=video, kind="video", error=row["error"])

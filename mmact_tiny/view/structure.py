@@ -5,18 +5,13 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from .. import compat
+import torch
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from ..compat.mm import MODELS, Config, register_all_modules
 from ..errors import UserError
-
-compat.repair()
-
-import torch  # noqa: E402
-from mmaction.registry import MODELS  # noqa: E402
-from mmaction.utils import register_all_modules  # noqa: E402
-from mmengine.config import Config  # noqa: E402
-from torch import nn  # noqa: E402
-from torch.nn.attention import SDPBackend, sdpa_kernel  # noqa: E402
-from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
 Shape = tuple[int, ...]
 

@@ -3,23 +3,17 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from .. import compat
+import numpy as np
+from PIL import Image, ImageDraw
+
+from ..compat.mm import Compose, Config
 from ..errors import UserError
 from ..pipeline import SPLITS
 from ..report.strips import choose_evenly
 from ..video.frame_times import FrameTimes, ask_frame_times
 from ..video.frames import PacketDecode, PacketInit
 from ..video.guarded_reader import GuardedReader
-from .sampling import Sampling, quiet, read_sampling, say_sampling
-
-compat.repair()
-
-import numpy as np  # noqa: E402
-from mmengine.config import Config  # noqa: E402
-from mmengine.dataset import Compose  # noqa: E402
-from PIL import Image, ImageDraw  # noqa: E402
-
-from .drawing import (  # noqa: E402
+from .drawing import (
     ALARM,
     GREY,
     INK,
@@ -32,6 +26,7 @@ from .drawing import (  # noqa: E402
     shorten,
     text_width,
 )
+from .sampling import Sampling, quiet, read_sampling, say_sampling
 
 WIDTH, LEFT = 1500, 30  # pixels of the page, and of its margins
 TEXT = 15

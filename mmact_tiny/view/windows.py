@@ -11,7 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .. import compat
+import av
+import numpy as np
+
+from ..compat.mm import TRANSFORMS, Compose
 from ..errors import UserError
 from ..progress import track
 from ..recognizer import Recognizer, sample_of
@@ -20,13 +23,6 @@ from ..video.frames import upright
 from ..video.guarded_reader import VIDEO_SECONDS, GuardedReader
 from ..video.read_ahead import ReadAhead
 from .sampling import find_sampler
-
-compat.repair()
-
-import av  # noqa: E402
-import numpy as np  # noqa: E402
-from mmaction.registry import TRANSFORMS  # noqa: E402
-from mmengine.dataset import Compose  # noqa: E402
 
 EDGE = 1e-6  # seconds; times are sums of fractions
 SHORTEST = 0.02  # seconds: about a frame, below which windows only repeat each other

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from mmact_tiny import cli
 from mmact_tiny.cache.cache import ClipCache
+from mmact_tiny.errors import EXIT_OK
 from tools import prepare_data, train
 
 TINY = ROOT / "data" / "tiny"
@@ -34,14 +34,14 @@ def test_preparation_fills_bounds_and_clears_the_cache(
     folder: Path, tmp_path: Path, cache_root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = [str(folder), "--out", str(tmp_path / "data"), "--cache"]
-    assert prepare_data.main(arguments) == cli.EXIT_OK
+    assert prepare_data.main(arguments) == EXIT_OK
     assert f"clip cache {cache_root}: 6 clips built, 0 there already" in capsys.readouterr().out
     assert all(ClipCache().path(video) for video in folder.rglob("*.mp4"))
-    assert prepare_data.main(arguments) == cli.EXIT_OK
+    assert prepare_data.main(arguments) == EXIT_OK
     assert "0 clips built, 6 there already" in capsys.readouterr().out
-    assert prepare_data.main(["--clear-cache"]) == cli.EXIT_OK
+    assert prepare_data.main(["--clear-cache"]) == EXIT_OK
     assert not any(ClipCache().path(video) for video in folder.rglob("*.mp4"))
-    assert prepare_data.main([*arguments, "--cache-size", "60K"]) == cli.EXIT_OK
+    assert prepare_data.main([*arguments, "--cache-size", "60K"]) == EXIT_OK
     assert "clips did not fit in --cache-size" in capsys.readouterr().out
     assert 0 < ClipCache().num_bytes() <= 60_000
 
@@ -68,10 +68,10 @@ def test_training_fills_the_cache_and_reads_it(
     folder: Path, tmp_path: Path, cache_root: Path
 ) -> None:
     data, work_dir = tmp_path / "data", tmp_path / "run"
-    assert prepare_data.main([str(folder), "--out", str(data)]) == cli.EXIT_OK
+    assert prepare_data.main([str(folder), "--out", str(data)]) == EXIT_OK
     flags = ["--epochs", "1", "--pretrained", "none", "--device", "cpu", "--cache", "fast"]
     where = ["--data", str(data), "--work-dir", str(work_dir)]
-    assert train.main(["configs/tsn_tiny.py", *flags, *where]) == cli.EXIT_OK
+    assert train.main(["configs/tsn_tiny.py", *flags, *where]) == EXIT_OK
     assert (work_dir / "epoch_1.pth").is_file()
     # From random weights the pipeline's first Resize asks for 110 pixels.
     cache = ClipCache(short_side=110, format="fast")

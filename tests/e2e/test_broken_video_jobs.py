@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from benchmarks import small_job as job
-from mmact_tiny import cli
+from mmact_tiny.errors import EXIT_ERROR, EXIT_PARTIAL
 from mmact_tiny.video.frames import PacketDecode
 from tools import infer, test
 
@@ -54,7 +54,7 @@ def test_testing_gives_a_row_with_the_error_and_status_3(
     _, work_dir = trained
     out = tmp_path / "test.json"
     arguments = ["--work-dir", str(work_dir), "--protocol", "val", "--device", "cpu"]
-    assert test.main([*arguments, "--out", str(out)]) == cli.EXIT_PARTIAL
+    assert test.main([*arguments, "--out", str(out)]) == EXIT_PARTIAL
     assert "1 of 4 videos could not be read" in capsys.readouterr().out
     rows: list[dict[str, Any]] = json.loads(out.read_text())["videos"]
     assert [Path(row["video"]).name for row in rows if "scores" in row] == [
@@ -95,18 +95,18 @@ def test_a_video_that_takes_too_long_is_a_row_with_the_reason(
     out = tmp_path / "answers.json"
     arguments = ["--checkpoint", str(next(work_dir.glob("best_*.pth"))), "--protocol", "val"]
     options = ["--engine", "torch", "--device", "cpu", "--out", str(out)]
-    assert infer.main([*videos, *arguments, *options, "--time-limit", "0.1"]) == cli.EXIT_ERROR
+    assert infer.main([*videos, *arguments, *options, "--time-limit", "0.1"]) == EXIT_ERROR
     rows = json.loads(out.read_text())
     assert [row["error"] for row in rows] == [
         f"cannot read video {video}: timed out after 0.1 s" for video in videos
     ]
     arguments = ["--work-dir", str(work_dir), "--protocol", "val", "--device", "cpu"]
-    assert test.main([*arguments, "--time-limit", "0.1"]) == cli.EXIT_ERROR
+    assert test.main([*arguments, "--time-limit", "0.1"]) == EXIT_ERROR
     assert "timed out after 0.1 s" in capsys.readouterr().err
     for wrong in ("0", "-1", "nan", "inf", "soon"):
         with pytest.raises(SystemExit) as caught:
             infer.main([*videos, "--time-limit", wrong])
-        assert caught.value.code == cli.EXIT_ERROR
+        assert caught.value.code == EXIT_ERROR
 
 
 def test_without_workers_the_run_says_what_it_risks(

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from mmact_tiny import cli
+from mmact_tiny.errors import EXIT_OK
 
 # Each with its translation, which shows the same commands.
 DOCUMENTS = ("README.md", "README_zh-CN.md", "docs/tutorial.md", "docs/tutorial_zh-CN.md")
@@ -111,7 +111,7 @@ def run_all(document: str, *, quick: bool) -> None:
         if quick and name in ("test.py", "infer.py") and "--protocol" not in words:
             arguments = [*arguments, "--protocol", "val"]
         tool = import_module(f"tools.{name.removesuffix('.py')}")
-        assert tool.main(arguments) in (None, cli.EXIT_OK), f"{document}: {script} {words}"
+        assert tool.main(arguments) in (None, EXIT_OK), f"{document}: {script} {words}"
         ran.append(name)
     assert {"train.py", "test.py", "infer.py"} <= set(ran)
 

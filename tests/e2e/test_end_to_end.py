@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from conftest import ROOT, STOCK
 
-from mmact_tiny import cli
+from mmact_tiny.errors import EXIT_OK, EXIT_PARTIAL
 from tools import infer, test, train
 
 TINY = ROOT / "data" / "tiny"
@@ -25,7 +25,7 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     os.chdir(ROOT)
     work_dir = tmp_path_factory.mktemp("work_dirs") / "tsn_tiny"
     arguments = ["configs/tsn_tiny.py", "--epochs", "1", "--pretrained", "none"]
-    assert train.main([*arguments, "--work-dir", str(work_dir), "--device", "cpu"]) == cli.EXIT_OK
+    assert train.main([*arguments, "--work-dir", str(work_dir), "--device", "cpu"]) == EXIT_OK
     return work_dir
 
 
@@ -46,7 +46,7 @@ def test_testing_writes_metrics_and_every_videos_scores(
     status = test.main(
         ["--work-dir", str(run_dir), "--protocol", "val", "--out", str(out), "--device", "cpu"]
     )
-    assert status == cli.EXIT_OK
+    assert status == EXIT_OK
     printed = capsys.readouterr().out
     assert f"checkpoint: {run_dir / 'best_acc_top1_epoch_1.pth'}" in printed
     assert "val: 3 clips x 1 crops = 3 views a video" in printed
@@ -99,7 +99,7 @@ def test_inference_prints_and_writes_the_answers(
     out = tmp_path / "answers.csv"
     arguments = ["--checkpoint", checkpoint, "--protocol", "val", "--out", str(out)]
     status = infer.main([str(folder), *arguments, "--device", "cpu"])
-    assert status == cli.EXIT_PARTIAL
+    assert status == EXIT_PARTIAL
     printed = capsys.readouterr().out
     assert printed.count("The top-4 labels with corresponding scores are:\n") == 2
     with out.open(newline="") as file:
@@ -140,7 +140,7 @@ def test_scores_are_those_of_the_stock_runner(run_dir: Path, tmp_path: Path) -> 
     out = tmp_path / "ours.json"
     arguments = ["--work-dir", str(run_dir), "--out", str(out), "--device", "cpu"]
     options = ["--cfg-options", f"test_dataloader.dataset.ann_file={short}"]
-    assert test.main([*arguments, *options]) == cli.EXIT_OK
+    assert test.main([*arguments, *options]) == EXIT_OK
     record = json.loads(out.read_text())
     tested = np.array([row["scores"] for row in record["videos"]])
     assert np.abs(tested - stock).max() < 1e-5

@@ -15,7 +15,7 @@ import pytest
 import torch
 from conftest import ROOT
 
-from mmact_tiny import cli
+from mmact_tiny.errors import EXIT_OK
 from tools import report, test
 
 OLD = Path(__file__).resolve().parent.parent / "support" / "run_0_1_0"
@@ -98,7 +98,7 @@ def test_testing_gives_the_scores_that_0_1_0_gave(run_dir: Path) -> None:
     results = run_dir / "test" / "results.json"
     old = json.loads(results.read_text())
     results.unlink()
-    assert test.main(["--work-dir", str(run_dir), "--device", "cpu"]) == cli.EXIT_OK
+    assert test.main(["--work-dir", str(run_dir), "--device", "cpu"]) == EXIT_OK
     new = json.loads(results.read_text())
     assert len(new["videos"]) == 16
     assert [row["video"] for row in new["videos"]] == [row["video"] for row in old["videos"]]
@@ -174,7 +174,7 @@ def test_a_checkpoint_within_an_epoch_leads_to_the_same_weights(tmp_path: Path) 
 
 
 def test_the_report_tells_of_the_run(run_dir: Path) -> None:
-    assert report.main([str(run_dir)]) == cli.EXIT_OK
+    assert report.main([str(run_dir)]) == EXIT_OK
     (run,) = json.loads((run_dir / "report.json").read_text())["runs"]
     (start,) = run["starts"]
     assert start["command"] == (

@@ -17,7 +17,7 @@ from conftest import ROOT
 from test_resume import config, output, wait_for  # noqa: F401
 
 from benchmarks import small_job as job
-from mmact_tiny import cli
+from mmact_tiny.errors import EXIT_PARTIAL
 from mmact_tiny.runs import newest_checkpoint
 from tools import test
 
@@ -161,7 +161,7 @@ def test_the_bad_videos_of_all_processes_are_counted_over_the_job(
     arguments = ["--work-dir", str(work_dir), "--protocol", "val", "--device", "cpu"]
     arguments += ["--launcher", "pytorch", "--out", str(out)]
     processes = job.fork_ranks(run_test, (arguments,), tmp_path, 2)
-    assert end(processes, 60) == [cli.EXIT_PARTIAL, 0], output(tmp_path)
+    assert end(processes, 60) == [EXIT_PARTIAL, 0], output(tmp_path)
     rows = json.loads(out.read_text())["videos"]
     assert sorted(Path(row["video"]).name for row in rows if "scores" in row) == ["0.mp4", "3.mp4"]
     assert sorted(Path(row["video"]).name for row in rows if "error" in row) == ["1.mp4", "2.mp4"]

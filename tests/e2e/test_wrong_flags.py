@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 from conftest import STOCK
 
-from mmact_tiny import cli
-from mmact_tiny.errors import UserError
+from mmact_tiny.errors import EXIT_ERROR, UserError
 from tools import infer, test, train
 
 BASE = f'_base_ = ["{STOCK}"]\n'
@@ -71,7 +70,7 @@ def test_a_flag_that_cannot_be_parsed_is_a_line(
     flags, message = NO_VALUES[case]
     with pytest.raises(SystemExit) as caught:
         train.main(["configs/tsn_tiny.py", *flags])
-    assert caught.value.code == cli.EXIT_ERROR
+    assert caught.value.code == EXIT_ERROR
     error = capsys.readouterr().err
     assert error.startswith("error: ") and message in error and error.count("\n") == 1
 
@@ -88,7 +87,7 @@ def test_a_wrong_flag_of_training(
     if "--data" not in flags:
         flags = ["--data", str(toy_dataset), *flags]
     arguments = ["configs/tsn_tiny.py", "--work-dir", str(tmp_path / "run"), *flags, "--dry-run"]
-    assert train.main(arguments) == cli.EXIT_ERROR
+    assert train.main(arguments) == EXIT_ERROR
     error = error_of(capsys)
     assert message in error
     assert error.startswith("error: ") and "Traceback" not in error
@@ -132,7 +131,7 @@ def test_a_wrong_config(
     config = tmp_path / "wrong.py"
     config.write_text(text)
     arguments = [str(config), "--work-dir", str(tmp_path / "run"), "--device", "cpu"]
-    assert train.main(arguments) == cli.EXIT_ERROR
+    assert train.main(arguments) == EXIT_ERROR
     error = error_of(capsys)
     assert message in error
     assert error.startswith("error: ") and "Traceback" not in error
@@ -193,7 +192,7 @@ def test_a_wrong_flag_of_inference(
     video.touch()
     status = infer.main([str(video), "--checkpoint", str(checkpoint), *flags])
     error = error_of(capsys)
-    assert status == cli.EXIT_ERROR
+    assert status == EXIT_ERROR
     assert message in error
     assert error.startswith("error: ") and error.count("\n") == 1
 
@@ -211,7 +210,7 @@ def test_a_wrong_flag_of_testing(
     case: str, toy_dataset: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     flags, message = TEST_FLAGS[case]
-    assert test.main([*flags, "--data", str(toy_dataset)]) == cli.EXIT_ERROR
+    assert test.main([*flags, "--data", str(toy_dataset)]) == EXIT_ERROR
     error = error_of(capsys)
     assert message in error
     assert error.startswith("error: ") and "Traceback" not in error

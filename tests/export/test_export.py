@@ -7,8 +7,8 @@ import pytest
 from hostile_checkpoints import CANARY, HOSTILE
 
 from benchmarks import small_job as job
-from mmact_tiny import cli
 from mmact_tiny.checkpoints.load import load_checkpoint
+from mmact_tiny.errors import EXIT_ERROR, EXIT_OK
 from tools import export, infer, test, train
 
 
@@ -30,7 +30,7 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def exported(run_dir: Path) -> Path:
     out = run_dir.parent / "shared" / "model.safetensors"
-    assert export.main([str(next(run_dir.glob("best_*.pth"))), "--out", str(out)]) == cli.EXIT_OK
+    assert export.main([str(next(run_dir.glob("best_*.pth"))), "--out", str(out)]) == EXIT_OK
     return out
 
 
@@ -40,7 +40,7 @@ def test_it_says_what_it_wrote_and_what_is_next(
     best = next(run_dir.glob("best_*.pth"))
     out = tmp_path / "m.safetensors"
     out.write_text("an older one")
-    assert export.main([str(best), "--out", str(out)]) == cli.EXIT_OK
+    assert export.main([str(best), "--out", str(out)]) == EXIT_OK
     weights = load_checkpoint(best)["state_dict"]
     size = out.stat().st_size / 1e6
     assert capsys.readouterr().out == (
@@ -55,12 +55,12 @@ def test_the_newest_runs_best_is_exported_beside_it(
     run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert export.main([]) == cli.EXIT_ERROR
+    assert export.main([]) == EXIT_ERROR
     folder = tmp_path / "work_dirs" / "job"
     folder.mkdir(parents=True)
     for path in (*run_dir.glob("best_*.pth"), *run_dir.glob("*.py")):
         (folder / path.name).write_bytes(path.read_bytes())
-    assert export.main([]) == cli.EXIT_OK
+    assert export.main([]) == EXIT_OK
     (out,) = folder.glob("*.safetensors")
     assert out.stem == next(run_dir.glob("best_*.pth")).stem
 
@@ -76,7 +76,7 @@ def test_testing_and_inference_give_the_same_scores(
     for number, checkpoint in enumerate((best, exported)):
         out = tmp_path / f"{number}.json"
         arguments = [config, str(checkpoint), "--work-dir", work_dir, "--protocol", "val"]
-        assert test.main([*arguments, "--device", "cpu", "--out", str(out)]) == cli.EXIT_OK
+        assert test.main([*arguments, "--device", "cpu", "--out", str(out)]) == EXIT_OK
         tested.append([row["scores"] for row in json.loads(out.read_text())["videos"]])
         arguments = [
             video,
@@ -87,7 +87,7 @@ def test_testing_and_inference_give_the_same_scores(
             "--engine",
             "torch",
         ]
-        assert infer.main([*arguments, "--device", "cpu", "--out", str(out)]) == cli.EXIT_OK
+        assert infer.main([*arguments, "--device", "cpu", "--out", str(out)]) == EXIT_OK
         answers.append(json.loads(out.read_text())[0]["predictions"])
     assert tested[0] == tested[1] and len(tested[0]) == 4
     assert answers[0] == answers[1]
@@ -101,7 +101,7 @@ def test_training_starts_from_it(
     arguments = [str(run_dir.parent / "job.py"), "--pretrained", str(exported), "--epochs", "1"]
     options = ["--device", "cpu", "--cfg-options", "optim_wrapper.optimizer.lr=0.0"]
     work_dir = ["--work-dir", str(tmp_path / "run")]
-    assert train.main([*arguments, *work_dir, *options]) == cli.EXIT_OK
+    assert train.main([*arguments, *work_dir, *options]) == EXIT_OK
     assert f"weights: {exported}" in capsys.readouterr().out
     (checkpoint,) = (tmp_path / "run").glob("epoch_1.pth")
     before, after = load_checkpoint(exported), load_checkpoint(checkpoint)
@@ -115,7 +115,7 @@ def test_a_run_is_not_resumed_from_it(
     run_dir: Path, exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = [str(run_dir.parent / "job.py"), "--work-dir", str(tmp_path), "--device", "cpu"]
-    assert train.main([*arguments, "--resume", str(exported)]) == cli.EXIT_ERROR
+    assert train.main([*arguments, "--resume", str(exported)]) == EXIT_ERROR
     assert "it has no message_hub, optimizer" in capsys.readouterr().err
 
 
@@ -142,7 +142,7 @@ def test_what_it_refuses(
     Path("link.safetensors").symlink_to("in.safetensors")
     Path("folder.safetensors").mkdir()
     Path("file").touch()
-    assert export.main(["in.safetensors", "--out", out]) == cli.EXIT_ERROR
+    assert export.main(["in.safetensors", "--out", out]) == EXIT_ERROR
     error = capsys.readouterr().err
     assert reason in error and error.count("\n") == 1
     assert Path("in.safetensors").read_bytes() == exported.read_bytes()
@@ -155,7 +155,7 @@ def test_a_hostile_checkpoint_is_not_exported(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("bad.pth").write_bytes(HOSTILE[case][0])
-    assert export.main(["bad.pth", "--out", "x.safetensors"]) == cli.EXIT_ERROR
+    assert export.main(["bad.pth", "--out", "x.safetensors"]) == EXIT_ERROR
     error = capsys.readouterr().err
     assert "bad.pth" in error and error.count("\n") == 1
     assert not Path(CANARY).exists() and not Path("x.safetensors").exists()

@@ -13,7 +13,7 @@ import pytest
 from conftest import ROOT
 from small_recognizer import write_checkpoint
 
-from mmact_tiny import cli
+from mmact_tiny.errors import EXIT_ERROR, EXIT_OK
 from mmact_tiny.export import int8 as module
 from tools import infer, quantize, test
 
@@ -40,14 +40,14 @@ def printed(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     (folder / "no.mp4").write_text("not a video")
     text = io.StringIO()
     with contextlib.redirect_stdout(text):
-        assert quantize.main([str(folder), "--checkpoint", str(checkpoint)]) == cli.EXIT_OK
+        assert quantize.main([str(folder), "--checkpoint", str(checkpoint)]) == EXIT_OK
     return text.getvalue()
 
 
 def scores(checkpoint: Path, out: Path, *flags: str) -> np.ndarray:
     """Returns the scores that `tools/infer.py` gives the bundled validation clips, by class."""
     words = [str(CLIPS), "--checkpoint", str(checkpoint), "--out", str(out), "--protocol", "val"]
-    assert infer.main([*words, "--engine", "openvino", *flags]) == cli.EXIT_OK
+    assert infer.main([*words, "--engine", "openvino", *flags]) == EXIT_OK
     rows = [
         sorted((p["label"], p["score"]) for p in row["predictions"])
         for row in json.loads(out.read_text())
@@ -87,7 +87,7 @@ def test_a_test_takes_it(checkpoint: Path, printed: str, tmp_path: Path) -> None
     small = [f"+model.backbone.{key}={value}" for key, value in BACKBONE.items()]
     small += ["model.cls_head.in_channels=128"]
     flags = ["--precision", "int8", "--work-dir", str(tmp_path), "--cfg-options", *small]
-    assert test.main([*words, *flags]) == cli.EXIT_OK
+    assert test.main([*words, *flags]) == EXIT_OK
     record = json.loads(out.read_text())
     assert (record["precision"], record["engine"]) == ("int8", "openvino")
     expected = scores(checkpoint, tmp_path / "int8.json", "--precision", "int8")
@@ -97,7 +97,7 @@ def test_a_test_takes_it(checkpoint: Path, printed: str, tmp_path: Path) -> None
 
 
 def refused(capsys: pytest.CaptureFixture[str], main: Any, *words: object) -> str:
-    assert main([str(word) for word in words]) == cli.EXIT_ERROR
+    assert main([str(word) for word in words]) == EXIT_ERROR
     return capsys.readouterr().err
 
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from benchmarks import small_job as job
-from mmact_tiny import cli
 from mmact_tiny.checkpoints.load import load_checkpoint
+from mmact_tiny.errors import EXIT_ERROR, EXIT_OK
 from tools import train
 
 
@@ -66,7 +66,7 @@ def test_what_does_not_fit_is_a_line(
 ) -> None:
     edit, message = FORGED[case]
     forged = forge(trained[1], tmp_path / "forged.pth", edit)
-    assert resume(trained[0], tmp_path / "run", forged) == cli.EXIT_ERROR
+    assert resume(trained[0], tmp_path / "run", forged) == EXIT_ERROR
     error = capsys.readouterr().err
     assert error.startswith("error: cannot resume") and message in error
     assert error.count("\n") == 1
@@ -82,7 +82,7 @@ def test_an_epoch_of_which_all_batches_are_done_is_ended(
         checkpoint["progress"].update(batches=4)
 
     forged = forge(trained[1], tmp_path / "iter_4.pth", before_its_end)
-    assert resume(trained[0], tmp_path / "run", forged) == cli.EXIT_OK
+    assert resume(trained[0], tmp_path / "run", forged) == EXIT_OK
     assert (tmp_path / "run" / "epoch_1.pth").is_file()
     assert load_checkpoint(tmp_path / "run" / "epoch_2.pth")["meta"]["iter"] == 8
 
@@ -105,7 +105,7 @@ def test_no_file_but_its_own_best_is_removed_and_changed_settings_are_named(
         )
         folder = tmp_path / f"run_{number}"
         flags = ("--cfg-options", "optim_wrapper.optimizer.lr=0.25")
-        assert resume(config, folder, forged, *flags) == cli.EXIT_OK
+        assert resume(config, folder, forged, *flags) == EXIT_OK
         assert list(folder.glob("best_*_epoch_2.pth")), "a new best, so the old one was due"
         assert victim.is_file()
         said = capsys.readouterr().out
@@ -124,5 +124,5 @@ def test_in_its_own_folder_the_best_before_is_still_removed(
         folder / "epoch_1.pth",
         lambda c: c["message_hub"]["runtime_info"].update(info),
     )
-    assert resume(trained[0], folder, forged) == cli.EXIT_OK
+    assert resume(trained[0], folder, forged) == EXIT_OK
     assert [path.name for path in folder.glob("best_*.pth")] == ["best_acc_top1_epoch_2.pth"]

@@ -9,9 +9,9 @@ from terminals import on_terminal
 from test_terminal import train_command
 
 from benchmarks import small_job
-from mmact_tiny import cli, compat
+from mmact_tiny import compat
 from mmact_tiny.config import load_config
-from mmact_tiny.errors import UserError
+from mmact_tiny.errors import EXIT_ERROR, EXIT_OK, UserError
 from mmact_tiny.overrides.registry import diff, flatten
 from mmact_tiny.overrides.tracking import describe_trackers, log_epoch_means
 from tools import train
@@ -134,7 +134,7 @@ def test_what_is_missing_is_named_before_training(
 ) -> None:
     monkeypatch.setattr(compat, "is_installed", lambda package: package != missing)
     arguments = [str(job), "--work-dir", str(tmp_path / "w"), "--track", flag, "--device", "cpu"]
-    assert train.main(arguments) == cli.EXIT_ERROR
+    assert train.main(arguments) == EXIT_ERROR
     assert message in capsys.readouterr().err
     assert not (tmp_path / "w").exists()
 
@@ -145,7 +145,7 @@ def run_tracked(job: Path, work_dir: Path, name: str, **environ: str) -> str:
     before = set(ROOT.iterdir())
     command = train_command(job, work_dir, "--track", name)
     written, status = on_terminal(command, environ=environ, columns=200)
-    assert status == cli.EXIT_OK, written
+    assert status == EXIT_OK, written
     assert set(ROOT.iterdir()) == before, "written outside the work directory"
     return written
 

@@ -10,7 +10,7 @@ import pytest
 from conftest import ROOT
 from run_folders import scored, write_run, write_test
 
-from mmact_tiny import cli
+from mmact_tiny.errors import EXIT_ERROR, EXIT_OK
 from mmact_tiny.report.report import try_report
 from tools import report
 
@@ -48,7 +48,7 @@ def written(folder: Path, name: str = "report") -> tuple[Page, dict[str, Any]]:
 
 def made(folder: Path) -> tuple[Page, dict[str, Any]]:
     """Has the tool write the report of one run; returns the page and that run's data."""
-    assert report.main([str(folder)]) == cli.EXIT_OK
+    assert report.main([str(folder)]) == EXIT_OK
     page, data = written(folder)
     return page, data["runs"][0]
 
@@ -211,7 +211,7 @@ def test_several_runs_side_by_side(tmp_path: Path) -> None:
     other = write_run(tmp_path / "other", lr=0.05, classes=("walk", "run", "<jump>"), epochs=1)
     write_test(one, [scored("a.mp4", 0, 0.9, 0.1)])
     out = tmp_path / "both.html"
-    assert report.main([str(one), str(other), "--out", str(out)]) == cli.EXIT_OK
+    assert report.main([str(one), str(other), "--out", str(out)]) == EXIT_OK
     page, data = written(tmp_path, "both")
     changed = {row["key"]: row["values"] for row in data["comparison"]["differences"]}
     assert changed["optim_wrapper.optimizer.lr"] == ["0.01", "0.05"]
@@ -226,15 +226,15 @@ def test_several_runs_side_by_side(tmp_path: Path) -> None:
 
 def test_runs_of_the_same_name_are_told_apart(tmp_path: Path) -> None:
     folders = [write_run(tmp_path / name / "job") for name in ("a", "b")]
-    assert report.main([*map(str, folders), "--out", str(tmp_path / "two.html")]) == cli.EXIT_OK
+    assert report.main([*map(str, folders), "--out", str(tmp_path / "two.html")]) == EXIT_OK
     assert written(tmp_path, "two")[1]["comparison"]["names"] == [str(f) for f in folders]
 
 
 def test_the_newest_run_is_the_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert report.main([]) == cli.EXIT_ERROR
+    assert report.main([]) == EXIT_ERROR
     write_run(tmp_path / "work_dirs" / "job")
-    assert report.main([]) == cli.EXIT_OK
+    assert report.main([]) == EXIT_OK
     assert (tmp_path / "work_dirs" / "job" / "report.html").is_file()
 
 
@@ -256,7 +256,7 @@ def test_what_cannot_be_done_is_said(
     monkeypatch.chdir(tmp_path)
     write_run(tmp_path / "job")
     (tmp_path / "file").touch()
-    assert report.main(arguments) == cli.EXIT_ERROR
+    assert report.main(arguments) == EXIT_ERROR
     assert words in capsys.readouterr().err
 
 

@@ -9,7 +9,7 @@ from mmaction.registry import DATASETS
 from mmengine.registry import init_default_scope
 from PIL import Image
 
-from mmact_tiny import cli
+from mmact_tiny.errors import EXIT_ERROR, EXIT_OK
 from mmact_tiny.hooks.dataset import seed_generators
 from mmact_tiny.view.browse import MAX_PICTURES, read_pictures
 from tools import browse
@@ -110,7 +110,7 @@ def test_the_sheet_of_the_bundled_clips(tmp_path: Path) -> None:
     flags = ["configs/tsn_tiny.py", "--pretrained", "none", "--num", "3"]
     for name, more in (("a", []), ("b", []), ("c", ["--seed", "1"])):
         out = str(tmp_path / f"{name}.png")
-        assert browse.main([*flags, *more, "--out", out]) == cli.EXIT_OK
+        assert browse.main([*flags, *more, "--out", out]) == EXIT_OK
     same, again, other = ((tmp_path / f"{name}.png").read_bytes() for name in "abc")
     assert same == again != other
     width, height = Image.open(tmp_path / "a.png").size
@@ -121,7 +121,7 @@ def test_a_video_that_cannot_be_read_is_a_cell(toy_dataset: Path, tmp_path: Path
     """Six empty files: six cells with the reason, in red."""
     (toy_dataset / "train" / "3.mp4").unlink()
     flags = ["configs/tsn_tiny.py", "--pretrained", "none", "--data", str(toy_dataset)]
-    assert browse.main([*flags, "--out", str(tmp_path / "a.png")]) == cli.EXIT_OK
+    assert browse.main([*flags, "--out", str(tmp_path / "a.png")]) == EXIT_OK
     image = np.asarray(Image.open(tmp_path / "a.png").convert("RGB")).astype(int)
     red = (np.abs(image - (176, 0, 32)).max(2) < 20).sum()
     assert red > 200
@@ -138,5 +138,5 @@ WRONG = {
 @pytest.mark.parametrize("case", WRONG)
 def test_a_wrong_flag(case: str, capsys: pytest.CaptureFixture[str]) -> None:
     flags, message = WRONG[case]
-    assert browse.main(["configs/tsn_tiny.py", "--pretrained", "none", *flags]) == cli.EXIT_ERROR
+    assert browse.main(["configs/tsn_tiny.py", "--pretrained", "none", *flags]) == EXIT_ERROR
     assert message in capsys.readouterr().err

@@ -10,9 +10,7 @@ from conftest import ROOT
 from PIL import Image
 from test_engine import build
 
-from mmact_tiny import cli
-from mmact_tiny.errors import UserError
-from mmact_tiny.infer import infer
+from mmact_tiny.errors import EXIT_ERROR, EXIT_OK, UserError
 from mmact_tiny.view import cam
 from mmact_tiny.view.cam import centre_crops, class_activations
 from tools import infer as infer_tool
@@ -62,7 +60,7 @@ def test_a_missing_extra_is_told_before_any_work(
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     video = str(next((ROOT / "data/tiny/val").glob("*.mp4")))
     flags = [video, "--checkpoint", "gone.pth", "--cam", "why.png"]
-    assert infer_tool.main(flags) == cli.EXIT_ERROR
+    assert infer_tool.main(flags) == EXIT_ERROR
     assert "which is not installed: pip install -e '.[cam]'" in capsys.readouterr().err
 
 
@@ -70,8 +68,8 @@ def test_a_missing_extra_is_told_before_any_work(
 def test_the_picture_has_each_frame_and_its_overlay(tiny_checkpoint: Path, tmp_path: Path) -> None:
     video = next((ROOT / "data/tiny/val").glob("*.mp4"))
     out = tmp_path / "why.png"
-    status = infer([video], checkpoint=tiny_checkpoint, protocol="val", cam=out, engine="torch")
-    assert status == cli.EXIT_OK
+    flags = ["--checkpoint", str(tiny_checkpoint), "--protocol", "val", "--engine", "torch"]
+    assert infer_tool.main([str(video), *flags, "--cam", str(out)]) == EXIT_OK
     width, height = Image.open(out).size
     assert width > 6 * 224 and height > 224
 

@@ -8,8 +8,8 @@ from conftest import STOCK
 from h264_videos import write_video
 from PIL import Image
 
-from mmact_tiny import cli
 from mmact_tiny.config import read_config
+from mmact_tiny.errors import EXIT_OK
 from mmact_tiny.view.drawing import PALETTE
 from mmact_tiny.view.sampling import read_sampling
 from mmact_tiny.view.timeline import BAR, LEFT, WIDTH, borders_of, browse_video
@@ -71,7 +71,7 @@ def test_any_strategy_and_length(config: str, num_frames: int, tmp_path: Path) -
 def test_the_tool_writes_it(tmp_path: Path) -> None:
     video = write_video(tmp_path / "video.mp4", num_frames=30)
     out = tmp_path / "line.png"
-    assert browse.main([STOCK, "--out", str(out), str(video)]) == cli.EXIT_OK
+    assert browse.main([STOCK, "--out", str(out), str(video)]) == EXIT_OK
     assert Image.open(out).size[0] == WIDTH
     first = out.read_bytes()
     browse.main([STOCK, str(video), "--out", str(out)])
