@@ -1,8 +1,9 @@
 """Loads a config: file, then overrides, then strict options, then a check of its sizes."""
 
 import ast
+import contextlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,43 +90,24 @@ def _with_scratch(
         The overrides to apply, those of `scratch` where it counts; `pretrained` is told what was
         found, so that it does not look again.
     """
-    found = [check_entry(entry)[1] for entry in entries if entry["type"] == "pretrained"]
-    kwargs = dict(found[0]) if found else {}
-    scratch = kwargs.pop("scratch", None)
-    if scratch is None:
+    found = next((entry for entry in entries if entry["type"] == "pretrained"), None)
+    if found is None:
         return entries
-    origin = find_weights(cfg, **kwargs)
-    told = {**changes.get("pretrained", {}), "origin": origin}
-    if origin != RANDOM:
+    kwargs = {key: value for key, value in found.items() if key not in ("type", "scratch")}
+    told = {**changes.get("pretrained", {}), "origin": find_weights(cfg, **kwargs)}
+    scratch = found.get("scratch")
+    if scratch is None or told["origin"] != RANDOM:
         return _merge_changes(entries, {"pretrained": told})
     logger.info("from random weights: as %s says", scratch)
-    lines = _own_lines(scratch)
+    with _named(scratch):
+        tree = ast.parse(resolve_path(scratch).read_text(encoding="utf-8"))
+        tree.body = [line for line in tree.body if not ast.unparse(line).startswith("_base_ =")]
+        lines = Config.fromstring(ast.unparse(tree), ".py").to_dict()
     entries = lines.pop("overrides", entries)
     cfg.merge_from_dict(lines)
     if kwargs.get("weights", "auto") == "auto":
         told["weights"] = "none"
     return _merge_changes(entries, {**changes, "pretrained": told})
-
-
-def _own_lines(config: str | Path) -> dict[str, Any]:
-    """Returns what a config file says itself, without its `_base_`.
-
-    Raises:
-        UserError: a missing or broken file.
-    """
-    try:
-        tree = ast.parse(resolve_path(config).read_text(encoding="utf-8"))
-        tree.body = [line for line in tree.body if "_base_" not in _assigned(line)]
-        return Config.fromstring(ast.unparse(tree), ".py").to_dict()
-    except UserError:
-        raise
-    except Exception as error:  # as in `read_config`
-        raise UserError(f"config {config}: {type(error).__name__}: {error}") from error
-
-
-def _assigned(line: ast.stmt) -> list[str]:
-    targets = line.targets if isinstance(line, ast.Assign) else []
-    return [target.id for target in targets if isinstance(target, ast.Name)]
 
 
 def read_config(config: str | Path) -> Config:
@@ -135,15 +117,22 @@ def read_config(config: str | Path) -> Config:
         UserError: a missing or broken file, or one without a model.
     """
     path = resolve_path(config)
-    try:
+    with _named(config):
         cfg = Config.fromfile(path)
-    except UserError:
-        raise
-    except Exception as error:  # the file is the user's Python: anything can come out of it
-        raise UserError(f"config {config}: {type(error).__name__}: {error}") from error
     if "model" not in cfg:
         raise UserError(f"config {config} has no `model`: is it a training config?")
     return cfg
+
+
+@contextlib.contextmanager
+def _named(config: str | Path) -> Iterator[None]:
+    """Says which config an error is of: the file is the user's Python, anything can come of it."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"config {config}: {type(error).__name__}: {error}") from error
 
 
 def resolve_path(config: str | Path) -> Path:

@@ -57,11 +57,10 @@ def pretrained(
         origin: What the run that is resumed, or whose weights are tested, once started from, by
             default as the checkpoint that is resumed says.
     """
-    initial = find_weights(cfg, weights, search, resume, work_dir, origin)
+    cfg.initial_weights = find_weights(cfg, weights, search, resume, work_dir, origin)
     checkpoint = _resumed_checkpoint(cfg, resume, work_dir)
-    tested = origin is not None and checkpoint is None and weights not in ("auto", "none")
-    start = weights if tested else initial
-    cfg.initial_weights = initial
+    named = checkpoint is None and weights not in ("auto", "none")
+    start = weights if named else cfg.initial_weights
     cfg.load_from = None if start in (RANDOM, "imagenet") else start
     if start != "imagenet" and cfg.model.get("backbone", {}).get("pretrained"):
         cfg.model.backbone.pretrained = None
