@@ -1,14 +1,73 @@
-"""Says in words which part of a config cannot be built."""
+"""Builds the Runner or the model of a config; says in a line what cannot be built."""
 
 import contextlib
+import importlib
+import logging
+import os
 from collections.abc import Iterator
-from types import FrameType
-from typing import Any
+from types import FrameType, ModuleType
+from typing import TYPE_CHECKING, Any
 
+from . import log
+from .compat import mm
+from .compat.mm import MODELS, Config, init_default_scope, print_log
 from .errors import UserError, suggest
 from .files import FULL
 
+if TYPE_CHECKING:
+    from torch import nn
+
+    from .compat.mm import Hook, Runner
+
+# Variables of trackers that print tables and the making of their database, as their users set them.
+QUIET_TRACKERS = {"MLFLOW_LOGGING_LEVEL": "WARNING", "WANDB_QUIET": "true"}
 RESUME = "resume"  # the method of the Runner that takes a checkpoint up
+
+
+def build_runner(cfg: Config, *hooks: "Hook") -> "Runner":
+    """Returns `Runner.from_cfg(cfg)`, which in a tool logs to its file only.
+
+    Args:
+        cfg: A resolved config.
+        hooks: For what the terminal of a tool shows, on rank 0.
+
+    Raises:
+        UserError: a part of the config that cannot be built.
+    """
+    with explained():
+        if log.quiet_terminal() is None:
+            return mm.Runner.from_cfg(cfg)
+        log.keep_stock_log_off()
+        for name, value in QUIET_TRACKERS.items():
+            os.environ.setdefault(name, value)
+        log.replace(mmengine_checkpoint(), "print_log", _print_to_current)
+        runner = mm.Runner.from_cfg(cfg)
+    if runner.rank == 0:
+        for hook in hooks:
+            runner.register_hook(hook)
+        log.log_to_file_of(runner)
+    return runner
+
+
+def build_model(cfg: Config) -> "nn.Module":
+    """Returns the model of a config, without its weights.
+
+    Raises:
+        UserError: a part of the config that cannot be built.
+    """
+    init_default_scope("mmaction")
+    with explained():
+        return MODELS.build(cfg.model)
+
+
+def mmengine_checkpoint() -> ModuleType:
+    """Returns the module that prints where it loads a file."""
+    return importlib.import_module("mmengine.runner.checkpoint")
+
+
+def _print_to_current(msg: Any, logger: Any = None, level: int = logging.INFO) -> None:
+    """Logs what MMEngine prints where it loads a file for a Runner, which has a logger."""
+    print_log(msg, "current" if logger is None else logger, level)
 
 
 @contextlib.contextmanager

@@ -11,9 +11,10 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from typing import Any, NoReturn
 
-from . import hardware, progress
+from . import hardware, log, progress
 from .errors import (
     EXIT_CLOSED_PIPE,
     EXIT_ERROR,
@@ -178,17 +179,26 @@ def start(args: argparse.Namespace, *, trains: bool = True) -> None:
         trains: Whether MMEngine is needed whole; without what only training uses it is here
             a second earlier.
     """
-    from . import log as terminal
-
     gc.set_threshold(*GC_THRESHOLD)
     hardware.select_device(getattr(args, "device", "auto"))
     # A dry run is asked what each override changes.
     verbose = getattr(args, "verbose", False) or getattr(args, "dry_run", False)
-    terminal.set_up(verbose=verbose)
+    log.set_up(verbose=verbose)
     if not trains:
         from . import compat
 
         compat.leave_out_sharding()
+
+
+def has_room(name: str) -> bool:
+    """Returns whether an optional room of the package is there: it may have been deleted."""
+    return find_spec(f"mmact_tiny.{name}") is not None
+
+
+def need_room(name: str, flag: str) -> None:
+    """Raises a UserError where an optional room is not there that a flag needs."""
+    if not has_room(name):
+        raise UserError(f"{flag}: this installation has no mmact_tiny/{name}, which draws it")
 
 
 def without_none(values: dict[str, Any]) -> dict[str, Any]:
@@ -227,6 +237,7 @@ def tool(main: Callable[[Sequence[str] | None], int | None]) -> Callable[..., in
         finally:
             progress.close()
             _command.clear()
+            log.take_back()
             if main.__module__ == "__main__":
                 # The process ends: to look for cycles in PyTorch's modules would take 1 s more.
                 gc.freeze()
@@ -235,5 +246,5 @@ def tool(main: Callable[[Sequence[str] | None], int | None]) -> Callable[..., in
 
 
 def command_line() -> str | None:
-    """Returns what to type to run the tool that runs again; None where none does."""
+    """Returns what to type to run the tool again that runs now; None where none does."""
     return shlex.join(_command) or None

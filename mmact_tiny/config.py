@@ -10,7 +10,7 @@ from typing import Any
 from . import compat
 from .compat.mm import Config
 from .errors import UserError, suggest
-from .hooks.resumable import MAX_SEED
+from .hardware import MAX_SEED
 from .overrides.registry import apply_overrides, check_entry, flatten, prerequisites
 from .overrides.training import RANDOM, accumulated_steps, count_accumulation, find_weights
 from .pipeline import SPLITS

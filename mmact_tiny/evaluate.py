@@ -1,28 +1,27 @@
-"""Testing: the stock Runner's test loop, then accuracies with intervals."""
+"""Tests: runs the stock Runner's test loop, then gives accuracies with intervals."""
 
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from . import compat, hardware
-from .build import explained
+from .build import build_runner, explained
 from .checkpoints import stock as stock_checkpoints
 from .checkpoints.format import open_regular
-from .compat.mm import Config
-from .config import load_config, resolve_path
+from .compat.mm import Config, Runner, barrier
+from .config import load_config
 from .errors import UserError
-from .files import write_json
-from .log import build_runner
-from .metrics import Accuracy, VideoScores, summarize, to_records
+from .files import sha256, write_json
+from .hooks.guard import DataGuardHook
+from .hooks.progress import ProgressHook
+from .metrics import Accuracy, VideoResult, VideoScores, summarize, to_records
 from .pipeline import describe_protocol
-from .report.report import try_report
-from .runs import RESULTS, WORK_DIRS, first_weights, newest_run, open_run, sha256
-from .runs_facts import run_facts
+from .runs import RESULTS, WORK_DIRS, first_weights, newest_run, open_run, run_facts
 from .train import check_inputs
 
 logger = logging.getLogger("mmact_tiny")
@@ -30,13 +29,23 @@ logger = logging.getLogger("mmact_tiny")
 
 @dataclass(frozen=True)
 class TestResult:
-    """What a test gave: stock's metrics, ours, one row for each video, and those unreadable."""
+    """What a test gave.
+
+    Attributes:
+        metrics: Stock's, by name.
+        accuracies: Ours, with intervals.
+        rows: One for each video that was read.
+        seconds: Of the test loop.
+        errors: One for each video that could not be read.
+        folder: Of the run that was tested.
+    """
 
     metrics: dict[str, float]
     accuracies: list[Accuracy]
-    rows: list[dict[str, Any]]
+    rows: list[VideoResult]
     seconds: float
-    errors: list[dict[str, Any]] = field(default_factory=list)
+    errors: list[VideoResult] = field(default_factory=list)
+    folder: Path | None = None
 
 
 def test(
@@ -52,49 +61,52 @@ def test(
     time_limit: float | None = None,
     options: Mapping[str, Any] | None = None,
     out: str | Path | None = None,
+    command: str | None = None,
 ) -> TestResult:
     """Tests a checkpoint and prints what it is worth; by default the best of the newest run.
 
-    The engine is torch, the reference, unless int8 or another one is asked for.
     The logs and `results.json` go to `test/` below the run, whose own config stays as it was
-    trained; its report is written again.
+    trained.
+
+    Args:
+        config: By default that of the run.
+        checkpoint: By default the best of the run.
+        work_dir: The run's folder, by default that of the config, else of the newest run.
+        data_root: A dataset folder in the place of the config's.
+        protocol: `full` or `val`, see `pipeline`.
+        precision: fp32, bf16, fp16, int8 or auto.
+        engine: torch, openvino or auto; by default torch, the reference, for int8 openvino.
+        launcher: none, pytorch, slurm or mpi.
+        time_limit: Seconds that reading one video may take.
+        options: Config values by dotted key.
+        out: A JSON file for the results beside the run's own.
+        command: What was typed to start the test, for its record.
 
     Raises:
         UserError: no run, no checkpoint, or what `evaluate` finds.
     """
     engine = engine or ("openvino" if precision == "int8" else "torch")
     config, checkpoint, folder = _choose(config, checkpoint, work_dir)
-    resolve_path(config)
-    origin = None
-    if "://" not in str(checkpoint):
-        open_regular(Path(checkpoint)).close()
-        origin = first_weights(checkpoint)
     changes: dict[str, dict[str, Any]] = {
         "protocol": {"name": protocol},
         "inference": {"precision": precision, "engine": engine},
         "hardware": {"precision": "fp32"},
         # A test logs no scalars: its trackers would have a run each, with nothing in it.
         "run": {"work_dir": str(folder / "test"), "launcher": launcher, "track": []},
-        "pretrained": {"weights": str(checkpoint), "origin": origin},
+        "pretrained": {"weights": str(checkpoint), "origin": _origin(checkpoint)},
+        "data_guard": {"video_seconds": time_limit} if time_limit is not None else {},
+        "dataset_paths": {"data_root": str(data_root)} if data_root is not None else {},
     }
-    if time_limit is not None:
-        changes["data_guard"] = {"video_seconds": time_limit}
-    if data_root is not None:
-        changes["dataset_paths"] = {"data_root": str(data_root)}
     cfg = load_config(config, changes=changes, options=options)
-    pipeline = cfg.test_dataloader.dataset.pipeline
-    words = describe_protocol(protocol, pipeline)
-    logger.info("config: %s", config)
-    logger.info("checkpoint: %s", checkpoint)
-    logger.info("videos: %s", cfg.test_dataloader.dataset.ann_file)
-    logger.info("protocol: %s", words)
-    started = run_facts()
+    dataset = cfg.test_dataloader.dataset
+    words = describe_protocol(protocol, dataset.pipeline)
+    shown = {"config": config, "checkpoint": checkpoint, "videos": dataset.ann_file}
+    for name, value in {**shown, "protocol": words}.items():
+        logger.info("%s: %s", name, value)
+    started = run_facts(command)
     result = evaluate(cfg)
-    from .compat.mm import barrier
-
     if hardware.rank() == 0:
         _log(result)
-        dataset = cfg.test_dataloader.dataset
         facts = {
             **dict(config=str(config), checkpoint=str(checkpoint), protocol=words),
             **dict(precision=precision, engine=engine, ann_file=dataset.ann_file),
@@ -105,9 +117,16 @@ def test(
         for path in (folder / RESULTS, *([out] if out is not None else [])):
             write_result(path, result, **facts)
             logger.info("written: %s", path)
-        try_report(folder)
     barrier()  # a rank that ends with another status than 0 has torchrun end the others
-    return result
+    return replace(result, folder=folder)
+
+
+def _origin(checkpoint: str | Path) -> str | None:
+    """Returns what the run of a checkpoint once started from, None where the file does not say."""
+    if "://" in str(checkpoint):
+        return None
+    open_regular(Path(checkpoint)).close()
+    return first_weights(checkpoint)
 
 
 def _log(result: TestResult) -> None:
@@ -144,13 +163,15 @@ def evaluate(cfg: Config) -> TestResult:
     check_inputs(cfg, splits=("test",))
     stock_checkpoints.register()
     compat.start_processes(cfg.get("launcher", "none"))
+    runner = build_runner(cfg, ProgressHook())
+    started = time.perf_counter()
     with explained():
-        runner = build_runner(cfg)
-        started = time.perf_counter()
         metrics = runner.test()
     seconds = time.perf_counter() - started
     evaluator = runner.test_loop.evaluator
-    rows = next(m.rows for m in evaluator.metrics if isinstance(m, VideoScores))
+    rows: list[VideoResult] = next(
+        metric.rows for metric in evaluator.metrics if isinstance(metric, VideoScores)
+    )
     accuracies = []
     if rows:  # on rank 0
         scores = np.array([row["scores"] for row in rows])
@@ -158,15 +179,14 @@ def evaluate(cfg: Config) -> TestResult:
     return TestResult(metrics, accuracies, rows, seconds, errors=_unreadable(runner))
 
 
-def _unreadable(runner: Any) -> list[dict[str, Any]]:
-    """Returns `dict(video, error)` of the videos that could not be read, on rank 0, as rows are."""
-    if runner.rank != 0:
+def _unreadable(runner: Runner) -> list[VideoResult]:
+    """Returns the videos that could not be read, on rank 0, as rows are."""
+    guards = [hook for hook in runner.hooks if isinstance(hook, DataGuardHook)]
+    if runner.rank != 0 or not guards:
         return []
-    guard = next(
-        (hook for hook in runner.hooks if hook.__class__.__name__ == "DataGuardHook"), None
-    )
-    reasons = guard.bad.reasons.get("test", {}) if guard is not None else {}
-    return [dict(video=video, error=reason) for video, reason in reasons.items()]
+    bad = guards[0].bad
+    reasons = bad.reasons.get("test", {}) if bad is not None else {}
+    return [VideoResult(video=video, error=reason) for video, reason in reasons.items()]
 
 
 def write_result(path: str | Path, result: TestResult, **facts: Any) -> None:

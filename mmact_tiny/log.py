@@ -5,20 +5,22 @@ file; the terminal shows what this package says and every error. `--verbose` sho
 """
 
 import logging
-import os
 import sys
 import sysconfig
 import warnings
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from . import hardware, progress
 
+if TYPE_CHECKING:
+    from .compat.mm import Runner
+
 SHOWN = {"shown": True}  # `runner.logger.info(..., extra=SHOWN)`: on the terminal too
 UPSTREAM = "mmact_tiny.upstream"
-# Variables of trackers that print tables and the making of their database, as their users set them.
-QUIET = {"MLFLOW_LOGGING_LEVEL": "WARNING", "WANDB_QUIET": "true"}
 FILE_ONLY = ("mmact_tiny.overrides", UPSTREAM)
+_undo = ExitStack()
 
 
 class TerminalHandler(logging.Handler):
@@ -48,15 +50,28 @@ def set_up(*, verbose: bool) -> None:
     shown = TerminalHandler(verbose=verbose)
     if not verbose:
         shown.addFilter(lambda record: record.name not in FILE_ONLY)
-        warnings.showwarning = _log_warning
+        replace(warnings, "showwarning", _log_warning)
     logger = logging.getLogger("mmact_tiny")
+    for name in ("handlers", "propagate", "level"):
+        _undo.callback(setattr, logger, name, getattr(logger, name))
     # What is said before a run has its log file waits for it.
     logger.handlers = [shown, MemoryHandler(10_000, flushLevel=logging.CRITICAL + 1)]
     logger.propagate = False
     logger.setLevel(logging.INFO if hardware.rank() == 0 else logging.ERROR)
 
 
-def _quiet_terminal() -> TerminalHandler | None:
+def replace(owner: Any, name: str, value: Any) -> None:
+    """Sets an attribute of another package's until `take_back`."""
+    _undo.callback(setattr, owner, name, getattr(owner, name))
+    setattr(owner, name, value)
+
+
+def take_back() -> None:
+    """Undoes what `set_up` and `replace` did to this process, when a tool has ended."""
+    _undo.close()
+
+
+def quiet_terminal() -> TerminalHandler | None:
     """Returns the handler of a tool that runs without `--verbose`.
 
     A program that only imports this package has none, and gets MMEngine's own stream.
@@ -80,34 +95,6 @@ def _log_warning(
     logging.getLogger(UPSTREAM if theirs else "mmact_tiny").warning(text.rstrip())
 
 
-def build_runner(cfg: Any) -> Any:
-    """Returns `Runner.from_cfg(cfg)`, which in a tool shows bars and logs to its file only."""
-    from .compat.mm import Runner
-
-    if _quiet_terminal() is None:
-        return Runner.from_cfg(cfg)
-    from mmengine.runner import checkpoint
-
-    from .hooks.progress import ProgressHook
-
-    keep_stock_log_off()
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
-    checkpoint.print_log = _print_to_current
-    runner = Runner.from_cfg(cfg)
-    if runner.rank == 0:
-        runner.register_hook(ProgressHook())
-        _log_to_file_of(runner)
-    return runner
-
-
-def _print_to_current(msg: Any, logger: Any = None, level: int = logging.INFO) -> None:
-    """Logs what MMEngine prints where it loads a file for a Runner, which has a logger."""
-    from .compat.mm import print_log
-
-    print_log(msg, "current" if logger is None else logger, level)
-
-
 def keep_stock_log_off() -> None:
     """Has MMEngine's loggers print, in a tool, only errors and what is marked as `SHOWN`.
 
@@ -116,10 +103,12 @@ def keep_stock_log_off() -> None:
     """
     from .compat.mm import MMLogger
 
+    if quiet_terminal() is None or getattr(MMLogger.callHandlers, "ours", False):
+        return
     stock = MMLogger.callHandlers
 
     def call_handlers(self: MMLogger, record: logging.LogRecord) -> None:
-        terminal = _quiet_terminal()
+        terminal = quiet_terminal()
         if terminal is None:
             return stock(self, record)
         for handler in self.handlers:
@@ -131,11 +120,11 @@ def keep_stock_log_off() -> None:
                 terminal.handle(record)
         return None
 
-    if stock.__module__ != __name__:
-        MMLogger.callHandlers = call_handlers
+    call_handlers.ours = True  # type: ignore[attr-defined]
+    replace(MMLogger, "callHandlers", call_handlers)
 
 
-def _log_to_file_of(runner: Any) -> None:
+def log_to_file_of(runner: "Runner") -> None:
     """Writes what this package logs to the run's file too, beginning with what waits for it."""
     logger = logging.getLogger("mmact_tiny")
     stock = next((h for h in runner.logger.handlers if isinstance(h, logging.FileHandler)), None)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Required, TypedDict
 
 import numpy as np
 
@@ -86,18 +86,27 @@ def to_records(accuracies: Sequence[Accuracy]) -> list[dict[str, Any]]:
     return [asdict(accuracy) for accuracy in accuracies]
 
 
+class VideoResult(TypedDict, total=False):
+    """What a test gave for one video: its label and scores, or why it could not be read."""
+
+    video: Required[str]
+    label: int  # the class's index
+    scores: list[float]  # of each class
+    error: str
+
+
 @METRICS.register_module()
 class VideoScores(BaseMetric):
-    """Keeps each video's scores, collected from all processes, in `rows` on rank 0.
+    """Keeps each video's scores in `rows` on rank 0.
 
-    A row is `dict(video=path, label=class index, scores=[float, ...])`.
+    They are collected from all processes.
     """
 
     default_prefix = "scores"
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.rows: list[dict[str, Any]] = []
+        self.rows: list[VideoResult] = []
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         for sample in data_samples:

@@ -1,5 +1,6 @@
-"""Inference: one video in, the best labels with their scores out."""
+"""Recognizes videos: one video in, the best labels with their scores out."""
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -7,19 +8,25 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .build import explained
-from .checkpoints.load import load_checkpoint
+from . import dataset as datasets
+from . import runs
+from .build import build_model
+from .checkpoints.config_text import vet_config
+from .checkpoints.load import checkpoint_classes, checkpoint_config, load_checkpoint
 from .checkpoints.weights import load_weights
+from .compat.mm import Compose, Config, get_device, init_default_scope, pseudo_collate
+from .config import resolve_path, stock_configs
 from .engine.openvino import cache_dir_of
 from .errors import UserError
 from .pipeline import describe_protocol, pipeline_of, with_decoder
-from .recognizer_trained import config_of, default_checkpoint, labels_of
 from .video.files import VIDEO_SUFFIXES, is_video
 from .video.guarded_reader import VIDEO_SECONDS, GuardedReader
 from .video.read_ahead import ReadAhead
 
 if TYPE_CHECKING:
     from .engine.engine import Engine
+
+K400_WEIGHTS = "tsn_imagenet-pretrained-r50_8xb32-1x1x3-100e_kinetics400-rgb_*.pth"
 
 
 class Recognizer:
@@ -54,7 +61,6 @@ class Recognizer:
         decoder: str = "packets",
         video_seconds: float = VIDEO_SECONDS,
     ) -> None:
-        from .compat.mm import Compose, init_default_scope
 
         self.checkpoint = Path(checkpoint) if checkpoint is not None else default_checkpoint()
         self._loaded = load_checkpoint(self.checkpoint)
@@ -74,11 +80,9 @@ class Recognizer:
         Raises:
             UserError: weights that do not fit the model, or an engine that cannot run it.
         """
-        from .compat.mm import MODELS, get_device
         from .engine.engine import Engine
 
-        with explained():
-            model = MODELS.build(self.cfg.model)
+        model = build_model(self.cfg)
         load_weights(model, self._loaded, path=self.checkpoint)
         self._loaded = {}
         cache_dir = cache_dir_of(self.checkpoint)
@@ -132,7 +136,6 @@ class Recognizer:
 
     def _score(self, group: Sequence[dict | UserError]) -> Iterator[np.ndarray | UserError]:
         """Yields what `score_videos` does, for decoded videos, in one batch where shapes agree."""
-        from .compat.mm import pseudo_collate
 
         samples = [sample for sample in group if isinstance(sample, dict)]
         same = len({tuple(sample["inputs"].shape) for sample in samples}) == 1
@@ -190,3 +193,67 @@ def find_videos(paths: Sequence[str | Path]) -> list[Path]:
         else:
             raise UserError(f"no video file {path}")
     return list(dict.fromkeys(videos))
+
+
+def default_checkpoint() -> Path:
+    """Returns the best checkpoint of the newest run, else the K400 weights in checkpoints/.
+
+    Raises:
+        UserError: there is neither; names the commands that make one.
+    """
+    run = runs.newest_run()
+    if run is not None:
+        return run.checkpoint
+    found = sorted(Path("checkpoints").glob(K400_WEIGHTS))
+    if found:
+        return found[-1]
+    raise UserError(
+        "no trained run in work_dirs/ and no weights in checkpoints/\n"
+        "  train: python tools/train.py configs/tsn_tiny.py\n"
+        "  or get the Kinetics-400 weights: python tools/download.py tsn_r50_k400"
+    )
+
+
+def config_of(loaded: dict[str, Any], checkpoint: Path, config: str | Path | None) -> Config:
+    """Returns the config: the one given, the stock one that the file is named for, its own."""
+    published = re.fullmatch(r"(.+)_\d{8}-[0-9a-f]{8}", checkpoint.stem)
+    if config is None and published:
+        config = next(stock_configs().rglob(f"{published[1]}.py"), None)
+    if config is not None:
+        cfg = Config.fromfile(resolve_path(config))
+    else:
+        own = checkpoint_config(loaded, source=str(checkpoint))
+        if own is None:
+            raise UserError(f"{checkpoint} carries no config: name one with --config")
+        cfg = Config(vet_config(own, source=str(checkpoint)))
+    if cfg.model.get("backbone", {}).get("pretrained"):
+        cfg.model.backbone.pretrained = None
+    return cfg
+
+
+def labels_of(loaded: dict[str, Any], label_map: str | Path | None, num_classes: int) -> list[str]:
+    """Returns the class names: of the file given, of the checkpoint, or those of K400."""
+    if label_map is not None:
+        labels = datasets.read_label_map(label_map)
+        if len(labels) != num_classes:
+            raise UserError(
+                f"label map {label_map} has {len(labels)} lines; "
+                f"the model has {num_classes} classes"
+            )
+        return labels
+    labels = checkpoint_classes(loaded)
+    if len(labels) == num_classes:
+        return labels
+    if num_classes == 400:
+        return k400_labels()
+    return [f"class {index}" for index in range(num_classes)]
+
+
+def k400_labels() -> list[str]:
+    """Returns the 400 names of Kinetics-400, in the order of MMAction2's label map.
+
+    MMAction2's wheel leaves its label maps out; torchvision carries the same list.
+    """
+    from torchvision.models.video import R3D_18_Weights
+
+    return list(R3D_18_Weights.KINETICS400_V1.meta["categories"])

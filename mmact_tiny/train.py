@@ -1,33 +1,35 @@
-"""Training: check what the config names, then the stock Runner."""
+"""Trains: checks what the config names, then runs the stock Runner."""
 
 import logging
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 from . import compat, hardware
 from . import dataset as datasets
-from .build import explained
-from .compat.mm import Config
+from .build import build_runner, explained
+from .compat.mm import Config, Runner
 from .errors import UserError
 from .files import held
-from .log import build_runner
+from .hooks.progress import ProgressHook
 from .overrides.registry import reason_for
 from .overrides.tracking import describe_trackers
 from .pipeline import split_datasets
-from .report.report import try_report
-from .runs import WORK_DIRS, best_checkpoint, point_to_newest, set_aside
-from .runs_facts import record_run
+from .runs import WORK_DIRS, best_checkpoint, point_to_newest, record_run, set_aside
 
 logger = logging.getLogger("mmact_tiny")
 GET_WEIGHTS = "`python tools/download.py tsn_r50_k400` gets the Kinetics-400 weights"
 
 
-def train(cfg: Config) -> Any:
+def train(cfg: Config, command: str | None = None) -> Runner:
     """Runs a resolved config from the first epoch to the last and returns MMEngine's Runner.
 
-    Reads of the config what `Runner.from_cfg` reads; `mmact_tiny` adds nothing of its own.
+    Beside what `Runner.from_cfg` reads of the config, this reads `initial_weights`, for the log,
+    and `resume`, `load_from` and `work_dir`, to keep an earlier run's checkpoints apart.
+
+    Args:
+        cfg: Of `load_config`, or any config of MMEngine's.
+        command: What was typed to start the run, for its record.
 
     Raises:
         UserError: problems in the dataset, all of them, missing weights, another run in the work
@@ -37,29 +39,35 @@ def train(cfg: Config) -> Any:
     log_job(cfg)
     log_choices(cfg)
     compat.start_processes(cfg.get("launcher", "none"))
-    with held(cfg.work_dir) if hardware.rank() == 0 else nullcontext():
-        if cfg.get("resume") and cfg.load_from is None and hardware.rank() == 0:
+    main = hardware.rank() == 0
+    with held(cfg.work_dir) if main else nullcontext():
+        if main and cfg.get("resume") and cfg.load_from is None:
             point_to_newest(cfg.work_dir)
-        elif not cfg.get("resume") and hardware.rank() == 0:
+        elif main and not cfg.get("resume"):
             moved = set_aside(cfg.work_dir, keep=cfg.get("load_from"))
             if moved is not None:
                 logger.info("checkpoints of an earlier run: moved to %s", moved)
+        runner = build_runner(cfg, ProgressHook())
+        record_run(runner, command)
         with explained():
-            runner = build_runner(cfg)
-            record_run(runner)
             runner.train()
-    checkpoint = best_checkpoint(cfg.work_dir)
-    if runner.rank == 0 and checkpoint is not None:
-        score = runner.message_hub.runtime_info.get("best_score")
-        logger.info("best checkpoint: %s%s", checkpoint, f" ({score:.4f})" if score else "")
-        where = f" --work-dir {cfg.work_dir}" if Path(cfg.work_dir).parent != WORK_DIRS else ""
-        if cfg.get("initial_weights") == "random":
-            logger.info("trained from random weights: %s", GET_WEIGHTS)
-        logger.info("next: python tools/test.py%s", where)
-        logger.info("  or: python tools/infer.py VIDEO --checkpoint %s", checkpoint)
     if runner.rank == 0:
-        try_report(cfg.work_dir)
+        _log_next(cfg, runner.message_hub.runtime_info.get("best_score"))
     return runner
+
+
+def _log_next(cfg: Config, best_score: float | None) -> None:
+    """Logs the best checkpoint, and the commands that take it on."""
+    checkpoint = best_checkpoint(cfg.work_dir)
+    if checkpoint is None:
+        return
+    score = f" ({best_score:.4f})" if best_score else ""
+    logger.info("best checkpoint: %s%s", checkpoint, score)
+    where = f" --work-dir {cfg.work_dir}" if Path(cfg.work_dir).parent != WORK_DIRS else ""
+    if cfg.get("initial_weights") == "random":
+        logger.info("trained from random weights: %s", GET_WEIGHTS)
+    logger.info("next: python tools/test.py%s", where)
+    logger.info("  or: python tools/infer.py VIDEO --checkpoint %s", checkpoint)
 
 
 def check_inputs(cfg: Config, splits: Sequence[str] = ("train", "val")) -> None:

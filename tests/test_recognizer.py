@@ -3,8 +3,7 @@ from pathlib import Path
 import pytest
 
 from mmact_tiny.errors import UserError
-from mmact_tiny.recognizer import find_videos
-from mmact_tiny.recognizer_trained import default_checkpoint, k400_labels
+from mmact_tiny.recognizer import default_checkpoint, find_videos, k400_labels
 
 
 def test_the_400_labels_are_those_of_the_tutorial(real_data: Path) -> None:

@@ -1,9 +1,9 @@
-"""The command of a tool, as it can be typed again."""
+"""The command of a tool, as it can be typed again, and the facts that a run notes."""
 
 import pytest
 
 from mmact_tiny import cli
-from mmact_tiny.runs_facts import full_command, run_facts
+from mmact_tiny.runs import run_facts
 
 
 def seen_by(argv: list[str]) -> list[str | None]:
@@ -12,7 +12,7 @@ def seen_by(argv: list[str]) -> list[str | None]:
 
     @cli.tool
     def main(argv: object = None) -> None:
-        seen.append(full_command())
+        seen.append(run_facts(cli.command_line())["command"])
 
     main(argv)
     return seen
@@ -22,7 +22,7 @@ def test_the_command_can_be_typed_again() -> None:
     assert seen_by(["configs/a.py", "--data", "my videos"]) == [
         "python tests/test_run_facts.py configs/a.py --data 'my videos'"
     ]
-    assert full_command() is None, "no tool runs any more"
+    assert cli.command_line() is None, "no tool runs any more"
 
 
 def test_the_command_under_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int | None:
 
     answers: dict[str, Any] = {}
     if args.window is not None:
+        cli.need_room("view", "--window")
         from mmact_tiny.view import segments, windows
 
         stride = args.window / 2 if args.stride is None else args.stride
@@ -57,6 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     elif args.stride is not None:
         raise UserError(f"--stride {args.stride:g}: expected --window SECONDS too")
     if args.render is not None or args.cam is not None:
+        cli.need_room("view", "--render and --cam")
         from mmact_tiny.view import pictures
 
         pictures.check_pictures(args.videos, render=args.render, cam=args.cam)

@@ -29,9 +29,9 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     args = parser.parse_args(argv)
     cli.start(args)
 
-    from mmact_tiny import evaluate as evaluation
+    from mmact_tiny import evaluate
 
-    result = evaluation.test(
+    result = evaluate.test(
         config=args.config,
         checkpoint=args.checkpoint,
         work_dir=args.work_dir,
@@ -43,7 +43,12 @@ def main(argv: Sequence[str] | None = None) -> int | None:
         time_limit=args.time_limit,
         options=cli.parse_cfg_options(args),
         out=args.out,
+        command=cli.command_line(),
     )
+    if cli.has_room("report"):
+        from mmact_tiny.report.report import try_report
+
+        try_report(result.folder)
     return EXIT_PARTIAL if result.errors else EXIT_OK
 
 

@@ -83,7 +83,11 @@ def main(argv: Sequence[str] | None = None) -> int | None:
 
     from mmact_tiny.train import train
 
-    train(cfg)
+    runner = train(cfg, command=cli.command_line())
+    if cli.has_room("report"):
+        from mmact_tiny.report.report import try_report
+
+        try_report(runner.work_dir)
     return EXIT_OK
 
 

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from .environment import DISTRIBUTION, OPENCV
+from ..hardware import OPENCV
+from .environment import DISTRIBUTION
 
 MMCV_FIX = "pip uninstall -y mmcv mmcv-lite; pip install 'mmcv-lite>=2.1.0,<2.2'"
 TORCH_FIX = "reinstall both from one place: the command is on https://pytorch.org/get-started"

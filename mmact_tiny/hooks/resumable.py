@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
+from ..hardware import MAX_SEED
 from ..log import SHOWN
 
-MAX_SEED = 2**32 - 1  # numpy's
 RATES = ("lr", "momentum", "weight_decay", "betas", "eps", "nesterov")
 MOVING = ("last_step", "_global_step", "_last_value", "verbose")  # of a scheduler
 

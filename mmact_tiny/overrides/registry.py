@@ -28,7 +28,7 @@ OVERRIDES = Registry(
     scope="mmact_tiny",
     locations=[
         f"mmact_tiny.overrides.{name}"
-        for name in ("data", "training", "runtime", "testing", "cache")
+        for name in ("data", "training", "batch", "runtime", "testing", "cache")
     ],
 )
 MISSING = "(not set)"

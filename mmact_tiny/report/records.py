@@ -6,11 +6,10 @@ from typing import Any
 
 from ..checkpoints.config_text import config_from_text
 from ..errors import UserError
-from ..files import read_json, read_json_lines
+from ..files import read_json, read_json_lines, sha256
 from ..hooks.timing import PARTS, describe
 from ..overrides.tracking import EPOCH_MEANS
-from ..runs import RESULTS, WORK_DIRS, best_checkpoint, sha256
-from ..runs_facts import FILE
+from ..runs import FACTS, RESULTS, WORK_DIRS, best_checkpoint
 
 SCALARS = Path("vis_data", "scalars.json")
 WINDOW = 20  # iterations that stock's loss is the mean of, also where they are of other epochs
@@ -169,7 +168,7 @@ def _is_number(value: Any) -> bool:
 def _start(log: Path) -> dict[str, Any]:
     """Returns what a training process noted of itself, and whether it resumed another."""
     notes: list[str] = []
-    facts = _read(log / FILE, notes)
+    facts = _read(log / FACTS, notes)
     config = _read_config(_config_of([log]), notes)
     facts = facts if isinstance(facts, dict) else {}
     return {"log": log.name, "resumed": bool((config or {}).get("resume")), **facts}

@@ -6,6 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from .. import hardware
 from ..errors import UserError
 from ..files import finite, write_atomically, write_json
 
@@ -14,7 +15,9 @@ FILE = "report.html"
 
 
 def try_report(run_dir: str | Path) -> None:
-    """Writes the report of a run and says where; a failure is a line, the run is done anyway."""
+    """Writes the report of a run on rank 0 and says where; a failure is only logged."""
+    if hardware.rank():
+        return
     try:
         logger.info("report: %s", write_report([Path(run_dir)]))
     except Exception as error:  # nothing that a report meets may spoil the run that it is about
@@ -72,7 +75,7 @@ def describe_run(folder: Path) -> tuple[dict[str, Any], dict[str, Any] | None, A
     Raises:
         UserError: there is no run.
     """
-    from ..runs import sha256
+    from ..files import sha256
     from .config_diff import stock_difference
     from .dataset_counts import count_dataset
     from .records import read_run

@@ -11,9 +11,9 @@ from mmengine.config import Config
 
 from mmact_tiny.config import load_config
 from mmact_tiny.errors import UserError
-from mmact_tiny.overrides import training
+from mmact_tiny.overrides import batch
+from mmact_tiny.overrides.batch import TrainingStep, largest_batch
 from mmact_tiny.overrides.registry import apply_overrides
-from mmact_tiny.overrides.training import TrainingStep, largest_batch
 from mmact_tiny.train import describe_learning_rate
 
 IMAGENET = "model.backbone.pretrained"
@@ -255,7 +255,7 @@ def test_an_empty_dataset_still_has_a_batch(toy_dataset: Path) -> None:
 
 def test_batch_size_auto_asks_the_gpu(many_videos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pretend(monkeypatch, cuda=True)
-    monkeypatch.setattr(training, "fit_batch", lambda cfg, limit: {20: 16}[limit])
+    monkeypatch.setattr(batch, "fit_batch", lambda cfg, limit: {20: 16}[limit])
     cfg = stock(many_videos)
     apply_overrides(cfg, [dict(type="batch_size", train="auto")])
     assert (cfg.train_dataloader.batch_size, cfg.val_dataloader.batch_size) == (16, 12)
