@@ -1,4 +1,4 @@
-"""The override that has training and validation read the clip cache."""
+"""Has training and validation read the clip cache."""
 
 from collections.abc import Sequence
 
@@ -25,7 +25,7 @@ def clip_cache(
     """Reads videos from the clip cache, at the size that the pipeline's first Resize asks for.
 
     Args:
-        root: The cache's folder, by default `clip_cache.default_root()`.
+        root: The cache's folder, by default `cache.default_root()`.
         format: `small`, about the bytes of the source, or `fast`, twice that.
         max_bytes: Bound on the cache's bytes.
         splits: The pipelines to change. Testing stays exact unless it is named here.

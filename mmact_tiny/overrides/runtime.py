@@ -11,10 +11,7 @@ from .training import default_work_dir
 
 @OVERRIDES.register_module()
 def checkpoints(
-    cfg: Config,
-    interval: int | None = None,
-    max_keep: int | None = None,
-    every: int | None = None,
+    cfg: Config, interval: int | None = None, max_keep: int | None = None, every: int | None = None
 ) -> None:
     """Makes checkpoints safe to read, atomic to write, exact to resume from, and never of nan.
 

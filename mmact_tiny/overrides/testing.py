@@ -2,14 +2,7 @@
 
 from ..compat.mm import Config
 from ..errors import UserError
-from ..pipeline import (
-    DECODERS,
-    num_views,
-    pipeline_of,
-    set_pipeline,
-    split_datasets,
-    with_decoder,
-)
+from ..pipeline import DECODERS, num_views, pipeline_of, set_pipeline, split_datasets, with_decoder
 from .registry import OVERRIDES, add_hook, comes_after, use_plugin
 
 VIEWS_A_BATCH = 24

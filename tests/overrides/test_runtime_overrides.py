@@ -97,12 +97,7 @@ TABLE: dict[str, tuple[bool, dict[str, Any], dict[str, Any]]] = {
     "run with seed 0, not deterministic": (
         False,
         dict(type="run", work_dir="w", seed=0, deterministic=False),
-        {
-            "work_dir": "w",
-            **EPOCH_MEANS,
-            "randomness.seed": 0,
-            "randomness.deterministic": False,
-        },
+        {"work_dir": "w", **EPOCH_MEANS, "randomness.seed": 0, "randomness.deterministic": False},
     ),
     "run, deterministic": (
         False,

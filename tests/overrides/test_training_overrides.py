@@ -153,11 +153,7 @@ SCHEDULES = {
     "rounded, not cut": ([dict(type="MultiStepLR", milestones=[40, 80])], 7, [([3, 6], None)]),
     "of one epoch": ([dict(type="MultiStepLR", milestones=[40, 80], end=100)], 1, [([1, 1], 1)]),
     "in steps": ([dict(type="StepLR", step_size=30, end=100)], 10, [(3, 10)]),
-    "by iteration": (
-        [dict(type="LinearLR", by_epoch=False, begin=0, end=500)],
-        10,
-        [(None, 500)],
-    ),
+    "by iteration": ([dict(type="LinearLR", by_epoch=False, begin=0, end=500)], 10, [(None, 500)]),
     "warm-up and cosine": (
         [
             dict(type="LinearLR", by_epoch=True, begin=0, end=5),
@@ -255,9 +251,11 @@ def test_an_empty_dataset_still_has_a_batch(toy_dataset: Path) -> None:
 
 def test_batch_size_auto_asks_the_gpu(many_videos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pretend(monkeypatch, cuda=True)
-    monkeypatch.setattr(batch, "fit_batch", lambda cfg, limit: {20: 16}[limit])
+    asked = []
+    monkeypatch.setattr(batch, "fit_batch", lambda cfg, limit: asked.append(limit) or 16)
     cfg = stock(many_videos)
     apply_overrides(cfg, [dict(type="batch_size", train="auto")])
+    assert asked == [20], "it takes long: once"
     assert (cfg.train_dataloader.batch_size, cfg.val_dataloader.batch_size) == (16, 12)
 
 
