@@ -1,6 +1,7 @@
 """Reads and rewrites the pipelines of a config: splits, decoders, test protocols."""
 
 from collections.abc import Iterator, Sequence
+from importlib import import_module
 from typing import Any
 
 from .compat.mm import Config, ConfigDict
@@ -51,6 +52,8 @@ def with_decoder(pipeline: Sequence[Step], decoder: str, **init: Any) -> list[St
         decoder: `packets` or `decord`.
         **init: Arguments of the step that opens the file.
     """
+    if decoder == "packets":  # registers them; takes MMAction2's transforms with it, so late
+        import_module("mmact_tiny.video.frames")
     names = _STEPS[decoder]
     if any(step.get("mode") == "efficient" for step in pipeline):
         return list(pipeline)
