@@ -209,3 +209,8 @@ class PacketDecode(BaseTransform):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(mode={self._decord_decode.mode})"
+
+
+def choose_evenly(count: int, most: int) -> list[int]:
+    """Returns all indices of `count` things, or `most` of them from the first to the last."""
+    return np.linspace(0, count - 1, min(count, most)).round().astype(int).tolist()

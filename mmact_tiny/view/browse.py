@@ -12,7 +12,7 @@ from ..compat.mm import DATASETS, Config, init_default_scope
 from ..errors import UserError
 from ..hooks.dataset import seed_generators
 from ..pipeline import split_datasets
-from ..report.strips import choose_evenly
+from ..video.frames import choose_evenly
 from ..video.guarded_reader import GuardedReader
 from .describe import config_to_describe
 from .sampling import quiet, run_transforms

@@ -9,9 +9,8 @@ from PIL import Image, ImageDraw
 from ..compat.mm import Compose, Config
 from ..errors import UserError
 from ..pipeline import SPLITS
-from ..report.strips import choose_evenly
 from ..video.frame_times import FrameTimes, ask_frame_times
-from ..video.frames import PacketDecode, PacketInit
+from ..video.frames import PacketDecode, PacketInit, choose_evenly
 from ..video.guarded_reader import GuardedReader
 from .drawing import (
     ALARM,

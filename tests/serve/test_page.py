@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 pytest.importorskip("fastapi", reason="the web extra is not installed")
-pytest.importorskip("uvicorn", reason="the web extra is not installed")
 
 from chromium import VIEWS, chromium, opened
 from web_site import CLASSES, CLIP, Served, serving
@@ -103,7 +102,7 @@ def test_waiting_and_cancelling(served: Served, page: Any) -> None:
     import threading
 
     done = threading.Event()
-    served.site.line.join(lambda job: done.wait(20))
+    served.site.queue.join(lambda: done.wait(20))
     page.set_input_files("#file", CLIP)
     page.locator("#status", has_text="Waiting").wait_for()
     assert page.inner_text("#status") == "Waiting: 1 video ahead of this one."

@@ -2,13 +2,13 @@
 
 import pytest
 
-pytest.importorskip("starlette", reason="the web extra is not installed")
+pytest.importorskip("fastapi", reason="the web extra is not installed")
 
 import numpy as np
 import torch
 from mmaction.datasets.transforms import FormatShape, TenCrop, ThreeCrop
 
-from mmact_tiny.serve.web_answer import centre_frames
+from mmact_tiny.serve.answer import centre_frames
 
 NUM_FRAMES, CLIPS = 6, 3
 

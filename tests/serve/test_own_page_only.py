@@ -4,11 +4,11 @@ import socket
 
 import pytest
 
-pytest.importorskip("starlette", reason="the web extra is not installed")
+pytest.importorskip("fastapi", reason="the web extra is not installed")
 
 from starlette.datastructures import Headers
 
-from mmact_tiny.serve.same_origin import SameOrigin, is_loopback
+from mmact_tiny.serve.app import OwnPageOnly, is_loopback
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ from mmact_tiny.serve.same_origin import SameOrigin, is_loopback
 )
 def test_a_post(bound: str, host: str, origin: str | None, allowed: bool) -> None:
     headers = {"host": host} if origin is None else {"host": host, "origin": origin}
-    reason = SameOrigin(None, bound)._reason_against(Headers(headers), "POST")  # type: ignore[arg-type]
+    reason = OwnPageOnly(None, bound).reason_against(Headers(headers), "POST")  # type: ignore[arg-type]
     assert (reason is None) == allowed
 
 
