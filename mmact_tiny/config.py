@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from . import compat
-from .compat.mm import Config
+from .checkpoints.config_text import current_imports
+from .compat.mm import Config, import_modules_from_strings
 from .errors import UserError, suggest
 from .hardware import MAX_SEED
 from .overrides.registry import apply_overrides, check_entry, flatten, prerequisites
@@ -111,14 +112,21 @@ def _with_scratch(
 
 
 def read_config(config: str | Path) -> Config:
-    """Returns a config as its file has it, no override applied.
+    """Returns a config as its file has it, no override applied; its plug-ins are imported.
+
+    Modules of ours that version 0.1.0 named otherwise have their names of today.
 
     Raises:
         UserError: a missing or broken file, or one without a model.
     """
     path = resolve_path(config)
     with _named(config):
-        cfg = Config.fromfile(path)
+        cfg = Config.fromfile(path, import_custom_modules=False)
+        node = cfg.get("custom_imports") or {}
+        if node.get("imports"):
+            named = [node["imports"]] if isinstance(node["imports"], str) else node["imports"]
+            cfg.custom_imports = dict(node, imports=current_imports(named))
+            import_modules_from_strings(**cfg.custom_imports)
     if "model" not in cfg:
         raise UserError(f"config {config} has no `model`: is it a training config?")
     return cfg

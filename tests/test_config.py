@@ -120,6 +120,25 @@ def test_a_config_with_a_syntax_error_is_named(tmp_path: Path) -> None:
         load_config(tmp_path / "broken.py")
 
 
+@pytest.mark.parametrize(
+    ("imports", "expected"),
+    [
+        (["mmact_tiny.checkpoint_hooks"], ["mmact_tiny.hooks.checkpoint"]),
+        (["mmact_tiny.balance", "json"], ["mmact_tiny.hooks.dataset", "json"]),
+        ("mmact_tiny.transforms", ["mmact_tiny.cache.transforms"]),
+    ],
+)
+def test_a_dump_of_0_1_0_names_the_modules_of_today(
+    tmp_path: Path, imports: list[str] | str, expected: list[str]
+) -> None:
+    path = tmp_path / "dump.py"
+    path.write_text(f"_base_ = ['{STOCK}']\ncustom_imports = dict(imports={imports!r})\n")
+    assert load_config(path).custom_imports == dict(imports=expected)
+    path.write_text(f"_base_ = ['{STOCK}']\ncustom_imports = dict(imports=['mmact_tiny.gone'])\n")
+    with pytest.raises(UserError, match=r"dump.py: ImportError"):
+        load_config(path)
+
+
 def test_our_configs_are_found_from_any_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,6 +8,7 @@ will be built through `vet_config`.
 import ast
 import importlib.util
 import re
+from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
@@ -16,6 +17,27 @@ from ..errors import UserError
 MAX_TEXT = 2_000_000  # characters; MMAction2's longest config has 20,000
 SCOPES = {None, "mmaction", "mmengine", "mmcv"}
 OUR_MODULE = re.compile(r"mmact_tiny(\.\w+)*")
+# What 0.1.0 wrote into `custom_imports`, and where the same classes are registered now.
+MOVED = {
+    "mmact_tiny.balance": "mmact_tiny.hooks.dataset",
+    "mmact_tiny.checkpoint_hooks": "mmact_tiny.hooks.checkpoint",
+    "mmact_tiny.engine_hook": "mmact_tiny.hooks.engine",
+    "mmact_tiny.guarded_loader": "mmact_tiny.hooks.guard",
+    "mmact_tiny.initialization": "mmact_tiny.hooks.precision",
+    "mmact_tiny.packets": "mmact_tiny.video.frames",
+    "mmact_tiny.precision": "mmact_tiny.hooks.precision",
+    "mmact_tiny.progress_hook": "mmact_tiny.hooks.progress",
+    "mmact_tiny.resume": "mmact_tiny.hooks.resume",
+    "mmact_tiny.stopping": "mmact_tiny.hooks.stop",
+    "mmact_tiny.timing_hook": "mmact_tiny.hooks.timing",
+    "mmact_tiny.tracking": "mmact_tiny.overrides.tracking",
+    "mmact_tiny.transforms": "mmact_tiny.cache.transforms",
+}
+
+
+def current_imports(imports: Iterable[str]) -> list[str]:
+    """Returns the modules of a `custom_imports`, those of 0.1.0 by their names of today."""
+    return list(dict.fromkeys(MOVED.get(module, module) for module in imports))
 
 
 def config_from_text(text: str, *, source: str = "the checkpoint") -> dict:
