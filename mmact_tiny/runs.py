@@ -13,7 +13,6 @@ from . import hardware
 from .checkpoints.load import checkpoint_config, load_checkpoint
 from .errors import UserError
 from .files import write_atomically, write_json
-from .hardware_machine import describe_machine
 
 if TYPE_CHECKING:
     from .compat.mm import Runner
@@ -163,7 +162,7 @@ def run_facts(command: str | None = None) -> dict[str, Any]:
     Args:
         command: What was typed to start it, None outside the tools.
     """
-    machine = describe_machine()
+    machine = hardware.describe_machine()
     versions = {name: hardware.version(name) for name in ("mmact-tiny", *hardware.PACKAGES)}
     return {
         "command": _launched(command),
@@ -171,7 +170,7 @@ def run_facts(command: str | None = None) -> dict[str, Any]:
         "num_processes": hardware.world_size(),
         "python": platform.python_version(),
         "device": hardware.describe_device(),
-        "machine": {key: machine[key] for key in MACHINE},
+        "machine": {key: value for key, value in machine.items() if key in MACHINE},
         "packages": {name: found for name, found in versions.items() if found},
     }
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from video_files import write_video
 
 from mmact_tiny import UserError
-from mmact_tiny.doctor.decoders import write_clip
 from mmact_tiny.view.describe import config_to_describe, describe, say_macs
 from mmact_tiny.view.sampling import Sampling, read_sampling, say_sampling
 from mmact_tiny.view.structure import Structure, build_model, read_structure
@@ -201,7 +201,7 @@ def test_own_data_sets_the_classes(tmp_path: Path) -> None:
     for split in ("train", "val"):
         (tmp_path / split).mkdir()
         (tmp_path / f"{split}.txt").write_text("a.mp4 0\nb.mp4 1\n")
-    write_clip(tmp_path / "clip.mp4")
+    write_video(tmp_path / "clip.mp4")
     cfg = config_to_describe(TSN, data_root=tmp_path)
     text = describe(cfg, video=tmp_path / "clip.mp4")
     assert "cls_head.fc_cls     Linear             1 x 2" in text
