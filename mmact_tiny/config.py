@@ -98,7 +98,7 @@ def _with_scratch(
     told = {**changes.get("pretrained", {}), "origin": find_weights(cfg, **kwargs)}
     scratch = found.get("scratch")
     if scratch is None or told["origin"] != RANDOM:
-        return _merge_changes(entries, {"pretrained": told})
+        return [{**entry, **told} if entry is found else entry for entry in entries]
     logger.info("from random weights: as %s says", scratch)
     with _named(scratch):
         tree = ast.parse(resolve_path(scratch).read_text(encoding="utf-8"))

@@ -183,6 +183,11 @@ def test_the_dump_is_complete_and_loads_as_it_is(toy_dataset: Path, tmp_path: Pa
     cfg.dump(tmp_path / "dump.py")
     assert leaves(load_config(tmp_path / "dump.py")) == leaves(cfg)
     assert "_base_" not in (tmp_path / "dump.py").read_text()
+    resumed = {"resume": True, "work_dir": "no-such-folder", "weights": "none"}
+    cfg.optim_wrapper.type, cfg.train_dataloader.num_workers = "OptimWrapper", 1
+    cfg.dump(tmp_path / "dump.py")
+    again = load_config(tmp_path / "dump.py", changes={"pretrained": resumed})
+    assert leaves(again) == leaves(cfg), "nothing but `pretrained` is applied to a dump"
 
 
 SIZES = {
