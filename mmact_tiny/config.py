@@ -106,8 +106,6 @@ def _with_scratch(
         lines = Config.fromstring(ast.unparse(tree), ".py").to_dict()
     entries = lines.pop("overrides", entries)
     cfg.merge_from_dict(lines)
-    if kwargs.get("weights", "auto") == "auto":
-        told["weights"] = "none"
     return _merge_changes(entries, {**changes, "pretrained": told})
 
 

@@ -140,3 +140,11 @@ def test_testing_a_stock_config_whose_batches_are_set(toy_dataset: Path) -> None
 def test_a_wrong_name(entry: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         apply_overrides(stock(), [entry])
+
+
+def test_crops_count_as_views() -> None:
+    cfg = stock()
+    steps = cfg.test_dataloader.dataset.pipeline
+    steps[1].num_clips, steps[4] = 2, dict(type="ThreeCrop", crop_size=256)
+    apply_overrides(cfg, [dict(type="inference")])
+    assert cfg.test_dataloader.batch_size == 4  # 24 // (2 * 3)
