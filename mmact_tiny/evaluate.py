@@ -184,8 +184,7 @@ def _unreadable(runner: Runner) -> list[VideoResult]:
     guards = [hook for hook in runner.hooks if isinstance(hook, DataGuardHook)]
     if runner.rank != 0 or not guards:
         return []
-    bad = guards[0].bad
-    reasons = bad.reasons.get("test", {}) if bad is not None else {}
+    reasons = guards[0].bad.reasons("test")
     return [VideoResult(video=video, error=reason) for video, reason in reasons.items()]
 
 

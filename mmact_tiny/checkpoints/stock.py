@@ -9,7 +9,6 @@ from urllib.parse import urlsplit
 from ..compat import repair
 from ..errors import UserError
 from ..files import write_atomically
-from ..hooks.later_writes import writes
 from .load import load_checkpoint
 
 
@@ -27,10 +26,10 @@ def register() -> None:
     from ..compat.mm import CheckpointLoader, LocalBackend, register_backend
 
     class AtomicLocalBackend(LocalBackend):
-        """Writes beside and renames; later where `later_writes` defers."""
+        """Writes beside and renames."""
 
         def put(self, obj: bytes, filepath: str | Path) -> None:
-            writes.do(write_atomically, obj, filepath)
+            write_atomically(obj, filepath)
 
         def put_text(self, obj: str, filepath: str | Path, encoding: str = "utf-8") -> None:
             write_atomically(obj.encode(encoding), filepath)

@@ -18,7 +18,8 @@ from .. import log as terminal
 from .. import progress
 from ..engine.openvino import cache_dir_of, exported_path, keep, load_exported
 from ..errors import UserError
-from ..recognizer import Recognizer, find_videos
+from ..recognizer import Recognizer
+from ..video.files import find_videos
 
 MAX_VIDEOS = 100  # x 3 views: NNCF's own default is 300 samples
 PROTOCOL = "val"

@@ -1,27 +1,4 @@
 """Registers every plug-in of this room: a dump names this module in its `custom_imports`."""
 
-from . import (
-    checkpoint,
-    dataset,
-    engine,
-    guard,
-    initialization,
-    precision,
-    progress,
-    resume,
-    stop,
-    timing,
-)
-
-__all__ = [
-    "checkpoint",
-    "dataset",
-    "engine",
-    "guard",
-    "initialization",
-    "precision",
-    "progress",
-    "resume",
-    "stop",
-    "timing",
-]
+# ruff: noqa: F401
+from . import checkpoint, dataset, engine, guard, precision, progress, resume, stop, timing

@@ -19,9 +19,8 @@ from ..compat.mm import (
 from ..errors import UserError
 from ..files import write_atomically
 from ..log import SHOWN
-from .later_writes import writes
-from .rank_state import gather_states
-from .resumable import check_resumable
+from .processes import gather_states
+from .resume import check_resumable
 
 register()  # a dumped config imports this module, also under a Runner that we did not start
 
@@ -102,7 +101,6 @@ class SafeCheckpointHook(CheckpointHook):
         self.best_ckpt_path_dict = {key: own(best) for key, best in paths.items()}
 
     def after_train(self, runner: Any) -> None:
-        writes.wait()
         super().after_train(runner)
 
     def _save_best_checkpoint(self, runner: Any, metrics: dict) -> None:
@@ -119,20 +117,18 @@ class SafeCheckpointHook(CheckpointHook):
             )
         backend = self.file_backend
         self.file_backend = late = _LateRemovals(backend)
-        with writes.deferred():
-            try:
-                super()._save_best_checkpoint(runner, metrics)
-            finally:
-                self.file_backend = backend
-            best = {getattr(self, "best_ckpt_path", None)}
-            best.update(getattr(self, "best_ckpt_path_dict", {}).values())
-            for remove, path in late.removals:
-                if path not in best:  # a resumed run writes the same name again
-                    writes.do(remove, path)
+        try:
+            super()._save_best_checkpoint(runner, metrics)
+        finally:
+            self.file_backend = backend
+        best = {getattr(self, "best_ckpt_path", None)}
+        best.update(getattr(self, "best_ckpt_path_dict", {}).values())
+        for remove, path in late.removals:
+            if path not in best:  # a resumed run writes the same name again
+                remove(path)
 
     def _save_checkpoint_with_step(self, runner: Any, step: int, meta: dict) -> None:
-        with writes.deferred():
-            self._save_step(runner, step, meta)
+        self._save_step(runner, step, meta)
 
     def _save_step(self, runner: Any, step: int, meta: dict) -> None:
         expired = self._keep(runner, step)
@@ -153,14 +149,14 @@ class SafeCheckpointHook(CheckpointHook):
         if not is_main_process():
             return
         pointer = os.path.join(runner.work_dir, "last_checkpoint")  # noqa: PTH118
-        writes.do(write_atomically, str(self.last_ckpt).encode(), pointer)
+        write_atomically(str(self.last_ckpt).encode(), pointer)
         backend = self.file_backend
         if isinstance(backend, _LateRemovals):  # the best one is being saved around this one
             backend = backend.backend
         for old in expired:
             path = backend.join_path(self.out_dir, self.filename_tmpl.format(old))
             if backend.isfile(path):
-                writes.do(backend.remove, path)
+                backend.remove(path)
 
     def _keep(self, runner: Any, step: int) -> list[int]:
         """Notes the step among those to keep; returns those that are one too many."""

@@ -5,10 +5,13 @@ from collections.abc import Sequence
 from ..cache.clip import CODECS
 from ..compat.mm import Config
 from ..errors import UserError, suggest
+from ..hooks.timing import RAISE_WORKERS
 from ..pipeline import SPLITS, Step, exact_pipeline, set_pipeline, split_datasets
-from .registry import OVERRIDES, comes_after, use_plugin
+from .registry import OVERRIDES, add_hook, comes_after, use_plugin
 
 READERS = ("clip", "stock")
+# What a run is told whose epochs wait for videos.
+FILL_FIRST = f"the first epoch fills the cache; after it, {RAISE_WORKERS}"
 
 
 @OVERRIDES.register_module()
@@ -52,6 +55,16 @@ def clip_cache(
         cached = dict(type="CachedVideo", **settings, build=build)
         set_pipeline(cfg, split, dataset, [cached, *steps])
     use_plugin(cfg, "mmact_tiny.cache")
+    if any(hook["type"] == "TimingHook" for hook in cfg.get("custom_hooks") or []):
+        time_epochs(cfg)
+
+
+def time_epochs(cfg: Config) -> None:
+    """Adds the hook that measures epochs, with what it advises where they wait for videos."""
+    use_plugin(cfg, "mmact_tiny.hooks")
+    train = [dataset for split, dataset in split_datasets(cfg) if split == "train"]
+    cached = any(step["type"] == "CachedVideo" for d in train for step in d.get("pipeline") or [])
+    add_hook(cfg, "TimingHook", **({"data_hint": FILL_FIRST} if cached else {}))
 
 
 def _short_side(steps: Sequence[Step], where: str) -> int:

@@ -4,6 +4,7 @@ from .. import hardware
 from ..compat.mm import Config
 from ..errors import UserError
 from ..pipeline import SPLITS
+from .cache import time_epochs
 from .registry import OVERRIDES, add_hook, record_choice, use_plugin
 from .tracking import log_epoch_means, use_trackers
 from .training import default_work_dir
@@ -91,8 +92,7 @@ def fit_to_hardware(cfg: Config, precision: str = "auto", num_workers: int | Non
     cfg.env_cfg.dist_cfg.backend = "nccl" if cuda else "gloo"
     use_plugin(cfg, "mmact_tiny.hooks")
     add_hook(cfg, "PrecisionHook")
-    if not any(hook["type"] == "TimingHook" for hook in cfg.custom_hooks):  # `clip_cache` sets one
-        add_hook(cfg, "TimingHook")
+    time_epochs(cfg)
 
 
 @OVERRIDES.register_module()

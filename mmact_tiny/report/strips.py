@@ -10,9 +10,9 @@ import numpy as np
 from ..checkpoints.config_text import check_types
 from ..errors import UserError
 from ..pipeline import CROPS
-from ..recognizer import sample_of
+from ..video.files import sample_of
 from ..video.frames import choose_evenly
-from ..video.guarded_reader import GuardedReader
+from ..video.isolated import GuardedReader
 
 MAX_FRAMES = 8
 HEIGHT = 112  # pixels

@@ -16,9 +16,10 @@ from PIL import Image
 from ..compat.mm import Compose
 from ..errors import UserError
 from ..pipeline import num_views
-from ..recognizer import Recognizer, sample_of
+from ..recognizer import Recognizer
+from ..video.files import sample_of
 from ..video.frames import choose_evenly
-from ..video.guarded_reader import GuardedReader
+from ..video.isolated import GuardedReader
 
 # What people film and share. Lists of other files (HLS, DASH, concat), which would have the
 # server read files that nobody uploaded, and picture sequences are not among them.

@@ -16,8 +16,9 @@ from fastapi import FastAPI
 
 from .. import dataset as datasets
 from ..errors import EXIT_INTERRUPTED, UserError
-from ..recognizer import Recognizer, find_videos, sample_of
-from ..video.guarded_reader import GuardedReader
+from ..recognizer import Recognizer
+from ..video.files import find_videos, sample_of
+from ..video.isolated import GuardedReader
 from .answer import Answerer, examine
 from .app import Example, Queue, Site, create_app, is_loopback
 

@@ -16,7 +16,7 @@ from mmact_tiny.config import load_config
 from mmact_tiny.engine.engine import Engine
 from mmact_tiny.pipeline import with_decoder
 from mmact_tiny.recognizer import Recognizer
-from mmact_tiny.video.guarded_reader import GuardedReader
+from mmact_tiny.video.isolated import GuardedReader
 
 PIPELINE = [
     dict(type="DecordInit"),

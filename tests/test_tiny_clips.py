@@ -1,24 +1,15 @@
 """The bundled clips: what is committed is what the code renders, and colour does not tell."""
 
-import importlib
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+from conftest import ROOT
 
-from mmact_tiny.prepare.prepare import tiny_clips
-from mmact_tiny.prepare.tiny_clips import (
-    ACTIONS,
-    FPS,
-    NUM_CLIPS,
-    SEED,
-    clip_rng,
-    encode_clip,
-    render_clip,
-)
+from tools import render_tiny
+from tools.render_tiny import ACTIONS, FPS, NUM_CLIPS, SEED, clip_rng, encode_clip, render_clip
 
-ROOT = Path(__file__).parents[2]
 TINY = ROOT / "data" / "tiny"
 NAMES = ["bouncing ball", "falling rain", "rising bubbles", "waving flag"]
 
@@ -106,10 +97,8 @@ def test_colour_does_not_give_the_class_away(features, clips):
 
 
 def test_tool_renders_the_dataset(tmp_path, monkeypatch, capsys):
-    monkeypatch.syspath_prepend(ROOT / "tools")
-    monkeypatch.setattr(tiny_clips, "NUM_CLIPS", {"train": 1, "val": 1})
-    main = importlib.import_module("render_tiny").main
-    assert main(["--out", str(tmp_path), "--seed", "7"]) == 0
+    monkeypatch.setattr(render_tiny, "NUM_CLIPS", {"train": 1, "val": 1})
+    assert render_tiny.main(["--out", str(tmp_path), "--seed", "7"]) == 0
     assert "8 clips in" in capsys.readouterr().out
     assert (tmp_path / "label_map.txt").read_text() == (TINY / "label_map.txt").read_text()
     for split in ("train", "val"):
