@@ -1,23 +1,18 @@
 """Loads a config: file, then overrides, then strict options, then a check of its sizes."""
 
 import ast
-import contextlib
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from . import compat
-from .checkpoints.config_text import current_imports
-from .compat.mm import Config, import_modules_from_strings
+from .compat.configs import STOCK_PREFIX, naming, read_config, resolve_path, stock_bases
+from .compat.mm import Config
 from .errors import UserError, suggest
 from .hardware import MAX_SEED
 from .overrides.registry import apply_overrides, check_entry, flatten, prerequisites
 from .overrides.training import RANDOM, accumulated_steps, count_accumulation, find_weights
 from .pipeline import SPLITS
-
-STOCK_PREFIX = "mmaction::"
-PROJECT = Path(__file__).resolve().parent.parent  # where configs/ lies
 
 # What a stock config gets; ours list what they need. The closing ones end every list.
 DEFAULT_OVERRIDES = (
@@ -100,90 +95,13 @@ def _with_scratch(
     if scratch is None or told["origin"] != RANDOM:
         return [{**entry, **told} if entry is found else entry for entry in entries]
     logger.info("from random weights: as %s says", scratch)
-    with _named(scratch):
+    with naming(scratch):
         tree = ast.parse(resolve_path(scratch).read_text(encoding="utf-8"))
         tree.body = [line for line in tree.body if not ast.unparse(line).startswith("_base_ =")]
         lines = Config.fromstring(ast.unparse(tree), ".py").to_dict()
     entries = lines.pop("overrides", entries)
     cfg.merge_from_dict(lines)
     return _merge_changes(entries, {**changes, "pretrained": told})
-
-
-def read_config(config: str | Path) -> Config:
-    """Returns a config as its file has it, no override applied; its plug-ins are imported.
-
-    Modules of ours that version 0.1.0 named otherwise have their names of today.
-
-    Raises:
-        UserError: a missing or broken file, or one without a model.
-    """
-    path = resolve_path(config)
-    with _named(config):
-        cfg = Config.fromfile(path, import_custom_modules=False)
-        node = cfg.get("custom_imports") or {}
-        if node.get("imports"):
-            named = [node["imports"]] if isinstance(node["imports"], str) else node["imports"]
-            cfg.custom_imports = dict(node, imports=current_imports(named))
-            import_modules_from_strings(**cfg.custom_imports)
-    if "model" not in cfg:
-        raise UserError(f"config {config} has no `model`: is it a training config?")
-    return cfg
-
-
-@contextlib.contextmanager
-def _named(config: str | Path) -> Iterator[None]:
-    """Says which config an error is of: the file is the user's Python, anything can come of it."""
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:
-        raise UserError(f"config {config}: {type(error).__name__}: {error}") from error
-
-
-def resolve_path(config: str | Path) -> Path:
-    """Returns the file that a config argument means.
-
-    Raises:
-        UserError: no such file, with the names that are close.
-    """
-    text = str(config)
-    if text.startswith(STOCK_PREFIX):
-        root = stock_configs()
-        path = root / text.removeprefix(STOCK_PREFIX)
-        names = [str(found.relative_to(root)) for found in root.rglob("*.py")]
-    else:
-        path = Path(text).expanduser()
-        if not path.is_file() and not path.is_absolute() and (PROJECT / path).is_file():
-            path = PROJECT / path  # `configs/tsn_tiny.py` from any folder
-        names = [f"configs/{found.name}" for found in (PROJECT / "configs").glob("*.py")]
-    if not path.is_file():
-        wrong = text.removeprefix(STOCK_PREFIX)
-        raise UserError(f"no config {text}{suggest(wrong, names)}")
-    if path.suffix not in (".py", ".json", ".yaml", ".yml"):
-        raise UserError(f"config {text}: expected a .py, .json or .yaml file")
-    return path
-
-
-def stock_bases(config: str | Path) -> list[str]:
-    """Returns the stock configs that a config starts from, as `mmaction::...`, directly or not.
-
-    A dump names none: it carries those of the run in `stock_base`.
-    """
-    if str(config).startswith(STOCK_PREFIX):
-        return [str(config)]
-    path = resolve_path(config)
-    found = []
-    for base in Config._get_base_files(str(path)):
-        within = base if base.startswith(STOCK_PREFIX) else path.parent / base
-        if "::" not in base or base.startswith(STOCK_PREFIX):
-            found += stock_bases(within)
-    return found
-
-
-def stock_configs() -> Path:
-    """Returns the folder of the configs that MMAction2 installed."""
-    return Path(compat.get_installed_path("mmaction")) / ".mim" / "configs"
 
 
 def _merge_changes(
