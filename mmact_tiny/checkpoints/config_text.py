@@ -9,7 +9,7 @@ import ast
 import importlib.util
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -19,21 +19,7 @@ from ..errors import UserError
 MAX_TEXT = 2_000_000  # characters; MMAction2's longest config has 20,000
 SCOPES = {None, "mmaction", "mmengine", "mmcv"}
 OUR_MODULE = re.compile(r"mmact_tiny(\.\w+)*")
-# What 0.1.0 wrote into `custom_imports`, and where the same classes are registered now.
-HOOKS = ("checkpoint_hooks", "resume", "stopping", "guarded_loader", "engine_hook", "balance")
-HOOKS += ("initialization", "precision", "progress_hook", "timing_hook")
-MOVED = {
-    **dict.fromkeys((f"mmact_tiny.{name}" for name in HOOKS), "mmact_tiny.hooks"),
-    "mmact_tiny.packets": "mmact_tiny.video.frames",
-    "mmact_tiny.tracking": "mmact_tiny.overrides.tracking",
-    "mmact_tiny.transforms": "mmact_tiny.cache.transforms",
-}
 SEQUENCES: dict[str, Callable[[list], Any]] = {"__tuple__": tuple, "__set__": set, "__dict__": dict}
-
-
-def current_imports(imports: Iterable[str]) -> list[str]:
-    """Returns the modules of a `custom_imports`, those of 0.1.0 by their names of today."""
-    return list(dict.fromkeys(MOVED.get(module, module) for module in imports))
 
 
 def config_to_json(config: dict) -> str:
@@ -77,14 +63,6 @@ def config_from_json(text: Any, *, source: str = "the checkpoint") -> dict:
         raise UserError(f"the config in {source} cannot be read: {error}") from None
     if not isinstance(config, dict):
         raise UserError(f"the config in {source} is not a dict")
-    return _with_current_imports(config)
-
-
-def _with_current_imports(config: dict) -> dict:
-    node = config.get("custom_imports")
-    imports = node.get("imports") if isinstance(node, dict) else None
-    if isinstance(imports, list | tuple) and all(isinstance(name, str) for name in imports):
-        config["custom_imports"] = {**config["custom_imports"], "imports": current_imports(imports)}
     return config
 
 
@@ -111,7 +89,7 @@ def config_from_text(text: str, *, source: str = "the checkpoint") -> dict:
                     config[name] = _literal(value)
                 case _:
                     raise _refuse(statement)
-        return _with_current_imports(config)
+        return config
     except SyntaxError as error:
         raise UserError(f"the config in {source} is not Python: {error}") from None
     except (ValueError, RecursionError, MemoryError, TypeError) as error:

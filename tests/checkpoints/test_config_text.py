@@ -1,21 +1,18 @@
 """Configs in checkpoints are read as data; only registered types in them are built."""
 
-import importlib
 from pathlib import Path
 
 import pytest
 
 from mmact_tiny.checkpoints.config_text import (
-    MOVED,
     check_types,
     config_from_json,
     config_from_text,
     config_to_json,
-    current_imports,
     vet_config,
 )
+from mmact_tiny.compat.configs import stock_configs
 from mmact_tiny.compat.mm import Config
-from mmact_tiny.config import stock_configs
 from mmact_tiny.errors import UserError
 
 CONFIGS = stock_configs() / "recognition"
@@ -158,17 +155,3 @@ def test_a_config_in_json_is_the_config():
         config_to_json({"a": object()})
     with pytest.raises(UserError, match=r"config in x\.pth cannot be read: unhashable"):
         config_from_json('{"__set__": [[]]}', source="x.pth")
-
-
-def test_modules_of_0_1_0_have_their_names_of_today():
-    old = ["mmact_tiny.checkpoint_hooks", "mmact_tiny.packets", "mmact_tiny.stopping", "mine"]
-    new = ["mmact_tiny.hooks", "mmact_tiny.video.frames", "mine"]
-    assert current_imports(old) == new
-    text = f"custom_imports = dict(imports={old}, allow_failed_imports=False)"
-    for config in (
-        config_from_text(text),
-        config_from_json(config_to_json({"custom_imports": {"imports": old}})),
-    ):
-        assert config["custom_imports"]["imports"] == new
-    for module in MOVED.values():
-        importlib.import_module(module)

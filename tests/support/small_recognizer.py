@@ -13,8 +13,8 @@ from test_engine import build
 
 from mmact_tiny.config import load_config
 from mmact_tiny.engine.engine import Engine
+from mmact_tiny.pipeline import with_decoder
 from mmact_tiny.recognizer import Recognizer
-from mmact_tiny.video.frames import with_decoder
 from mmact_tiny.video.isolated import GuardedReader
 
 PIPELINE = [
