@@ -69,7 +69,6 @@ def diagnose() -> Diagnosis:
     _diagnose_python(diagnosis)
     gpus = list_gpus()
     diagnosis.found["GPU"] = "; ".join(gpus) or "none"
-    diagnosis.found |= {name: shutil.which(name) or "none" for name in ("gcc", "nvcc", "ffmpeg")}
     _diagnose_machine(diagnosis)
     _diagnose_requirements(diagnosis)
     torch = _diagnose_torch(diagnosis, gpus)
@@ -82,6 +81,7 @@ def diagnose() -> Diagnosis:
         if there and (failure := diagnosis.attempt(name, decode, name)):
             fix = f"pip install --force-reinstall --no-deps {package}"
             diagnosis.tell(f"{name} cannot decode a small H.264 clip: {failure}", fix)
+    diagnosis.found |= {name: shutil.which(name) or "none" for name in ("gcc", "nvcc", "ffmpeg")}
     for name, version in diagnosis.versions.items():
         if version:
             diagnosis.found.setdefault(name, version)
