@@ -87,15 +87,12 @@ def test_bar_on_a_terminal(server, tmp_path):
     assert "2/2  0:00 left" in shown
 
 
-def test_there_already_needs_no_request(server, fetch, tmp_path):
+def test_only_a_whole_file_needs_no_request(server, fetch, tmp_path, capsys):
     (tmp_path / "w.pth").write_bytes(DATA)
     fetch(sha256_prefix=SHA256[:8])
     assert server.ranges == []
     fetch(force=True)
     assert server.ranges == [None]
-
-
-def test_damaged_file_is_fetched_again(fetch, tmp_path, capsys):
     (tmp_path / "w.pth").write_bytes(DATA[:-1])
     fetch(sha256_prefix=SHA256[:8])
     assert (tmp_path / "w.pth").read_bytes() == DATA
@@ -203,7 +200,7 @@ def test_wrong_hash_deletes_the_part_and_keeps_the_old_file(fetch, tmp_path, old
     assert not old or (tmp_path / "w.pth").read_bytes() == old
 
 
-def test_missing_file_is_not_tried_again(server, fetch, tmp_path):
+def test_missing_file_is_not_tried_again(server, tmp_path):
     with pytest.raises(UserError) as caught:
         download(f"{server.url}/gone.pth", tmp_path / "gone.pth")
     assert str(caught.value) == (
@@ -213,23 +210,19 @@ def test_missing_file_is_not_tried_again(server, fetch, tmp_path):
     assert server.statuses == [404]
 
 
-def test_a_refusal_without_a_question_for_a_part_is_not_tried_again(server, fetch):
-    server.errors = [416]
-    with pytest.raises(UserError, match="HTTP 416"):
-        fetch()
-    assert server.statuses == [416]
-
-
 def test_force_does_not_go_on_with_a_part(server, fetch):
     cut_off(server, fetch)
     fetch(force=True)
     assert server.ranges == [None]
 
 
-def test_busy_server_is_tried_again(server, fetch):
+def test_busy_server_is_tried_again_and_a_refusal_without_a_question_for_a_part_not(server, fetch):
+    server.errors = [503, 429, 500, 416]
+    with pytest.raises(UserError, match="HTTP 416"):
+        fetch()
     server.errors = [503, 429, 500]
     fetch()
-    assert server.statuses == [503, 429, 500, 200]
+    assert server.statuses == [503, 429, 500, 416, 503, 429, 500, 200]
 
 
 def test_silent_server_is_given_up(server, fetch, monkeypatch):
@@ -241,7 +234,7 @@ def test_silent_server_is_given_up(server, fetch, monkeypatch):
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "no-such-host.invalid"])
-def test_offline_says_at_once_what_to_fetch_by_hand(fetch, tmp_path, monkeypatch, host):
+def test_offline_says_at_once_what_to_fetch_by_hand(tmp_path, monkeypatch, host):
     monkeypatch.setenv("no_proxy", "*")
     monkeypatch.setattr(transfer, "BACKOFF_SECONDS", None)
     with socket.socket() as unused:
