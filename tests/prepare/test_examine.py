@@ -88,14 +88,14 @@ def broken(tmp_path: Path, fault: str) -> Path:
 )
 def test_finds_faults(tmp_path: Path, fault: str, reason: str) -> None:
     found = find_fault(examine(str(broken(tmp_path, fault))), min_frames=3)
-    assert str(found).startswith(reason)
+    assert ": ".join(found or ()).startswith(reason)
 
 
 def test_a_small_disagreement_with_the_header_is_a_warning(tmp_path: Path) -> None:
     path = claim_frames(write_video(tmp_path / "a.avi", codec="mjpeg"), 25)
     record = examine(str(path))
     assert find_fault(record, min_frames=3) is None
-    assert [str(w) for w in find_warnings(record)] == [
+    assert [": ".join(warning) for warning in find_warnings(record)] == [
         "frame count: the header says 25, 24 were decoded"
     ]
 
@@ -111,12 +111,13 @@ def test_decord_turns_rotated_videos_upright_as_convert_does(tmp_path: Path) -> 
     decord = pytest.importorskip("decord")
     path = rotate(write_video(tmp_path / "a.mp4", height=80), 90)
     target = tmp_path / "b.mp4"
-    assert convert(str(path), target) == 24
+    convert(str(path), target)
     by_decord = decord.VideoReader(str(path))[5].asnumpy().astype(int)
     assert by_decord.shape == (96, 80, 3)
     with av.open(target) as container:
-        converted = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)][5]
-    assert np.abs(by_decord - converted).mean() < 8  # encoded twice
+        converted = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    assert len(converted) == 24
+    assert np.abs(by_decord - converted[5]).mean() < 8  # encoded twice
 
 
 def test_keyframe_spacing_is_the_longest(tmp_path: Path) -> None:
