@@ -7,9 +7,9 @@ from collections import defaultdict
 from pathlib import Path
 
 import av
+import numpy as np
 
 from ..files import open_atomically
-from ..video.frames import upright
 from ..video.isolated import Lost
 from .examine_all import call_each
 from .faults import is_read_by_decord
@@ -69,8 +69,9 @@ def convert(path: str, target: Path) -> None:
         start: int | None = None
         for frame in source.decode(stream):
             pts, time_base = frame.pts, frame.time_base
-            if frame.rotation:
-                frame = av.VideoFrame.from_ndarray(upright(frame), "rgb24")
+            if turns := frame.rotation // 90 % 4:
+                pixels = np.rot90(frame.to_ndarray(format="rgb24"), turns)
+                frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), "rgb24")
             if start is None:
                 output.width, output.height = frame.width // 2 * 2, frame.height // 2 * 2
                 if time_base is not None:
