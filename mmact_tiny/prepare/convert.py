@@ -70,7 +70,7 @@ def convert(path: str, target: Path) -> None:
         for frame in source.decode(stream):
             pts, time_base = frame.pts, frame.time_base
             if turns := frame.rotation // 90 % 4:
-                pixels = np.rot90(frame.to_ndarray(format="rgb24"), turns)
+                pixels: np.ndarray = np.rot90(frame.to_ndarray(format="rgb24"), turns)
                 frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), "rgb24")
             if start is None:
                 output.width, output.height = frame.width // 2 * 2, frame.height // 2 * 2
