@@ -66,11 +66,11 @@ class GuardedReader:
             Lost: the function failed, crashed, or took too long; in a line.
         """
         future = self._schedule(arguments, self.video_seconds)
-        wait([future])
-        if not future.cancelled() and isinstance(future.exception(), BrokenProcessPool):
-            # The system ended the process before it took the call.
-            self._calls.discard(future)
-            future = self._schedule(arguments, self.video_seconds)
+        with contextlib.suppress(CancelledError):
+            if isinstance(future.exception(), BrokenProcessPool):
+                # The system ended the process before it took the call.
+                self._calls.discard(future)
+                future = self._schedule(arguments, self.video_seconds)
         return self._result(future, self.video_seconds)
 
     def call_each(
