@@ -50,16 +50,10 @@ def browse(
 
 
 def browse_split(cfg: Config, split: str, *, num: int, seed: int) -> Figure:
-    """Returns a sheet of `num` videos of a split, as the model would get them.
+    """Returns a sheet of up to `num` videos of a split, as the model would get them.
 
     Random transforms are really applied, seeded by `seed` and the video's line. A video that
     cannot be read is a cell with the reason.
-
-    Args:
-        cfg: From `load_config`.
-        split: train, val or test.
-        num: Videos at most, drawn at random.
-        seed: The same one gives the same picture.
 
     Raises:
         UserError: no such split, `num` below 1, or a dataset that is not one of RGB videos.
@@ -79,7 +73,7 @@ def browse_split(cfg: Config, split: str, *, num: int, seed: int) -> Figure:
     reader = GuardedReader(lambda item: read_pictures(dataset, item["index"], seed=seed))
     try:
         with quiet():  # the transforms run in the reader's process, which begins here
-            cells = [
+            panels = [
                 _read_panel(dataset.get_data_info(index), index, reader, labels) for index in chosen
             ]
     finally:
@@ -88,7 +82,7 @@ def browse_split(cfg: Config, split: str, *, num: int, seed: int) -> Figure:
         f"{split}: {len(chosen)} of {len(dataset)} videos as the network gets them (seed {seed})",
         f"after {', '.join(step['type'] for step in node.pipeline)}",
     ]
-    return lay_out(cells, heading=heading)
+    return lay_out(panels, heading=heading)
 
 
 def _read_panel(
@@ -111,12 +105,9 @@ def _read_panel(
 def read_pictures(
     dataset: Any, index: int, *, seed: int
 ) -> tuple[list[np.ndarray], list[int], tuple[int, ...]]:
-    """Returns what the model would get of one video, as uint8 RGB pictures.
+    """Returns what the model would get of the video in line `index`, as uint8 RGB pictures.
 
-    Args:
-        dataset: One that MMEngine built; its whole pipeline runs.
-        index: The video's line.
-        seed: Of the random transforms, with the line.
+    The dataset is one that MMEngine built; its whole pipeline runs.
 
     Returns:
         At most `MAX_PICTURES`, evenly chosen; the index of the frame in each; the shape of all.
@@ -137,19 +128,9 @@ def read_pictures(
         inputs = inputs.transpose(1, 2).flatten(0, 1)
     shown = choose_evenly(len(inputs), MAX_PICTURES)
     images = inputs[shown].permute(0, 2, 3, 1).numpy()
-    pictures = list(_denormalized(images, dataset.pipeline.transforms))
-    return pictures, [frames[i] for i in shown], shape
-
-
-def _denormalized(images: np.ndarray, transforms: Sequence[Any]) -> np.ndarray:
-    """Returns images as uint8 RGB, a normalization taken back.
-
-    MMAction2 1.x normalizes in the model's preprocessor; a transform of the user's that does it
-    has `mean` and `std`.
-    """
-    if images.dtype == np.uint8:
-        return images
-    for transform in transforms:
-        if hasattr(transform, "mean") and hasattr(transform, "std"):
-            images = images * np.asarray(transform.std) + np.asarray(transform.mean)
-    return images.round().clip(0, 255).astype(np.uint8)
+    if images.dtype != np.uint8:
+        for transform in dataset.pipeline.transforms:  # one of the user's: stock normalizes later
+            if hasattr(transform, "mean") and hasattr(transform, "std"):
+                images = images * np.asarray(transform.std) + np.asarray(transform.mean)
+        images = images.round().clip(0, 255).astype(np.uint8)
+    return list(images), [frames[i] for i in shown], shape

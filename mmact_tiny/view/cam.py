@@ -4,8 +4,6 @@ Selvaraju et al. 2017, https://arxiv.org/abs/1610.02391, computed by the package
 (https://github.com/jacobgil/pytorch-grad-cam), which is an extra.
 """
 
-import importlib.util
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +13,16 @@ from torch import Tensor, nn
 
 from ..checkpoints.load import load_checkpoint
 from ..checkpoints.weights import load_weights
-from ..compat.mm import Compose
+from ..compat.mm import MODELS, Compose
+from ..engine.engine import normalize
 from ..errors import UserError
 from ..pipeline import CROPS
 from ..recognizer import Recognizer
 from ..video.files import sample_of
 from .sampling import run_transforms
+from .sheet import Panel, lay_out, write_picture
 
 VIEWS_TOGETHER = 8  # in one pass forward and back
-
-
-def check_cam_extra() -> None:
-    """Raises a UserError that names the command where the extra is not installed."""
-    if importlib.util.find_spec("pytorch_grad_cam") is None:
-        raise UserError(
-            "--cam needs the package grad-cam, which is not installed: pip install -e '.[cam]'"
-        )
 
 
 class ViewScores(nn.Module):
@@ -89,32 +81,25 @@ def draw_cam(
     """
     from pytorch_grad_cam.utils.image import show_cam_on_image
 
-    from ..engine.engine import normalize
-    from .sheet import Panel, lay_out, write_picture
-
     label, score = best
     model = _exact_model(recognizer)
-    transforms = Compose(centre_crops(recognizer.steps)).transforms
-    sample, frames = run_transforms(transforms, sample_of(video))
+    steps = [
+        dict(type="CenterCrop", crop_size=step["crop_size"]) if step["type"] in CROPS else step
+        for step in recognizer.steps
+    ]
+    sample, frames = run_transforms(Compose(steps).transforms, sample_of(video))
     views = sample["inputs"]
     device = next(model.parameters()).device
     images = normalize(views.to(device), model.data_preprocessor)
     maps, scores = class_activations(model, images, recognizer.labels.index(label))
-    pictures = [view.permute(1, 2, 0).numpy() for view in views]
-    overlays = [
-        show_cam_on_image(picture.astype(np.float32) / 255, one, use_rgb=True, image_weight=0.6)
-        for picture, one in zip(pictures, maps, strict=True)
-    ]
-    panel = Panel(
-        title=f"{label}: {score:.2f} for the video ({recognizer.protocol})",
-        subtitle=str(video),
-        pictures=[part for pair in zip(pictures, overlays, strict=True) for part in pair],
-        notes=[
-            note
-            for frame, one in zip(frames, scores, strict=True)
-            for note in (f"frame {frame}", f"{label} {one:.2f}")
-        ],
-    )
+    pictures, notes = [], []
+    for view, places, frame, alone in zip(views, maps, frames, scores, strict=True):
+        picture = view.permute(1, 2, 0).numpy()
+        colors = np.float32(picture / 255)
+        pictures += [picture, show_cam_on_image(colors, places, use_rgb=True, image_weight=0.6)]
+        notes += [f"frame {frame}", f"{label} {alone:.2f}"]
+    title = f"{label}: {score:.2f} for the video ({recognizer.protocol})"
+    panel = Panel(title=title, subtitle=str(video), pictures=pictures, notes=notes)
     heading = [
         f"Where the score of {label!r} comes from (Grad-CAM)",
         "red: most, blue: nothing; under each overlay the score of the frame alone",
@@ -122,18 +107,8 @@ def draw_cam(
     write_picture(lay_out([panel], heading=heading, thumb=224), out)
 
 
-def centre_crops(steps: Sequence[Any]) -> list[Any]:
-    """Returns a pipeline that takes the centre where it takes several crops."""
-    return [
-        dict(type="CenterCrop", crop_size=step["crop_size"]) if step["type"] in CROPS else step
-        for step in steps
-    ]
-
-
 def _exact_model(recognizer: Recognizer) -> Any:
     """Returns the model anew, in float32: the engine's may be in bf16, or in OpenVINO."""
-    from ..compat.mm import MODELS
-
     if recognizer.engine.frames_together != 1:
         kinds = f"{recognizer.cfg.model.type} with {recognizer.cfg.model.backbone.type}"
         raise UserError(f"--cam: expected a recognizer of single frames (TSN), not {kinds}")

@@ -1,5 +1,6 @@
 """Draws the answer for one video: the video with its labels, and the regions behind the label."""
 
+import importlib.util
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +9,7 @@ from ..errors import UserError
 from ..infer import Row
 from ..recognizer import Recognizer
 from ..video.files import find_videos
-from .cam import check_cam_extra, draw_cam
+from .cam import draw_cam
 from .render import render_video
 from .windows import cells_of
 
@@ -35,8 +36,10 @@ def check_pictures(
             raise UserError(f"{flag} {out}: expected a name that ends in {suffix}")
         if path.resolve() == found[0].resolve() or (path.exists() and found[0].samefile(path)):
             raise UserError(f"{flag} {out}: that is the video itself; name another file")
-    if cam is not None:
-        check_cam_extra()
+    if cam is not None and importlib.util.find_spec("pytorch_grad_cam") is None:
+        raise UserError(
+            "--cam needs the package grad-cam, which is not installed: pip install -e '.[cam]'"
+        )
 
 
 def draw_pictures(
@@ -46,18 +49,17 @@ def draw_pictures(
 
     Args:
         row: Of `infer`, for the whole video or its windows.
-        recognizer: What gave it.
-        render: An MP4, the video with its labels burnt in.
-        cam: A PNG, the frames with the regions behind the best label.
+        recognizer: What gave the row.
+        render: An MP4 to write.
+        cam: A PNG to write.
     """
     if "error" in row:
         return
-    video = row["video"]
+    video, cells = row["video"], cells_of(row)
     if render is not None:
-        render_video(video, render, cells_of(row), duration=row.get("duration", 0.0))
+        render_video(video, render, cells)
         logger.info("written: %s", render)
     if cam is not None:
-        best = row["predictions"][0] if "predictions" in row else None
-        label, score = (best["label"], best["score"]) if best else recognizer.predict(video, 1)[0]
-        draw_cam(recognizer, video, (label, score), cam)
+        best = cells[0].predictions if "predictions" in row else recognizer.predict(video, 1)
+        draw_cam(recognizer, video, best[0], cam)
         logger.info("written: %s", cam)

@@ -12,10 +12,9 @@ from matplotlib.ticker import MaxNLocator
 
 from ..compat.mm import Compose, Config
 from ..errors import UserError
-from ..overrides.registry import SPLITS
 from ..video.frames import FrameTimes, PacketDecode, PacketInit, ask_frame_times, choose_evenly
 from ..video.isolated import GuardedReader
-from .sampling import Sampling, quiet, read_sampling, say_sampling
+from .sampling import Sampling, read_samplings, say_sampling
 from .sheet import ALARM, DPI, GREY, PALE, PALETTE, TEXT, draw_text
 
 WIDTH, MARGIN = 1500, 40  # pixels
@@ -36,15 +35,7 @@ def browse_video(cfg: Config, video: str | Path, *, seed: int) -> Figure:
         UserError: the video cannot be read, or no split's pipeline samples a video.
     """
     times = ask_frame_times(video)
-    found: dict[str, Sampling | UserError] = {}
-    for split in SPLITS:
-        try:
-            with quiet():
-                found[split] = read_sampling(cfg, split, video=video, seed=seed)
-        except UserError as error:
-            found[split] = error
-    if all(isinstance(one, UserError) for one in found.values()):
-        raise UserError(f"cannot read video {video}: {found[SPLITS[0]]}")
+    found = read_samplings(cfg, video=video, seed=seed)
     heights = [FAILURE if isinstance(one, UserError) else SPLIT for one in found.values()]
     page = Figure(figsize=(WIDTH / DPI, (HEADING + sum(heights)) / DPI), dpi=DPI)
     grid = page.add_gridspec(1 + len(heights), 1, height_ratios=[HEADING, *heights], hspace=0)
@@ -55,6 +46,8 @@ def browse_video(cfg: Config, video: str | Path, *, seed: int) -> Figure:
         if isinstance(one, UserError):
             _draw_words(part, f"{split}: {one}", 0.5, color=ALARM)
         else:
+            words = say_sampling(one)
+            _draw_words(part, f"{split}: {words[0]}; {words[1]}", 1 - 16 / SPLIT)
             _draw_split(part, one, times, str(video))
     return page
 
@@ -66,29 +59,13 @@ def _draw_words(
     draw_text(part, place, text, size, room=WIDTH - 2 * MARGIN, **style)
 
 
-def borders_of(sampling: Sampling) -> list[tuple[float, float]]:
-    """Returns the segments of a sampler, each as its first frame and the first after it.
-
-    Training draws each clip's start from its segment. A test of single frames takes the middle of
-    equal parts (stock's `SampleFrames._get_test_clips`). Other samplers have none.
-    """
-    if sampling.segments:
-        return [(first, last + 1) for first, last in sampling.segments]
-    if sampling.sampler == "SampleFrames" and sampling.clip_len == 1 and not sampling.random:
-        part = sampling.num_frames / sampling.num_clips
-        return [(i * part, (i + 1) * part) for i in range(sampling.num_clips)]
-    return []
-
-
 def seconds_of(times: FrameTimes, frame: float) -> float:
     """Returns when a frame begins, or a place between two; `len(times)` is the video's end."""
     return float(np.interp(frame, range(len(times) + 1), [*times.seconds, times.duration]))
 
 
 def _draw_split(part: SubFigure, sampling: Sampling, times: FrameTimes, video: str) -> None:
-    """Draws one split: words, axis, time line, and the pictures below their places."""
-    words = say_sampling(sampling)
-    _draw_words(part, f"{sampling.split}: {words[0]}; {words[1]}", 1 - 16 / SPLIT)
+    """Draws one split: axis, time line, and the pictures below their places."""
     pairs = [(i, frame) for i, clip in enumerate(sampling.frame_inds) for frame in clip]
     shown = [pairs[i] for i in choose_evenly(len(pairs), MAX_PICTURES)]
     grid = part.add_gridspec(
@@ -131,8 +108,8 @@ def _draw_line(line: Axes, sampling: Sampling, times: FrameTimes) -> None:
         begin = seconds_of(times, first)
         return begin, seconds_of(times, after) - begin
 
-    borders = [stretch(*border) for border in borders_of(sampling)]
-    line.broken_barh(borders, (0, 1), facecolors=SEGMENT_COLORS, edgecolor=GREY)
+    segments = [stretch(*segment) for segment in sampling.segments]
+    line.broken_barh(segments, (0, 1), facecolors=SEGMENT_COLORS, edgecolor=GREY)
     for number, clip in enumerate(sampling.frame_inds):
         color = PALETTE[number % len(PALETTE)]
         if sampling.clip_len > 1:  # clips may overlap: each at a height of its own
