@@ -73,11 +73,11 @@ def config_to_describe(
         cfg = read_config(config)
         merge_options(cfg, options or {})
         return cfg
-    changes = {
-        "pretrained": pretrained and {"weights": pretrained},
-        "dataset_paths": data_root and {"data_root": str(data_root)},
-    }
-    changes = {name: arguments for name, arguments in changes.items() if arguments}
+    changes = {}
+    if pretrained is not None:
+        changes["pretrained"] = {"weights": pretrained}
+    if data_root is not None:
+        changes["dataset_paths"] = {"data_root": str(data_root)}
     return load_config(config, changes=changes, options=options)
 
 
@@ -169,23 +169,18 @@ def read_structure(model: nn.Module, sample: Mapping[str, Any]) -> tuple[Shape, 
             f"{type(error).__name__}: {error}"
         ) from error
     flops, params = _count_flops(recognizer, inputs), parameter_count(recognizer)
-    called = {
-        module: name
-        for part, child in model.named_children()
-        if part != "data_preprocessor"
-        for name, module in _called(part, child, outputs)
-    }
-    stages = []
-    for module, shapes in outputs.items():
-        if module in called:
-            name = called[module]
-            numbers = params[f"model.{name}"], flops[f"model.{name}"]
-            stages.append(Stage(name, type(module).__name__, shapes, *numbers))
+    parts = [(n, part) for n, part in model.named_children() if n != "data_preprocessor"]
+    names = {module: name for one in parts for name, module in _called(*one, outputs)}
+    stages = [
+        Stage(name, type(module).__name__, shapes, params[f"model.{name}"], flops[f"model.{name}"])
+        for module, shapes in outputs.items()
+        if (name := names.get(module))
+    ]
     total = Stage("total", "", (), params[""], flops[""])
-    num_params = total.num_params - sum(stage.num_params for stage in stages)
-    num_flops = total.flops - sum(stage.flops for stage in stages)
-    if num_params or num_flops:
-        stages.append(Stage("(outside these)", "", (), num_params, num_flops))
+    own_params = total.num_params - sum(stage.num_params for stage in stages)
+    own_flops = total.flops - sum(stage.flops for stage in stages)
+    if own_params or own_flops:
+        stages.append(Stage("(outside these)", "", (), own_params, own_flops))
     return tuple(inputs.shape), [*stages, total]
 
 

@@ -73,6 +73,10 @@ class Cell(NamedTuple):
     end: float
     predictions: list[tuple[str, float]]
 
+    @property
+    def label(self) -> str | None:
+        return self.predictions[0][0] if self.predictions else None
+
 
 class Window(NamedTuple):
     """A stretch of a video: from `start` to `end` seconds, its frames `first` to `last - 1`."""
@@ -186,8 +190,8 @@ class WindowViews:
         self._frames = {i: f for i, f in self._frames.items() if i >= self._oldest[number]}
         frame_inds = self._samples[number]["frame_inds"].tolist()
         while self._position < max(frame_inds) and (found := next(self._decoded, None)):
-            self._position = found[0]
-            self._frames.update([found])
+            self._position, frame = found
+            self._frames[self._position] = frame
         taken = set(frame_inds)
         missing = taken - self._frames.keys()
         if missing:
@@ -200,9 +204,10 @@ class WindowViews:
     def _decode(self, video: str | Path, times: FrameTimes) -> Iterator[tuple[int, av.VideoFrame]]:
         """Yields the frames that any window takes, each with its index."""
         taken = {i for sample in self._samples for i in sample["frame_inds"].tolist()}
-        pts = {times.pts[i]: i for i in taken} if times.pts else {}
-        for position, (stamp, frame) in enumerate(decode(video, set(pts) or None)):
-            index = pts.get(stamp) if pts else position
+        wanted = {times.pts[i] for i in taken} if times.pts else None
+        index_of: dict[int | None, int] = {time: i for i, time in enumerate(times.pts)}
+        for position, (stamp, frame) in enumerate(decode(video, wanted)):
+            index = index_of.get(stamp, -1) if times.pts else position
             if index in taken:
                 yield index, frame
 
@@ -265,10 +270,9 @@ def cells_of(row: Row) -> list[Cell]:
 def merge(cells: Sequence[Cell]) -> list[Segment]:
     """Returns the segments; the stretch of windows that have no answer is left out."""
     segments: list[Segment] = []
-    answered = groupby(cells, key=lambda cell: [label for label, _ in cell.predictions[:1]])
-    for best, group in answered:
+    for label, group in groupby(cells, key=lambda cell: cell.label):
         same = list(group)
-        for label in best:
+        if label is not None:
             score = fmean(cell.predictions[0][1] for cell in same)
             start, end = round(same[0].start, 3), round(same[-1].end, 3)
             segments.append(dict(start=start, end=end, label=label, score=score))

@@ -12,33 +12,14 @@ from PIL import Image
 from mmact_tiny.config import read_config
 from mmact_tiny.errors import EXIT_OK
 from mmact_tiny.video.frames import FrameTimes
-from mmact_tiny.view.sampling import read_sampling
 from mmact_tiny.view.sheet import PALETTE, to_pixels
-from mmact_tiny.view.timeline import WIDTH, borders_of, browse_video, seconds_of
+from mmact_tiny.view.timeline import WIDTH, browse_video, seconds_of
 from tools import browse
 
 TSM = (
     "mmaction::recognition/tsm/tsm_imagenet-pretrained-r50_8xb16-dense-1x1x8-50e_kinetics400-rgb.py"
 )
 SLOW = "mmaction::recognition/slowonly/slowonly_r50_8xb16-4x16x1-256e_kinetics400-rgb.py"
-
-THIRDS = [(0, 100 / 3), (100 / 3, 200 / 3), (200 / 3, 100)]
-# config, split, frames of the video -> segments
-BORDERS = {
-    "training draws from each": (STOCK, "train", 300, [(0, 100), (100, 200), (200, 300)]),
-    "validation takes the middles": (STOCK, "val", 300, [(0, 100), (100, 200), (200, 300)]),
-    "a number that does not divide": (STOCK, "val", 100, THIRDS),
-    "dense sampling has none": (TSM, "train", 300, []),
-    "one clip anywhere": (SLOW, "val", 300, []),
-}
-
-
-@pytest.mark.parametrize("case", BORDERS)
-def test_borders_of_segments(case: str) -> None:
-    config, split, num_frames, expected = BORDERS[case]
-    sampling = read_sampling(read_config(config), split, num_frames=num_frames)
-    borders = [border for pair in borders_of(sampling) for border in pair]
-    assert borders == pytest.approx([border for pair in expected for border in pair])
 
 
 def test_marks_are_where_the_frames_are(tmp_path: Path) -> None:
