@@ -88,11 +88,7 @@ def text_width(text: str, size: float) -> float:
 def shorten(text: str, size: float, room: float, *, keep_end: bool = False) -> str:
     """Returns the text, or as much of it with `…` as fits in `room` pixels.
 
-    Args:
-        text: A label or a file name.
-        size: Of the font.
-        room: What it may take.
-        keep_end: Leave out the beginning, as of a path whose end tells more.
+    With `keep_end` the beginning is left out, as of a path whose end tells more.
     """
     text = plain(text)
     if text_width(text, size) <= room:
@@ -122,8 +118,7 @@ def draw_text(
         place: Of the text's left end, half-way up, unless the style says `ha` or `va`.
         text: Any; it is no formula, whatever it has of `$` signs.
         size: Of the font.
-        room: Its width at most, in pixels; what is longer is shortened.
-        keep_end: As `shorten` has it.
+        room, keep_end: As `shorten` has them; without a room the text is drawn whole.
         **style: What matplotlib's `Text` takes.
     """
     text = plain(text) if room is None else shorten(text, size, room, keep_end=keep_end)

@@ -11,8 +11,7 @@ from conftest import ROOT
 from PIL import Image
 
 from mmact_tiny.errors import EXIT_ERROR, EXIT_OK, UserError
-from mmact_tiny.view import cam
-from mmact_tiny.view.cam import class_activations
+from mmact_tiny.view.pictures import class_activations, draw_cam
 from tools import infer as infer_tool
 
 needs_grad_cam = pytest.mark.skipif(
@@ -83,4 +82,4 @@ def test_a_model_that_mixes_frames_is_refused() -> None:
     recognizer = small_recognizer(name="TSM")
     recognizer.cfg = ConfigDict(model=dict(type="Recognizer2D", backbone=dict(type="ResNetTSM")))
     with pytest.raises(UserError, match=r"of single frames .TSN., not Recognizer2D with ResNetTSM"):
-        cam.draw_cam(recognizer, "video.mp4", ("class 1", 0.5), "why.png")
+        draw_cam(recognizer, "video.mp4", ("class 1", 0.5), "why.png")
