@@ -105,35 +105,32 @@ def test_a_model_that_cannot_be_traced_says_so(caplog: pytest.LogCaptureFixture)
     assert stages[-1] == Stage("total", "", (), 24_327_632, 0)
 
 
-@pytest.mark.parametrize(
-    ("config", "split", "clips", "length", "interval", "crops"),
-    [
-        (TSN, "train", 3, 1, 1, 1),
-        (TSN, "val", 3, 1, 1, 1),
-        (TSN, "test", 25, 1, 1, 10),
-        (TSM, "test", 8, 1, 1, 10),
-        (SLOWONLY, "val", 1, 4, 16, 1),
-        (SLOWONLY, "test", 10, 4, 16, 3),
-    ],
-)
-def test_views(config: str, split: str, clips: int, length: int, interval: int, crops: int) -> None:
-    found = sampling_of(config, split, 300)
-    assert (found.num_clips, found.clip_len, found.frame_interval) == (clips, length, interval)
-    assert found.num_crops == crops
+# config, split -> clips, frames of each, interval, crops
+SAMPLINGS = {
+    (TSN, "train"): (3, 1, 1, 1),
+    (TSN, "val"): (3, 1, 1, 1),
+    (TSN, "test"): (25, 1, 1, 10),
+    (TSM, "test"): (8, 1, 1, 10),
+    (SLOWONLY, "val"): (1, 4, 16, 1),
+    (SLOWONLY, "test"): (10, 4, 16, 3),
+}
+# config, split, frames of the video -> frames taken
+FRAMES = {
+    (TSN, "val", 100): [[16], [50], [83]],
+    (TSN, "val", 1): [[0], [0], [0]],
+    (TSN, "test", 25): [[frame] for frame in range(25)],
+    (SLOWONLY, "val", 100): [[25, 41, 57, 73]],
+    (SLOWONLY, "val", 20): [[0, 16, 12, 8]],  # loops past the end
+}
 
 
-@pytest.mark.parametrize(
-    ("config", "split", "num_frames", "frames"),
-    [
-        (TSN, "val", 100, [[16], [50], [83]]),
-        (TSN, "val", 1, [[0], [0], [0]]),
-        (TSN, "test", 25, [[frame] for frame in range(25)]),
-        (SLOWONLY, "val", 100, [[25, 41, 57, 73]]),
-        (SLOWONLY, "val", 20, [[0, 16, 12, 8]]),  # loops past the end
-    ],
-)
-def test_frames(config: str, split: str, num_frames: int, frames: list[list[int]]) -> None:
-    assert sampling_of(config, split, num_frames).frame_inds == frames
+def test_clips_crops_and_frames() -> None:
+    for (config, split), expected in SAMPLINGS.items():
+        found = sampling_of(config, split, 300)
+        shape = (found.num_clips, found.clip_len, found.frame_interval, found.num_crops)
+        assert shape == expected, (config, split)
+    for case, frames in FRAMES.items():
+        assert sampling_of(*case).frame_inds == frames, case
 
 
 THIRDS = [(0, 100 / 3), (100 / 3, 200 / 3), (200 / 3, 100)]
@@ -196,16 +193,16 @@ def test_a_failing_split_leaves_the_others() -> None:
     assert "frames of 100: 16, 50, 83" in text
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"num_frames": 0}, "--num-frames 0: expected 1 or more"),
-        ({"video": "missing.mp4"}, "no video missing.mp4"),
-    ],
-)
-def test_errors(arguments: dict, message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        describe(config_to_describe(TSN), **arguments)
+def test_errors() -> None:
+    for video, num_frames, message in (
+        (None, 0, "--num-frames 0: expected 1 or more"),
+        ("missing.mp4", 300, "no video missing.mp4"),
+    ):
+        with pytest.raises(UserError, match=message):
+            describe(config_to_describe(TSN), video=video, num_frames=num_frames)
+    cfg = config_to_describe(TSN, options={"model.backbone.depth": 51})
+    with pytest.raises(UserError, match="the model cannot be built: KeyError"):
+        describe(cfg)
 
 
 def test_own_data_sets_the_classes(tmp_path: Path) -> None:
@@ -218,9 +215,3 @@ def test_own_data_sets_the_classes(tmp_path: Path) -> None:
     text = describe(cfg, video=tmp_path / "clip.mp4")
     assert "cls_head.fc_cls     Linear             1 x 2" in text
     assert "frames of 24: 4, 12, 20" in text
-
-
-def test_a_model_that_cannot_be_built_says_why() -> None:
-    cfg = config_to_describe(TSN, options={"model.backbone.depth": 51})
-    with pytest.raises(UserError, match="the model cannot be built: KeyError"):
-        describe(cfg)

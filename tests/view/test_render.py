@@ -68,8 +68,6 @@ def test_size_and_orientation(case: str, tmp_path: Path) -> None:
         source = np.kron(source, np.ones((factor, factor, 1)))
         low = slice(expected[1] * 2 // 3, None)  # below the bars
         assert psnr(image[low], source[low]) > 26
-    changed = np.abs(images[0].astype(int) - images[-1]).max()
-    assert changed > 0
 
 
 @pytest.mark.parametrize("size", [(321, 241), (322, 241), (321, 242)])
@@ -217,8 +215,8 @@ def test_a_damaged_middle_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureF
     data[middle : middle + 3000] = bytes(3000)
     video.write_bytes(data)
     render_video(video, tmp_path / "out.mp4", ONE)
-    times, _ = frames_of(tmp_path / "out.mp4")
-    assert 20 < len(times) <= 60
+    assert 20 < len(frames_of(tmp_path / "out.mp4")[0]) <= 60
+    assert f"damaged part(s) of {video} left out" in caplog.text
 
 
 def test_a_bar_tells_how_far_it_is(tmp_path: Path) -> None:
