@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from ..compat.mm import DATASETS, Compose, Config, init_default_scope
 from ..errors import UserError
 from ..hooks.dataset import seed_generators
-from ..overrides.registry import split_datasets
+from ..pipeline import split_datasets
 from ..video.frames import FrameTimes, PacketDecode, PacketInit, ask_frame_times, choose_evenly
 from ..video.isolated import GuardedReader
 from .sampling import Sampling, quiet, read_samplings, run_transforms, say_sampling

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..compat.mm import TRANSFORMS, Config, SampleFrames
 from ..errors import UserError
-from ..overrides.registry import SPLITS, split_datasets
+from ..pipeline import SPLITS, split_datasets
 
 FRAME_SIZE = (256, 340)  # height and width of the stand-in frames: Kinetics after its resizing
 NUM_FRAMES = 300  # of the stand-in video: 10 seconds at 30 frames a second
