@@ -67,13 +67,13 @@ def test_each_value_of_the_config_is_on_the_screen(
 
 
 @pytest.mark.parametrize("view", VIEWS)
-def test_a_strip_of_frames_takes_few_rows(
+def test_the_frames_of_a_video_take_few_rows(
     browser: Any, reports: dict[str, Path], view: str
 ) -> None:
     with opened(browser, reports["one"].as_uri(), view) as page:
         tops = page.evaluate(
-            """[...document.querySelectorAll('.strip')].map((strip) =>
-                [...strip.children].map((image) => image.getBoundingClientRect().top))"""
+            """[...document.querySelectorAll('.frames')].map((frames) =>
+                [...frames.children].map((image) => image.getBoundingClientRect().top))"""
         )
-        assert [len(strip) for strip in tops] == [8, 8]
-        assert [len(set(strip)) for strip in tops] == [2, 2], "four landscape frames in a row"
+        assert [len(frames) for frames in tops] == [8, 8]
+        assert [len(set(frames)) for frames in tops] == [2, 2], "four landscape frames in a row"

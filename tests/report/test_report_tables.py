@@ -1,6 +1,6 @@
 import pytest
 
-from mmact_tiny.report.tables import interval, number, percent, say_seconds, short
+from mmact_tiny.report.page import interval, number, percent, seconds, short
 
 
 @pytest.mark.parametrize(
@@ -13,10 +13,10 @@ from mmact_tiny.report.tables import interval, number, percent, say_seconds, sho
         (number(31), "31"),
         (number(None), "-"),
         (number("cpu"), "cpu"),
-        (say_seconds(8.14), "8.1 s"),
-        (say_seconds(59.99), "1 min 00 s"),
-        (say_seconds(260), "4 min 20 s"),
-        (say_seconds(11100), "3 h 05 min"),
+        (seconds(8.14), "8.1 s"),
+        (seconds(59.99), "1 min 00 s"),
+        (seconds(260), "4 min 20 s"),
+        (seconds(11100), "3 h 05 min"),
         (interval(dict(low=0.2366, high=0.7634)), "24% to 76%"),
         (interval(dict(low=None, high=None)), "-"),
         (interval({}), "-"),

@@ -11,9 +11,9 @@ def texts(svg: str) -> list[str]:
 def test_a_plot_takes_its_colours_and_its_font_from_the_page() -> None:
     svg = plot_curves(
         "acc",
-        [("train", [1, 2], [0.5, None]), ("val", [1, 2], [0.25, 1.0])],
-        x_label="epoch",
-        y_label="accuracy",
+        [([1, 2], [0.5, None]), ([1, 2], [0.25, 1.0])],
+        "epoch",
+        "accuracy",
         percent=True,
         band=[(0.1, 0.4), (0.5, 1.0)],
     )
@@ -26,20 +26,25 @@ def test_a_plot_takes_its_colours_and_its_font_from_the_page() -> None:
 
 
 def test_ids_of_two_plots_do_not_meet() -> None:
-    curve = [("loss", [1, 2, 3], [3.0, 2.0, 1.0])]
+    curve = [([1, 2, 3], [3.0, 2.0, 1.0])]
     one, other = (
-        set(re.findall(r'id="([^"]+)"', plot_curves(n, curve, x_label="x", y_label="y")))
-        for n in ("one", "other")
+        set(re.findall(r'id="([^"]+)"', plot_curves(n, curve, "x", "y"))) for n in ("one", "other")
     )
     assert one and other and not one & other
-    svg = plot_curves("one", curve, x_label="x", y_label="y")
+    svg = plot_curves("one", curve, "x", "y")
     assert set(re.findall(r'(?:url\(|href=")#([^)"]+)', svg)) <= one
 
 
 def test_a_rate_of_zero_is_not_put_on_a_logarithmic_scale() -> None:
-    for rates in ([0.0, 0.1], [None, None], [1e-4, 1e-4]):
-        svg = plot_curves("lr", [("lr", [1, 2], rates)], x_label="epoch", y_label="lr", log=True)
+    for rates, ticks in (([0.0, 0.1], {"0.02", "0.04"}), ([1e-4, 1e-2], {"0.001", "0.005"})):
+        svg = plot_curves("lr", [([1, 2], rates)], "epoch", "lr", log=True)
         ET.fromstring(svg.replace("xlink:", ""))
+        assert ticks <= set(texts(svg))
+
+
+def test_what_was_not_logged_has_no_plot() -> None:
+    assert plot_curves("lr", [([1, 2], [None, None])], "epoch", "lr") == ""
+    assert plot_time("time", []) == ""
 
 
 def test_the_parts_of_an_epoch_are_stacked() -> None:
