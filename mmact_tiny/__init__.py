@@ -5,6 +5,8 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from .compat import old_names
+
 __version__ = "0.2.0"
 __all__ = ["OVERRIDES", "Recognizer", "UserError", "load_config", "test", "train"]
 
@@ -43,3 +45,4 @@ class _Package(ModuleType):
 
 
 sys.modules[__name__].__class__ = _Package
+old_names.install()

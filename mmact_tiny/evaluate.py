@@ -12,7 +12,7 @@ import numpy as np
 from . import compat, hardware
 from .build import build_runner, explained
 from .checkpoints import stock as stock_checkpoints
-from .checkpoints.format import open_regular
+from .checkpoints.load import open_regular
 from .compat.mm import Config, Runner, barrier
 from .config import load_config
 from .errors import UserError

@@ -14,11 +14,11 @@ from .build import build_model
 from .checkpoints.config_text import vet_config
 from .checkpoints.load import checkpoint_classes, checkpoint_config, load_checkpoint
 from .checkpoints.weights import load_weights
+from .compat.configs import resolve_path, stock_configs
 from .compat.mm import Compose, Config, get_device, init_default_scope, pseudo_collate
-from .config import resolve_path, stock_configs
 from .engine.openvino import cache_dir_of
 from .errors import UserError
-from .pipeline import describe_protocol, pipeline_of
+from .pipeline import describe_protocol, pipeline_of, with_decoder
 from .video.files import sample_of
 from .video.isolated import VIDEO_SECONDS, GuardedReader
 from .video.read_ahead import ReadAhead
@@ -61,7 +61,6 @@ class Recognizer:
         decoder: str = "packets",
         video_seconds: float = VIDEO_SECONDS,
     ) -> None:
-        from .video.frames import with_decoder
 
         self.checkpoint = Path(checkpoint) if checkpoint is not None else default_checkpoint()
         self._loaded = load_checkpoint(self.checkpoint)

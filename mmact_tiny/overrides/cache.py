@@ -1,14 +1,13 @@
-"""The override that has training and validation read the clip cache."""
+"""Has training and validation read the clip cache."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from ..cache.clip import CODECS
 from ..compat.mm import Config
 from ..errors import UserError, suggest
 from ..hooks.timing import RAISE_WORKERS
-from ..video.frames import with_decoder
-from .registry import OVERRIDES, SPLITS, add_hook, set_pipeline, split_datasets, use_plugin
+from ..pipeline import SPLITS, Step, exact_pipeline, set_pipeline, split_datasets
+from .registry import OVERRIDES, add_hook, comes_after, use_plugin
 
 READERS = ("clip", "stock")
 # What a run is told whose epochs wait for videos.
@@ -16,6 +15,7 @@ FILL_FIRST = f"the first epoch fills the cache; after it, {RAISE_WORKERS}"
 
 
 @OVERRIDES.register_module()
+@comes_after("input_size")
 def clip_cache(
     cfg: Config,
     root: str | None = None,
@@ -67,16 +67,7 @@ def time_epochs(cfg: Config) -> None:
     add_hook(cfg, "TimingHook", **({"data_hint": FILL_FIRST} if cached else {}))
 
 
-def exact_pipeline(steps: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Returns a pipeline's steps as stock has them: they read the sources, with decord."""
-    exact = [dict(step) for step in steps if step["type"] != "CachedVideo"]
-    for step in exact:
-        if step["type"] == "ClipInit":
-            step["type"] = "DecordInit"
-    return with_decoder(exact, "decord")
-
-
-def _short_side(steps: Sequence[dict[str, Any]], where: str) -> int:
+def _short_side(steps: Sequence[Step], where: str) -> int:
     """Returns the size that the first Resize asks for, where nothing before it changes frames."""
     resize = next((step for step in steps if step["type"] == "Resize"), {})
     scale = resize.get("scale")
@@ -91,7 +82,7 @@ def _short_side(steps: Sequence[dict[str, Any]], where: str) -> int:
     return max(sides)
 
 
-def _open_clips(steps: Sequence[dict[str, Any]], where: str) -> None:
+def _open_clips(steps: Sequence[Step], where: str) -> None:
     openers = [step for step in steps if step["type"] in ("DecordInit", "ClipInit")]
     decodes = [step for step in steps if step["type"] == "DecordDecode"]
     if len(openers) != 1 or len(decodes) != 1 or decodes[0].get("mode") == "efficient":

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ..config import read_config
+from ..compat.configs import read_config
 from ..errors import UserError
 from ..overrides.registry import MISSING, diff, flatten
 from .types import Comparison, Run, Settings, StockDifference

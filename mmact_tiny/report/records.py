@@ -10,8 +10,8 @@ from ..dataset import read_annotations
 from ..errors import UserError
 from ..files import read_json, read_json_lines, sha256
 from ..hooks.timing import PARTS, describe
-from ..overrides.registry import SPLITS
 from ..overrides.tracking import EPOCH_MEANS
+from ..pipeline import SPLITS
 from ..runs import FACTS, RESULTS, WORK_DIRS, best_checkpoint
 from .types import (
     Checkpoint,

@@ -24,12 +24,7 @@ from ..errors import UserError
 from .files import sample_of
 from .isolated import GuardedReader
 
-DECODERS = ("packets", "decord")
 MAX_PACKET_BYTES = 512 << 20  # they stand in memory; decord streams a larger file
-_STEPS = {
-    "packets": {"DecordInit": "PacketInit", "DecordDecode": "PacketDecode"},
-    "decord": {"PacketInit": "DecordInit", "PacketDecode": "DecordDecode"},
-}
 
 
 class UnclearPackets(Exception):
@@ -218,26 +213,6 @@ class PacketDecode(BaseTransform):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(mode={self._decord_decode.mode})"
-
-
-def with_decoder(pipeline: Sequence[Any], decoder: str, **init: Any) -> list[Any]:
-    """Returns a pipeline whose decord steps are those of `packets`, or the reverse.
-
-    A step of another decoder, and decord's `efficient` mode, which returns other frames, stay.
-
-    Args:
-        pipeline: Stock's steps.
-        decoder: `packets` or `decord`.
-        **init: Arguments of the step that opens the file.
-    """
-    names = _STEPS[decoder]
-    if any(step.get("mode") == "efficient" for step in pipeline):
-        return list(pipeline)
-    steps = []
-    for step in pipeline:
-        step = dict(step, type=names.get(step["type"], step["type"]))
-        steps.append(dict(step, **init) if step["type"].endswith("Init") else step)
-    return steps
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from ..compat.mm import DATASETS, Config, init_default_scope
 from ..errors import UserError
 from ..hooks.dataset import seed_generators
-from ..overrides.registry import split_datasets
+from ..pipeline import split_datasets
 from ..video.frames import choose_evenly
 from ..video.isolated import GuardedReader
 from .describe import config_to_describe

@@ -13,10 +13,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..compat.configs import STOCK_PREFIX, read_config
 from ..compat.mm import MODELS, Config, register_all_modules
-from ..config import STOCK_PREFIX, load_config, merge_options, read_config
+from ..config import load_config, merge_options
 from ..errors import UserError
-from ..overrides.registry import SPLITS
+from ..pipeline import SPLITS
 from .sampling import NUM_FRAMES, Sampling, quiet, read_sampling, say_sampling
 
 logger = logging.getLogger("mmact_tiny")

@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from ..compat.mm import Compose, Config
 from ..errors import UserError
-from ..overrides.registry import SPLITS
+from ..pipeline import SPLITS
 from ..video.frames import FrameTimes, PacketDecode, PacketInit, ask_frame_times, choose_evenly
 from ..video.isolated import GuardedReader
 from .sampling import Sampling, quiet, read_sampling, say_sampling

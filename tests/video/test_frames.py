@@ -10,8 +10,9 @@ import pytest
 from h264_videos import rotate, write_video
 from mmaction.registry import TRANSFORMS
 
+from mmact_tiny.pipeline import with_decoder
 from mmact_tiny.video import frames as packets
-from mmact_tiny.video.frames import PacketReader, UnclearPackets, with_decoder
+from mmact_tiny.video.frames import PacketReader, UnclearPackets
 
 INDICES = [3, 0, 17, 17, 30, 31, 59]
 KINDS = {

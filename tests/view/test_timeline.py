@@ -9,7 +9,7 @@ from h264_videos import write_video
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from mmact_tiny.config import read_config
+from mmact_tiny.compat.configs import read_config
 from mmact_tiny.errors import EXIT_OK
 from mmact_tiny.video.frames import FrameTimes
 from mmact_tiny.view.sampling import read_sampling

@@ -1,4 +1,4 @@
-"""The largest batch whose training step fits in the device's memory, found by running the step."""
+"""The override of the batch size, and the search for the largest that fits in a GPU's memory."""
 
 import gc
 import logging
@@ -7,16 +7,60 @@ from typing import Any
 
 import torch
 
+from .. import dataset as datasets
 from .. import hardware
 from ..compat.mm import DATASETS, MODELS, Config, init_default_scope, pseudo_collate
 from ..errors import UserError
 from ..hooks.precision import fit_for_autocast
+from ..pipeline import split_datasets
+from .registry import OVERRIDES, comes_after
+from .training import accumulated_steps
 
+CPU_BATCH_SIZE = 8
 # What stays free: fragments, the other processes' contexts, a validation with larger views.
 MEMORY_SHARE = 0.85
 STEPS = 2  # the first one makes the optimizer's state, which the second has to fit beside
 VIDEOS_TRIED = 10  # for a sample to train on, until one can be read
 logger = logging.getLogger("mmact_tiny")
+
+
+@OVERRIDES.register_module()
+@comes_after("dataset_paths", "input_size")
+def batch_size(
+    cfg: Config,
+    train: int | str | None = None,
+    val: int | None = None,
+    test: int | None = None,
+    accumulate: int | None = None,
+) -> None:
+    """Sets the batch sizes, each at least 1 and at most its dataset.
+
+    Args:
+        train: Videos a process and step; by default stock's, made for a GPU, or 8 on a CPU;
+            `auto` tries what fits in the GPU's memory, which a CPU has none of.
+        val: Videos a step in validation, by default as in training.
+        test: Videos a step in testing, by default the config's: a test video has many views.
+        accumulate: Steps whose gradients are added up before the weights change, by default the
+            config's; the learning rate counts them.
+    """
+    if train == "auto" and hardware.has_cuda():
+        ann_file = next(split_datasets(cfg))[1].ann_file
+        train = fit_batch(cfg, len(datasets.read_annotations(ann_file)))
+    if train in (None, "auto"):
+        train = cfg.train_dataloader.batch_size if hardware.has_cuda() else CPU_BATCH_SIZE
+    wanted = {"train": train, "val": train if val is None else val, "test": test}
+    for key, value in {**wanted, "accumulate": accumulate}.items():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+            raise UserError(f"batch_size {key}={value!r}: expected a whole number or 'auto'")
+        if value is not None and value < 1:
+            raise UserError(f"batch_size {key}={value}: expected 1 or more")
+    for split, dataset in split_datasets(cfg):
+        loader = cfg[f"{split}_dataloader"]
+        size = wanted[split] or loader.batch_size
+        num_videos = len(datasets.read_annotations(dataset.ann_file))
+        loader.batch_size = max(1, min(size, num_videos))
+    if accumulate is not None and accumulate != accumulated_steps(cfg):
+        cfg.optim_wrapper.accumulative_counts = accumulate
 
 
 def largest_batch(fits: Callable[[int], bool], limit: int) -> int:
