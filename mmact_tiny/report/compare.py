@@ -1,6 +1,6 @@
 """Compares runs: their configs with stock's and with each other, and whether accuracies compare."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..compat.configs import read_config
@@ -8,7 +8,7 @@ from ..errors import UserError
 from ..overrides.registry import MISSING, diff, flatten
 from .types import Comparison, Run, Settings, StockDifference
 
-NOT_COMPARABLE = "accuracies do not compare"
+INCOMPARABLE = "their accuracies do not compare"
 # Where a run happened is no setting of it.
 PLACES = ("work_dir", "resume", "stock_base", "launcher")
 
@@ -62,29 +62,36 @@ def differences(configs: Sequence[Settings | None]) -> list[dict[str, Any]]:
 
 def warnings(runs: Sequence[Run], names: Sequence[str]) -> list[str]:
     """Returns why the runs, or some of them, cannot be compared."""
-    said = []
+    classes = {name: run["data"]["classes"] for name, run in zip(names, runs, strict=True)}
+    sizes = {name: len(of_run) for name, of_run in classes.items()}
     tests = {name: run["test"] for name, run in zip(names, runs, strict=True)}
     tested = {name: test for name, test in tests.items() if test is not None}
+    said = []
     if len(tested) < len(tests):
         said.append(f"Without a test: {', '.join(name for name in tests if name not in tested)}.")
-    classes = [tuple(run["data"]["classes"]) for run in runs]
-    if len(set(map(len, classes))) > 1:
-        sizes = _listing((name, len(of_run)) for name, of_run in zip(names, classes, strict=True))
-        said.append(f"The runs have different numbers of classes ({sizes}): {NOT_COMPARABLE}.")
-    elif len(set(classes)) > 1:
-        said.append(f"The runs have classes of different names: {NOT_COMPARABLE}.")
-    for key, words in (("ann_file", "lists of videos"), ("protocol", "protocols")):
-        if len({str(test.get(key)) for test in tested.values()}) > 1:
-            listing = "; ".join(f"{name}: {test.get(key)}" for name, test in tested.items())
-            said.append(f"The tests are of different {words} ({listing}).")
-    if len({test["num_videos"] for test in tested.values()}) > 1:
-        listing = _listing((name, test["num_videos"]) for name, test in tested.items())
-        said.append(f"The tests scored different numbers of videos ({listing}).")
+    if _differ(sizes):
+        said.append(
+            f"The runs have different numbers of classes ({_listing(sizes)}): {INCOMPARABLE}."
+        )
+    elif _differ(classes):
+        said.append(f"The runs have classes of different names: {INCOMPARABLE}.")
+    for key, words in (
+        ("ann_file", "lists of videos"),
+        ("protocol", "protocols"),
+        ("num_videos", "numbers of scored videos"),
+    ):
+        values = {name: test.get(key) for name, test in tested.items()}
+        if _differ(values):
+            said.append(f"The tests have different {words} ({_listing(values)}).")
     return said
 
 
-def _listing(counts: Iterable[tuple[str, int]]) -> str:
-    return ", ".join(f"{name} {count}" for name, count in counts)
+def _differ(values: Mapping[str, object]) -> bool:
+    return len(set(map(repr, values.values()))) > 1
+
+
+def _listing(values: Mapping[str, object]) -> str:
+    return "; ".join(f"{name}: {value}" for name, value in values.items())
 
 
 def _flat(config: Mapping[str, Any]) -> Settings:

@@ -15,7 +15,7 @@ from ..errors import UserError
 from ..pipeline import CROPS
 from ..video.files import sample_of
 from ..video.frames import choose_evenly
-from ..video.isolated import GuardedReader
+from ..video.isolated import GuardedReader, Lost
 from .types import Settings
 
 MAX_FRAMES = 8
@@ -58,17 +58,14 @@ def read_frames(config: Settings | None, videos: Sequence[str]) -> dict[str, Sho
         pipeline, crops = _picture_pipeline(config)
     except UserError as error:
         return {video: {"error": str(error)} for video in videos}
-    reader = GuardedReader(partial(_pictures, pipeline, crops), VIDEO_SECONDS)
-    shown: dict[str, Shown] = {}
-    try:
-        for video in videos:
-            try:
-                shown[video] = reader(sample_of(video))
-            except (UserError, OSError, ValueError) as error:
-                shown[video] = {"error": f"the video cannot be shown: {error}"}
-    finally:
-        reader.close()
-    return shown
+    reader = GuardedReader(partial(_pictures, pipeline, crops))
+    calls = ((video, (video,), VIDEO_SECONDS) for video in videos)
+    return {
+        video: {"error": f"the video cannot be shown: {found}"}
+        if isinstance(found, Lost)
+        else found
+        for video, found in reader.call_each(calls)
+    }
 
 
 def _picture_pipeline(config: Settings | None) -> tuple[Compose, int]:
@@ -95,12 +92,12 @@ def _picture_pipeline(config: Settings | None) -> tuple[Compose, int]:
     return pipeline, next((CROPS[name] for name in types[end:] if name in CROPS), 1)
 
 
-def _pictures(pipeline: Callable[[dict], Any], crops: int, sample: dict[str, Any]) -> Shown:
-    """Applies a pipeline to a sample and returns a few of its pictures."""
+def _pictures(pipeline: Callable[[dict], Any], crops: int, video: str) -> Shown:
+    """Applies a pipeline to a video and returns a few of its pictures."""
     import cv2
 
     logging.disable(logging.WARNING)  # in this process: stock's transforms repeat theirs
-    sample = pipeline(sample)
+    sample = pipeline(sample_of(video))
     indices = np.ravel(sample["frame_inds"]).tolist()
     frames: list[Picture] = []
     for number in choose_evenly(len(sample["imgs"]), MAX_FRAMES):

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..hooks.timing import PARTS
 from .frames import Shown
-from .plots import accuracy_curves, plot_run, plot_runs
+from .plots import accuracy_curves, plot
 from .types import Facts, Log, Report, Run
 
 # Names of what is logged, in words; other names are kept.
@@ -45,13 +45,11 @@ def render(report: Report, frames: Mapping[str, Shown], *, json_name: str) -> st
     environment.filters.update({one.__name__: one for one in filters})
     environment.filters["basename"] = lambda path: PureWindowsPath(path).name  # knows both slashes
     runs = report["runs"]
-    several = len(runs) > 1
-    plots = plot_runs(runs) if several else plot_run(runs[0])
-    name = "comparison.html.j2" if several else "report.html.j2"
-    return environment.get_template(name).render(
+    template = "report.html.j2" if len(runs) == 1 else "comparison.html.j2"
+    return environment.get_template(template).render(
         **report,
         run=runs[0],
-        plots={name: Markup(svg) for name, svg in plots.items()},
+        plots={name: Markup(svg) for name, svg in plot(runs).items()},
         accuracy_curves=[words for _, words in accuracy_curves(runs[0])],
         columns=log_columns(runs[0]["log"]),
         environment=environment_rows(runs[0]),

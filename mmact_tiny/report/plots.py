@@ -27,35 +27,36 @@ Curve = tuple[Sequence[float], Sequence[float | None]]  # x and y; a None leaves
 Band = Sequence[tuple[float, float]]
 
 
-def plot_run(run: Run) -> dict[str, str]:
-    """Returns the SVGs of a run by name; none for what was not logged."""
+def plot(runs: Sequence[Run]) -> dict[str, str]:
+    """Returns the SVGs of a run, or of several, by name; none for what was not logged."""
+    figures = _figures_of_one(runs[0]) if len(runs) == 1 else _figures_of_several(runs)
+    return {name: as_svg(figure, name) for name, figure in figures.items() if figure is not None}
+
+
+def _figures_of_one(run: Run) -> "dict[str, Figure | None]":
     train, unit = run["log"]["train"], run["log"]["unit"]
     accuracies = [curve for curve, _ in accuracy_curves(run)]
     scores = run["test"] and run["test"].get("reliability")
-    plots = {
-        "loss": plot_curves("loss", [_curve(train, "loss")], unit, "loss"),
-        "accuracy": plot_curves(
-            "accuracy", accuracies, unit, "top-1 accuracy", percent=True, band=_band(run)
-        ),
-        "lr": plot_curves("lr", [_curve(train, "lr")], unit, "learning rate", log=True),
-        "time": plot_time("time", run["timing"]["epochs"]),
-        "reliability": plot_reliability("reliability", scores["bins"]) if scores else "",
+    return {
+        "loss": plot_curves([_curve(train, "loss")], unit, "loss"),
+        "accuracy": plot_curves(accuracies, unit, "top-1 accuracy", percent=True, band=_band(run)),
+        "lr": plot_curves([_curve(train, "lr")], unit, "learning rate", log=True),
+        "time": plot_time(run["timing"]["epochs"]),
+        "reliability": plot_reliability(scores["bins"]) if scores else None,
     }
-    return {name: svg for name, svg in plots.items() if svg}
 
 
-def plot_runs(runs: Sequence[Run]) -> dict[str, str]:
-    """Returns the curves of several runs, one over the other; the nth run has colour n."""
+def _figures_of_several(runs: Sequence[Run]) -> "dict[str, Figure | None]":
+    """Returns the curves of the runs, one over the other; the nth run has colour n."""
     logs = [run["log"] for run in runs]
     units = {log["unit"] for log in logs}
     unit = units.pop() if len(units) == 1 else "epoch or iteration"
     losses = [_curve(log["train"], "loss") for log in logs]
     accuracies = [_curve(log["val"], "acc/top1") for log in logs]
-    plots = {
-        "loss": plot_curves("loss", losses, unit, "loss"),
-        "accuracy": plot_curves("accuracy", accuracies, unit, "validation top-1", percent=True),
+    return {
+        "loss": plot_curves(losses, unit, "loss"),
+        "accuracy": plot_curves(accuracies, unit, "validation top-1", percent=True),
     }
-    return {name: svg for name, svg in plots.items() if svg}
 
 
 def accuracy_curves(run: Run) -> list[tuple[Curve, str]]:
@@ -90,7 +91,6 @@ def _band(run: Run) -> Band:
 
 
 def plot_curves(
-    name: str,
     curves: Sequence[Curve],
     x_label: str,
     y_label: str,
@@ -98,11 +98,10 @@ def plot_curves(
     percent: bool = False,
     log: bool = False,
     band: Band = (),
-) -> str:
-    """Returns curves as SVG, nothing where they have no values; the nth has the page's colour n.
+) -> "Figure | None":
+    """Returns curves, the nth in the page's colour n; None where they have no values.
 
     Args:
-        name: Prefix of the ids in it, unique on the page.
         curves: Drawn in this order.
         x_label: What x counts.
         y_label: What y is.
@@ -111,7 +110,7 @@ def plot_curves(
         band: Lower and upper bound around the last curve.
     """
     if not any(map(_has_value, curves)):
-        return ""
+        return None
     figure, axes = _axes(x_label, y_label)
     for index, (x, y) in enumerate(curves):
         color, style = COLORS[index % len(COLORS)], STYLES[index // len(COLORS) % len(STYLES)]
@@ -129,13 +128,13 @@ def plot_curves(
         axes.set_ylim(-0.03, 1.03)
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     _whole_numbers(axes)
-    return _svg(figure, name)
+    return figure
 
 
-def plot_time(name: str, epochs: Sequence[Mapping[str, float]]) -> str:
+def plot_time(epochs: Sequence[Mapping[str, float]]) -> "Figure | None":
     """Returns where each epoch's seconds went, as stacked bars, the nth part in colour n."""
     if not epochs:
-        return ""
+        return None
     figure, axes = _axes("epoch", "seconds")
     axes.grid(visible=False, axis="x")
     numbers = [row["epoch"] for row in epochs]
@@ -146,10 +145,10 @@ def plot_time(name: str, epochs: Sequence[Mapping[str, float]]) -> str:
         bottom = [low + value for low, value in zip(bottom, values, strict=True)]
     axes.set_xlim(min(numbers) - 0.6, max(numbers) + 0.6)
     _whole_numbers(axes)
-    return _svg(figure, name)
+    return figure
 
 
-def plot_reliability(name: str, bins: Sequence[Mapping[str, float]]) -> str:
+def plot_reliability(bins: Sequence[Mapping[str, float]]) -> "Figure":
     """Returns accuracy over score, a dot with its 95% interval for each bin that has videos."""
     figure, axes = _axes("score of the first label", "right answers")
     axes.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
@@ -163,7 +162,7 @@ def plot_reliability(name: str, bins: Sequence[Mapping[str, float]]) -> str:
     axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(lambda value, _: f"{value:.0%}")
-    return _svg(figure, name)
+    return figure
 
 
 def _axes(x_label: str, y_label: str) -> "tuple[Figure, Axes]":
@@ -187,8 +186,8 @@ def _whole_numbers(axes: "Axes") -> None:
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
 
 
-def _svg(figure: "Figure", name: str) -> str:
-    """Returns a figure as SVG to stand in a page: its ids are its own, its text is text."""
+def as_svg(figure: "Figure", name: str) -> str:
+    """Returns a figure as SVG to stand in a page; its ids begin with its name, its text is text."""
     import matplotlib
 
     buffer = io.StringIO()

@@ -49,6 +49,9 @@ def test_runs_differ_in_keys_that_one_may_not_have() -> None:
     ]
 
 
+REASON = "their accuracies do not compare"
+
+
 def run(name: str, *, classes: str = "ab", **test: Any) -> dict[str, Any]:
     """Returns what a comparison reads of a run with a test of two videos."""
     test = dict(ann_file="val.txt", protocol="full", num_videos=2) | test
@@ -61,21 +64,15 @@ def run(name: str, *, classes: str = "ab", **test: Any) -> dict[str, Any]:
         ({}, []),
         (
             dict(classes="abc"),
-            [
-                "The runs have different numbers of classes (one 2, other 3): accuracies do "
-                "not compare."
-            ],
+            [f"The runs have different numbers of classes (one: 2; other: 3): {REASON}."],
         ),
-        (
-            dict(classes="ax"),
-            ["The runs have classes of different names: accuracies do not compare."],
-        ),
+        (dict(classes="ax"), [f"The runs have classes of different names: {REASON}."]),
         (
             dict(ann_file="test.txt", protocol="val", num_videos=3),
             [
-                "The tests are of different lists of videos (one: val.txt; other: test.txt).",
-                "The tests are of different protocols (one: full; other: val).",
-                "The tests scored different numbers of videos (one 2, other 3).",
+                "The tests have different lists of videos (one: val.txt; other: test.txt).",
+                "The tests have different protocols (one: full; other: val).",
+                "The tests have different numbers of scored videos (one: 2; other: 3).",
             ],
         ),
     ],

@@ -218,7 +218,8 @@ def test_several_runs_side_by_side(tmp_path: Path) -> None:
     assert changed["model.cls_head.num_classes"] == ["2", "3"]
     assert data["comparison"]["warnings"] == [
         "Without a test: other.",
-        "The runs have different numbers of classes (one 2, other 3): accuracies do not compare.",
+        "The runs have different numbers of classes (one: 2; other: 3): "
+        "their accuracies do not compare.",
     ]
     assert "optim_wrapper.optimizer.lr" in page.text and "not tested" in page.text
     assert len(page.all("svg")) == 2
