@@ -6,6 +6,7 @@ from typing import Any
 from ..compat.configs import read_config
 from ..errors import UserError
 from ..overrides.registry import MISSING, diff, flatten
+from .records import setting
 from .types import Comparison, Run, Settings, StockDifference
 
 INCOMPARABLE = "their accuracies do not compare"
@@ -15,7 +16,8 @@ PLACES = ("work_dir", "resume", "stock_base", "launcher")
 
 def stock_difference(config: Settings) -> StockDifference:
     """Returns how a config differs from the stock ones that `load_config` noted in it."""
-    bases = list(config.get("stock_base") or [])
+    noted = config.get("stock_base")
+    bases = [str(base) for base in noted] if isinstance(noted, list) else []
     note = None if bases else "The config does not name a stock config that it started from."
     stock: Settings = {}
     try:
@@ -32,7 +34,7 @@ def stock_difference(config: Settings) -> StockDifference:
             if key not in PLACES
         ],
         "note": note,
-        "optimizer": (config.get("optim_wrapper") or {}).get("optimizer"),
+        "optimizer": setting(config, "optim_wrapper", "optimizer"),
     }
 
 

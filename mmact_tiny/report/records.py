@@ -151,14 +151,20 @@ def read_timing(logs: Sequence[Sequence[Mapping[str, Any]]]) -> Timing:
     }
 
 
+def setting(node: Any, *keys: str) -> Any:
+    """Returns a value of a config by its keys, None where one is missing: it may be damaged."""
+    for key in keys:
+        node = node.get(key) if isinstance(node, Mapping) else None
+    return node
+
+
 def count_dataset(config: Settings) -> Data:
     """Returns what a config's annotation files list: by split, and by class where they are read."""
     names: list[str] = []
     splits: dict[str, SplitCount] = {}
     for split, dataset in _datasets(config):
-        names = names or [
-            str(name) for name in (dataset.get("metainfo") or {}).get("classes") or []
-        ]
+        classes = setting(dataset, "metainfo", "classes") or []
+        names = names or [str(name) for name in classes]
         splits[split] = _count(dataset)
     counts = {split: found["counts"] for split, found in splits.items() if "counts" in found}
     if not names:
@@ -187,8 +193,7 @@ def _count(dataset: Mapping[str, Any]) -> SplitCount:
         annotations = read_annotations(file)
     except UserError as error:
         return {"file": file, "error": str(error)}
-    prefix = dataset.get("data_prefix")
-    folder = Path((prefix or {}).get("video") or "") if isinstance(prefix, Mapping) else Path()
+    folder = Path(setting(dataset, "data_prefix", "video") or "")
     return {
         "file": file,
         "videos": len(annotations),
@@ -235,7 +240,7 @@ def _read_results(path: Path, notes: list[str]) -> Results | None:
     rows = results.get("videos") if isinstance(results, dict) else None
     if (
         isinstance(rows, list)
-        and all(isinstance(row, dict) and "video" in row for row in rows)
+        and all(isinstance(row, dict) and isinstance(row.get("video"), str) for row in rows)
         and isinstance(results.get("accuracies"), list)
     ):
         return cast(Results, results)

@@ -13,7 +13,7 @@ from ..metrics import wilson_interval
 from .compare import compare_runs, stock_difference
 from .frames import Shown, read_frames
 from .page import render
-from .records import count_dataset, newest_folder, read_run
+from .records import count_dataset, newest_folder, read_run, setting
 from .scores import analyze
 from .types import Best, Data, Dumps, Log, Records, Report, Run, Settings, Test
 
@@ -86,10 +86,10 @@ def describe_run(records: Records, dumps: Dumps) -> Run:
         **records,
         "data": data,
         "config": stock_difference(config),
-        "max_epochs": (config.get("train_cfg") or {}).get("max_epochs"),
-        "batch_size": (config.get("train_dataloader") or {}).get("batch_size"),
+        "max_epochs": setting(config, "train_cfg", "max_epochs"),
+        "batch_size": setting(config, "train_dataloader", "batch_size"),
         "weights": {"from": weights, "sha256": sha256(weights) if weights else None},
-        "seed": (config.get("randomness") or {}).get("seed") if seed is None else seed,
+        "seed": setting(config, "randomness", "seed") if seed is None else seed,
         "best": best_validation(records["log"], data),
         "test": analyze(dumps.results) if dumps.results else None,
         "remarks": [],

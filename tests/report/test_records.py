@@ -122,6 +122,11 @@ def test_a_killed_process_leaves_half_a_line(tmp_path: Path) -> None:
     [
         ("test/results.json", "{", "cannot read"),
         ("test/results.json", '{"videos": 3}', "not what test.py writes"),
+        (
+            "test/results.json",
+            '{"accuracies": [], "videos": [{"video": null}]}',
+            "not what test.py writes",
+        ),
         ("job.py", "import os\n", "not plain data"),
         ("bad_videos.json", "nonsense", "cannot read"),
     ],

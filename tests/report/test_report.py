@@ -176,6 +176,17 @@ def test_a_run_that_was_moved_with_its_videos_and_lists_gone(tmp_path: Path) -> 
     assert run["best"]["value"] == 1.0 and "low" not in run["best"]
 
 
+def test_a_config_of_wrong_types_costs_only_what_it_would_tell(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "job")
+    with (folder / "job.py").open("a") as file:
+        file.write("train_dataloader = 3\noptim_wrapper = 'x'\ntrain_cfg = None\n")
+        file.write("stock_base = 5\nrandomness = [7]\n")
+    page, run = made(folder)
+    assert (run["seed"], run["max_epochs"], run["config"]["base"]) == (None, None, [])
+    assert list(run["data"]["splits"]) == ["val", "test"]
+    assert "The config does not name a stock config" in page.text
+
+
 def test_four_hundred_classes_stay_readable(tmp_path: Path) -> None:
     names = [f"class {i}" for i in range(400)]
     folder = write_run(tmp_path / "job", classes=names)
