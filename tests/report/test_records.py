@@ -7,13 +7,7 @@ import pytest
 from run_folders import write_run
 
 from mmact_tiny.errors import UserError
-from mmact_tiny.report.records import (
-    count_dataset,
-    newest_folder,
-    read_log,
-    read_run,
-    read_timing,
-)
+from mmact_tiny.report.records import count_dataset, newest_folder, read_log, read_run, read_timing
 
 
 def train(*epochs: float, per_epoch: int = 4, loss: float = 1.0) -> list[dict]:
@@ -170,8 +164,3 @@ def test_a_list_that_is_gone_is_said(tmp_path: Path) -> None:
     found = count_dataset(config)
     assert "cannot read annotation file" in found["splits"]["val"]["error"]
     assert found["by_class"][1] == dict(name="run", train=2)
-
-
-def test_a_config_without_lists_has_no_splits() -> None:
-    assert count_dataset({})["splits"] == {}
-    assert count_dataset(dict(train_dataloader=dict(dataset=dict(type="X"))))["splits"] == {}
