@@ -14,8 +14,8 @@ from .build import build_model
 from .checkpoints.config_text import vet_config
 from .checkpoints.load import checkpoint_classes, checkpoint_config, load_checkpoint
 from .checkpoints.weights import load_weights
+from .compat import Compose, Config, get_device, init_default_scope, pseudo_collate
 from .compat.configs import resolve_path, stock_configs
-from .compat.mm import Compose, Config, get_device, init_default_scope, pseudo_collate
 from .engine.openvino import cache_dir_of
 from .errors import UserError
 from .pipeline import describe_protocol, pipeline_of, with_decoder

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ..compat.mm import TRANSFORMS, BaseTransform, DecordInit
+from ..compat import TRANSFORMS, BaseTransform, DecordInit
 from ..errors import UserError
 from .cache import CacheFullError, ClipCache
 from .clip import ClipReader

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from ..compat import mm
+from .. import compat as mm
 from ..errors import UserError
 
 MAX_TEXT = 2_000_000  # characters; MMAction2's longest config has 20,000

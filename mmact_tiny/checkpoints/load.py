@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from ..compat import mm
+from .. import compat as mm
 from ..errors import UserError
 from .config_text import config_from_json, config_from_text
 from .pickles import (

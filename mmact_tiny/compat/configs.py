@@ -5,8 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import UserError, suggest
-from . import get_installed_path
-from .mm import Config
+from . import Config, get_installed_path
 
 STOCK_PREFIX = "mmaction::"
 PROJECT = Path(__file__).resolve().parents[2]  # where configs/ lies

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 
-from ..compat.mm import Compose, OptimWrapper, Runner, is_model_wrapper
+from ..compat import Compose, OptimWrapper, Runner, is_model_wrapper
 
 
 def loop_of(runner: Runner, split: str) -> Any:

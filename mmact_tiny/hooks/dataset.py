@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, get_worker_info
 
-from ..compat.mm import DATASETS, BaseDataset, ClassBalancedDataset
+from ..compat import DATASETS, BaseDataset, ClassBalancedDataset
 from ..video.files import reason_of
 from ._mmengine import failing_step
 

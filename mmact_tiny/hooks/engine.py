@@ -3,7 +3,7 @@
 import logging
 from pathlib import Path
 
-from ..compat.mm import HOOKS, Hook, Runner
+from ..compat import HOOKS, Hook, Runner
 from ..engine.engine import Engine
 from ..engine.openvino import cache_dir_of
 from ._mmengine import checkpoint_of, model_of

@@ -17,7 +17,7 @@ import psutil
 from torch.utils.data import DataLoader
 
 from .. import hardware
-from ..compat.mm import (
+from ..compat import (
     HOOKS,
     EpochBasedTrainLoop,
     Hook,

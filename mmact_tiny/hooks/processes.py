@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import torch
 
-from ..compat.mm import Runner, all_gather_object, all_reduce, get_device, get_rank, get_world_size
+from ..compat import Runner, all_gather_object, all_reduce, get_device, get_rank, get_world_size
 from ..errors import EXIT_ERROR, UserError
 from ._mmengine import is_between_steps, model_of
 

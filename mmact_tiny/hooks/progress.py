@@ -5,7 +5,7 @@ import time
 from typing import Any
 
 from .. import progress
-from ..compat.mm import HOOKS, EpochBasedTrainLoop, Hook, Runner, get_world_size
+from ..compat import HOOKS, EpochBasedTrainLoop, Hook, Runner, get_world_size
 from ._mmengine import loop_of
 from .timing import TimingHook, describe, find_bound
 

@@ -6,7 +6,7 @@ from typing import Any, TypedDict
 
 import torch
 
-from ..compat.mm import (
+from ..compat import (
     HOOKS,
     CheckpointHook,
     EarlyStoppingHook,

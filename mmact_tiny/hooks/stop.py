@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ..compat.mm import HOOKS, EMAHook, Hook, Runner, all_gather_object, get_rank, get_world_size
+from ..compat import HOOKS, EMAHook, Hook, Runner, all_gather_object, get_rank, get_world_size
 from ..runs import newest_checkpoint
 from .processes import State, agree, gather_states, stop_all
 from .resume import save_progress

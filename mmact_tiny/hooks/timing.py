@@ -6,7 +6,7 @@ from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
-from ..compat.mm import HOOKS, Hook, Runner
+from ..compat import HOOKS, Hook, Runner
 
 PARTS = ("data", "device", "validation", "checkpoint")
 DATA_BOUND = 0.25  # a quarter of an epoch spent waiting is worth a person's attention

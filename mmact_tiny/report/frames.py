@@ -10,7 +10,7 @@ import numpy as np
 
 from ..cache import transforms as _transforms  # noqa: F401  registers those of a dump
 from ..checkpoints.config_text import check_types
-from ..compat.mm import Compose, register_all_modules
+from ..compat import Compose, register_all_modules
 from ..errors import UserError
 from ..pipeline import CROPS
 from ..video.files import sample_of

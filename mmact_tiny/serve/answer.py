@@ -12,7 +12,7 @@ import av
 import torch
 from PIL import Image
 
-from ..compat.mm import Compose
+from ..compat import Compose
 from ..errors import UserError
 from ..pipeline import num_views
 from ..recognizer import Recognizer

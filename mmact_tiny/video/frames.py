@@ -18,8 +18,7 @@ from typing import Any, NamedTuple
 import av
 import numpy as np
 
-from ..compat import NOT_A_VIDEO
-from ..compat.mm import TRANSFORMS, BaseTransform, DecordDecode, DecordInit, get
+from ..compat import NOT_A_VIDEO, TRANSFORMS, BaseTransform, DecordDecode, DecordInit, get
 from ..errors import UserError
 from .files import sample_of
 from .isolated import GuardedReader

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import ConnectionPatch
 from matplotlib.ticker import MaxNLocator
 
-from ..compat.mm import DATASETS, Compose, Config, init_default_scope
+from ..compat import DATASETS, Compose, Config, init_default_scope
 from ..errors import UserError
 from ..hooks.dataset import seed_generators
 from ..pipeline import split_datasets

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ..checkpoints.load import load_checkpoint
 from ..checkpoints.weights import load_weights
-from ..compat.mm import MODELS, Compose
+from ..compat import MODELS, Compose
 from ..engine.engine import normalize
 from ..errors import UserError
 from ..infer import Row

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..compat.mm import TRANSFORMS, Config, SampleFrames
+from ..compat import TRANSFORMS, Config, SampleFrames
 from ..errors import UserError
 from ..pipeline import SPLITS, split_datasets
 

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, NotRequired, Required, TypedDict
 import av
 import numpy as np
 
-from ..compat.mm import TRANSFORMS, Compose
+from ..compat import TRANSFORMS, Compose
 from ..errors import UserError
 from ..files import printable, write_answers
 from ..infer import Prediction, Row

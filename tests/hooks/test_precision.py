@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from mmact_tiny.compat.mm import ResNet
+from mmact_tiny.compat import ResNet
 from mmact_tiny.hooks.precision import CpuAmpOptimWrapper, ZeroInitResidualHook, fit_for_autocast
 
 
