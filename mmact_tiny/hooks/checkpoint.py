@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..checkpoints.config_text import config_to_json
-from ..checkpoints.load import CONFIG_KEY, without_classes
+from ..checkpoints.load import CONFIG_KEY, match_weights, without_classes
 from ..checkpoints.stock import register
-from ..checkpoints.weights import match_weights
 from ..compat import (
     HOOKS,
     BaseLoop,

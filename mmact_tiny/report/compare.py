@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..compat.configs import read_config
+from ..checkpoints.config_text import read_config
 from ..errors import UserError
 from ..overrides.registry import MISSING, diff, flatten
 from .records import setting

@@ -13,8 +13,8 @@ import torch
 from torch import nn
 from torch.nn.modules.module import register_module_forward_hook
 
+from ..checkpoints.config_text import STOCK_PREFIX, read_config
 from ..compat import MODELS, Config, register_all_modules
-from ..compat.configs import STOCK_PREFIX, read_config
 from ..config import load_config, merge_options
 from ..errors import UserError
 from .sampling import NUM_FRAMES, Sampling, quiet, read_samplings, say_sampling

@@ -15,8 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..checkpoints.load import load_checkpoint
-from ..checkpoints.weights import load_weights
+from ..checkpoints.load import load_checkpoint, load_weights
 from ..compat import MODELS, Compose
 from ..engine.engine import normalize
 from ..errors import UserError

@@ -27,8 +27,7 @@ from ..progress import track
 from ..recognizer import Recognizer
 from ..video.files import sample_of
 from ..video.frames import FrameTimes, ask_frame_times, decode, upright
-from ..video.isolated import VIDEO_SECONDS, GuardedReader
-from ..video.read_ahead import ReadAhead
+from ..video.isolated import VIDEO_SECONDS, GuardedReader, ReadAhead
 from .sampling import find_sampler
 
 EDGE = 1e-6  # seconds; times are sums of fractions

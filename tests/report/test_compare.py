@@ -5,8 +5,7 @@ from typing import Any
 import pytest
 from conftest import STOCK
 
-from mmact_tiny.checkpoints.config_text import config_from_text
-from mmact_tiny.compat.configs import read_config
+from mmact_tiny.checkpoints.config_text import config_from_text, read_config
 from mmact_tiny.report.compare import compare_runs, differences, stock_difference
 
 

@@ -11,7 +11,7 @@ from mmaction.registry import DATASETS
 from mmengine.registry import init_default_scope
 from PIL import Image
 
-from mmact_tiny.compat.configs import read_config
+from mmact_tiny.checkpoints.config_text import read_config
 from mmact_tiny.errors import EXIT_ERROR, EXIT_OK
 from mmact_tiny.hooks.dataset import seed_generators
 from mmact_tiny.video.frames import FrameTimes
