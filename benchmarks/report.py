@@ -7,7 +7,7 @@ import statistics
 
 from measured import Measured
 
-from mmact_tiny.hardware import describe_machine
+from mmact_tiny.hardware import CPU_FLAGS, cpu_flags, describe_machine
 
 PACKAGES = (
     "torch",
@@ -69,7 +69,7 @@ def machine(device: str) -> dict:
     facts = describe_machine()
     return dict(
         cpu=facts["cpu"],
-        cpu_flags=facts["cpu_flags"],
+        cpu_flags=[flag for flag in CPU_FLAGS if flag in cpu_flags()],
         cores=facts["usable_cores"],
         device=device,
         load=os.getloadavg()[0],

@@ -3,8 +3,6 @@
 import os
 import platform
 import re
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -119,30 +117,20 @@ def num_usable_cores() -> int:
 
 
 class Machine(TypedDict):
-    """The machine as the operating system tells of it; sizes in GiB."""
+    """The machine as the operating system tells of it."""
 
     platform: str
     cpu: str
     cores: int | None
     usable_cores: int
-    cpu_flags: list[str]
     memory_gib: float
-    shared_memory_gib: float | None
-    disk_free_gib: float
-    folder: str
-    folder_writable: bool
 
 
 def describe_machine() -> Machine:
-    """Returns cores, memory and disk, and whether the current folder can be written to."""
+    """Returns the name of the system and the CPU, the cores, and the memory."""
     import psutil
 
-    try:
-        with tempfile.TemporaryFile(dir="."):
-            writable = True
-    except OSError:
-        writable = False
-    info, shared = Path("/proc/cpuinfo"), Path("/dev/shm")
+    info = Path("/proc/cpuinfo")
     names = re.findall(r"(?m)^model name\s*:\s*(.+)$", info.read_text() if info.is_file() else "")
     limits = [Path(path).read_text().strip() for path in MEMORY_LIMITS if Path(path).is_file()]
     memory = min([psutil.virtual_memory().total, *(int(text) for text in limits if text.isdigit())])
@@ -151,14 +139,7 @@ def describe_machine() -> Machine:
         cpu=names[0] if names else platform.processor() or platform.machine(),
         cores=os.cpu_count(),
         usable_cores=num_usable_cores(),
-        cpu_flags=[flag for flag in CPU_FLAGS if flag in cpu_flags()],
         memory_gib=round(memory / GIB, 2),
-        shared_memory_gib=(
-            round(shutil.disk_usage(shared).total / GIB, 2) if shared.is_dir() else None
-        ),
-        disk_free_gib=round(shutil.disk_usage(".").free / GIB, 2),
-        folder=str(Path.cwd()),
-        folder_writable=writable,
     )
 
 

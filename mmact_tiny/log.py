@@ -103,14 +103,11 @@ def keep_stock_log_off() -> None:
     """
     from .compat import MMLogger
 
-    if quiet_terminal() is None or getattr(MMLogger.callHandlers, "ours", False):
+    terminal = quiet_terminal()
+    if terminal is None:
         return
-    stock = MMLogger.callHandlers
 
     def call_handlers(self: MMLogger, record: logging.LogRecord) -> None:
-        terminal = quiet_terminal()
-        if terminal is None:
-            return stock(self, record)
         for handler in self.handlers:
             if record.levelno < handler.level:
                 continue
@@ -118,9 +115,7 @@ def keep_stock_log_off() -> None:
                 handler.handle(record)
             elif record.levelno >= logging.ERROR or getattr(record, "shown", False):
                 terminal.handle(record)
-        return None
 
-    call_handlers.ours = True  # type: ignore[attr-defined]
     replace(MMLogger, "callHandlers", call_handlers)
 
 
