@@ -7,7 +7,8 @@ import statistics
 
 from measured import Measured
 
-from mmact_tiny.hardware import CPU_FLAGS, cpu_flags, describe_machine
+from mmact_tiny.doctor.diagnosis import CPU_FLAGS
+from mmact_tiny.hardware import cpu_flags, describe_machine
 
 PACKAGES = (
     "torch",

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 # Variables of trackers that print tables and the making of their database, as their users set them.
 QUIET_TRACKERS = {"MLFLOW_LOGGING_LEVEL": "WARNING", "WANDB_QUIET": "true"}
-RESUME = "resume"  # the method of the Runner that takes a checkpoint up
 
 
 def build_runner(cfg: Config, *hooks: "Hook") -> "Runner":
@@ -87,7 +86,7 @@ def explained() -> Iterator[None]:
         if part is None:
             raise
         reason = _reason(error, part)
-        if part == RESUME:
+        if part == "resume":
             raise UserError(f"cannot resume: the checkpoint does not fit: {reason}") from error
         raise UserError(f"the config's {part} cannot be built: {reason}") from error
 
@@ -113,7 +112,7 @@ def _named(frame: FrameType) -> str | None:
         cfg = frame.f_locals.get("cfg")
         kind = cfg.get("type") if isinstance(cfg, dict) else None
         return getattr(kind, "__name__", None) or str(kind)
-    others = ("build_dataloader", "build_optim_wrapper", RESUME)
+    others = ("build_dataloader", "build_optim_wrapper", "resume")
     return name.removeprefix("build_") if name in others else None
 
 

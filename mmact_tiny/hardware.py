@@ -19,11 +19,6 @@ PACKAGES = (
     *("torch", "torchvision", "mmengine", "mmcv-lite", "mmcv", "mmaction2", "numpy"),
     *("decord", "av", "torchcodec", *OPENCV, "setuptools", "packaging"),
 )
-# Of the CPU's flags, those that decide how fast a network runs.
-CPU_FLAGS = (
-    *("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16"),
-    *("amx_tile", "amx_int8", "amx_bf16", "amx_fp16", "asimd", "bf16", "i8mm", "sve"),
-)
 # A container's share of the memory, which psutil does not know (cgroup v2 and v1).
 MEMORY_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 GIB = 1 << 30
@@ -76,8 +71,7 @@ def world_size(environ: Mapping[str, str] = os.environ) -> int:
 
 def local_rank(environ: Mapping[str, str] = os.environ) -> int:
     """Returns this process's place among those of the job on this machine: its GPU's index."""
-    names = ("LOCAL_RANK", "SLURM_LOCALID", "OMPI_COMM_WORLD_LOCAL_RANK")
-    return _first_number(environ, names, 0)
+    return _first_number(environ, ("LOCAL_RANK", "SLURM_LOCALID", "OMPI_COMM_WORLD_LOCAL_RANK"), 0)
 
 
 def local_world_size(environ: Mapping[str, str] = os.environ) -> int:
@@ -97,17 +91,15 @@ def has_cuda() -> bool:
     return torch.cuda.is_available()
 
 
+def _cpu_info() -> str:
+    path = Path("/proc/cpuinfo")
+    return path.read_text() if path.is_file() else ""
+
+
 @cache
 def cpu_flags() -> frozenset[str]:
     """Returns the CPU's feature flags as Linux names them, empty elsewhere."""
-    try:
-        with Path("/proc/cpuinfo").open() as file:
-            for line in file:
-                if line.startswith("flags"):
-                    return frozenset(line.split(":", 1)[1].split())
-    except OSError:
-        pass
-    return frozenset()
+    return frozenset(" ".join(re.findall(r"(?m)^flags\s*:(.*)$", _cpu_info())[:1]).split())
 
 
 def num_usable_cores() -> int:
@@ -130,8 +122,7 @@ def describe_machine() -> Machine:
     """Returns the name of the system and the CPU, the cores, and the memory."""
     import psutil
 
-    info = Path("/proc/cpuinfo")
-    names = re.findall(r"(?m)^model name\s*:\s*(.+)$", info.read_text() if info.is_file() else "")
+    names = re.findall(r"(?m)^model name\s*:\s*(.+)$", _cpu_info())
     limits = [Path(path).read_text().strip() for path in MEMORY_LIMITS if Path(path).is_file()]
     memory = min([psutil.virtual_memory().total, *(int(text) for text in limits if text.isdigit())])
     return Machine(

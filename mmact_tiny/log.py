@@ -10,7 +10,7 @@ import sysconfig
 import warnings
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 from . import hardware, progress
 
@@ -81,17 +81,12 @@ def quiet_terminal() -> TerminalHandler | None:
 
 
 def _log_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-    line: str | None = None,
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, *rest: Any
 ) -> None:
     """Shows a warning of the user's own code, and keeps one of installed code for the file."""
     folders = {Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib")}
     theirs = filename.startswith("<") or any(f in Path(filename).parents for f in folders)
-    text = warnings.formatwarning(message, category, filename, lineno, line)
+    text = warnings.formatwarning(message, category, filename, lineno)
     logging.getLogger(UPSTREAM if theirs else "mmact_tiny").warning(text.rstrip())
 
 

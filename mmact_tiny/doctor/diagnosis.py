@@ -22,6 +22,11 @@ MMCV_FIX = "pip uninstall -y mmcv mmcv-lite; pip install 'mmcv-lite>=2.1.0,<2.2'
 TORCH_FIX = "reinstall both from one place: the command is on https://pytorch.org/get-started"
 FRESH_FIX = "make a fresh environment: make clean setup"
 HEADLESS_FIX = "pip install opencv-contrib-python-headless"
+# Of the CPU's flags, those that decide how fast a network runs.
+CPU_FLAGS = (
+    *("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16"),
+    *("amx_tile", "amx_int8", "amx_bf16", "amx_fp16", "asimd", "bf16", "i8mm", "sve"),
+)
 MIN_DISK_GIB = 1.0
 MIN_SHARED_GIB = 0.25  # a container's default is 0.0625; 250 views of one video take 0.035
 CLIPS = Path(__file__).parents[2] / "data/tiny"
@@ -139,7 +144,7 @@ def _diagnose_machine(diagnosis: Diagnosis) -> None:
         diagnosis.found["machine"] = f"FAILS: {error}"
         return
     folder, is_writable, free, shared = describe_storage()
-    flags = [flag for flag in hardware.CPU_FLAGS if flag in hardware.cpu_flags()]
+    flags = [flag for flag in CPU_FLAGS if flag in hardware.cpu_flags()]
     diagnosis.found |= {
         "system": machine["platform"],
         "CPU": f"{machine['cpu']}, {machine['usable_cores']} of {machine['cores']} cores",
