@@ -85,7 +85,7 @@ class Recognizer:
         return Engine(model.to(get_device()).eval(), **self._choices, cache_dir=cache_dir)
 
     def predict(self, video: str | Path, k: int = 5) -> list[tuple[str, float]]:
-        """Returns the k best `(label, score)` of a video, best first; all where there are fewer than k.
+        """Returns the k best `(label, score)` of a video, best first, or all of fewer.
 
         Raises:
             UserError: the video cannot be read; k is below 1.

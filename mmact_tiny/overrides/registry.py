@@ -3,7 +3,8 @@
 An override is a plain function `fn(cfg, **kwargs) -> None` that sets what must agree across
 several nodes of the config. A config lists them,
 `overrides = [dict(type='dataset_paths', data_root='data/tiny'), ...]`. Applying
-an override twice gives the same config as applying it once. One that builds on the result of others names them:
+an override twice gives the same config as applying it once. One that builds on the result of
+others names them:
 
     @OVERRIDES.register_module()
     @comes_after("dataset_paths")
