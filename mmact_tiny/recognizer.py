@@ -16,7 +16,6 @@ from .checkpoints.load import checkpoint_classes, checkpoint_config, load_checkp
 from .checkpoints.weights import load_weights
 from .compat.mm import Compose, Config, get_device, init_default_scope, pseudo_collate
 from .config import resolve_path, stock_configs
-from .engine.openvino import cache_dir_of
 from .errors import UserError
 from .pipeline import describe_protocol, pipeline_of
 from .video.files import VIDEO_SUFFIXES, is_video
@@ -81,7 +80,7 @@ class Recognizer:
         Raises:
             UserError: weights that do not fit the model, or an engine that cannot run it.
         """
-        from .engine.engine import Engine
+        from .engine.engine import Engine, cache_dir_of
 
         model = build_model(self.cfg)
         load_weights(model, self._loaded, path=self.checkpoint)

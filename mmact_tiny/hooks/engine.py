@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..compat.mm import HOOKS, Hook, is_model_wrapper
-from ..engine.engine import Engine
-from ..engine.openvino import cache_dir_of
+from ..engine.engine import Engine, cache_dir_of
 
 logger = logging.getLogger("mmact_tiny")
 
