@@ -74,7 +74,7 @@ def test_what_cannot_be_read_keeps_its_place(
     assert str(answers[0]) == str(answers[6]) == f"cannot read video {gone}: no such file"
     assert str(answers[2]).startswith(f"cannot read video {rubbish}: ")
     assert str(answers[3]) == f"cannot read video {tmp_path}: not a regular file"
-    with pytest.raises(UserError, match="gone.mp4: no such file"):
+    with pytest.raises(UserError, match=r"gone\.mp4: no such file"):
         recognizer.scores(gone)
 
 

@@ -72,7 +72,7 @@ def build_of(node: dict[str, Any]) -> Any:
         examples = model.data_preprocessor(dict(inputs=[images(32)], data_samples=[]))["inputs"]
         features = model.backbone(examples[0]).mean((2, 3))
         torch.nn.init.normal_(head.weight)
-        head.weight *= 2 / (features @ head.weight.T).std(0).mean()
+        head.weight /= (features @ head.weight.T).std(0).mean()
         head.bias[:] = -(features @ head.weight.T).mean(0)
     for norm in norms:
         norm.momentum = 0.1  # the default
@@ -97,7 +97,7 @@ def views(num_views: int, *, num_videos: int = 1, size: int = SIZE) -> dict[str,
     inputs = []
     for video in range(num_videos):
         own, each = (images(n, size=size, seed=100 * video + n) for n in (1, num_views))
-        inputs.append(own // 2 + each // 2)
+        inputs.append(own // 3 * 2 + each // 3)
     return dict(inputs=inputs, data_samples=[ActionDataSample() for _ in range(num_videos)])
 
 
