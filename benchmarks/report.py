@@ -7,7 +7,7 @@ import statistics
 
 from measured import Measured
 
-from mmact_tiny.hardware_machine import describe_machine
+from mmact_tiny.hardware import describe_machine
 
 PACKAGES = (
     "torch",

@@ -13,49 +13,15 @@ from .compat import mm
 from .compat.mm import MODELS, Config, init_default_scope, print_log
 from .errors import UserError, suggest
 from .files import FULL
-from .hardware import MAX_SEED
-from .overrides.registry import flatten
 
 if TYPE_CHECKING:
     from torch import nn
 
     from .compat.mm import Hook, Runner
 
-# The smallest value of a key, wherever in a config it stands.
-LEAST = {
-    **dict.fromkeys(("max_epochs", "max_iters", "val_interval", "accumulative_counts"), 1),
-    **dict.fromkeys(("batch_size", "prefetch_factor"), 1),
-    **dict.fromkeys(("num_classes", "clip_len", "frame_interval", "num_clips"), 1),
-    **dict.fromkeys(("num_workers", "seed", "lr"), 0),
-}
 # Variables of trackers that print tables and the making of their database, as their users set them.
 QUIET_TRACKERS = {"MLFLOW_LOGGING_LEVEL": "WARNING", "WANDB_QUIET": "true"}
 RESUME = "resume"  # the method of the Runner that takes a checkpoint up
-MOST = {"seed": MAX_SEED}
-LOADERS = tuple(f"{split}_dataloader." for split in ("train", "val", "test"))
-
-
-def check_sizes(cfg: Config) -> None:
-    """Checks the counts and sizes of a resolved config, which stock meets minutes later, if ever.
-
-    Raises:
-        UserError: names every key whose value is too small or too large.
-    """
-    wrong = []
-    for key, value in flatten(cfg).items():
-        name = key.rpartition(".")[2]
-        if name not in LEAST or isinstance(value, bool) or not isinstance(value, int | float):
-            continue
-        least, most = LEAST[name], MOST.get(name, float("inf"))
-        if not least <= value <= most:
-            expected = f"{least} or more" if name not in MOST else f"{least} to {most}"
-            wrong.append(f"{key}={value}: expected {expected}")
-    for loader in LOADERS:
-        node = cfg.get(loader.rstrip(".")) or {}
-        if node.get("persistent_workers") and node.get("num_workers") == 0:
-            wrong.append(f"{loader}persistent_workers=True: expected num_workers of 1 or more")
-    if wrong:
-        raise UserError("\n  ".join(wrong))
 
 
 def build_runner(cfg: Config, *hooks: "Hook") -> "Runner":

@@ -11,6 +11,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from typing import Any, NoReturn
 
 from . import hardware, log, progress
@@ -187,6 +188,17 @@ def start(args: argparse.Namespace, *, trains: bool = True) -> None:
         from . import compat
 
         compat.leave_out_sharding()
+
+
+def has_room(name: str) -> bool:
+    """Returns whether an optional room of the package is there: it may have been deleted."""
+    return find_spec(f"mmact_tiny.{name}") is not None
+
+
+def need_room(name: str, flag: str) -> None:
+    """Raises a UserError where an optional room is not there that a flag needs."""
+    if not has_room(name):
+        raise UserError(f"{flag}: this installation has no mmact_tiny/{name}, which draws it")
 
 
 def without_none(values: dict[str, Any]) -> dict[str, Any]:

@@ -1,17 +1,18 @@
-"""From a config file to a resolved config: file, overrides, strict options, in that order."""
+"""Loads a config: file, then overrides, then strict options, then a check of its sizes."""
 
+import ast
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from . import compat
-from .build import check_sizes
+from .compat.configs import STOCK_PREFIX, naming, read_config, resolve_path, stock_bases
 from .compat.mm import Config
 from .errors import UserError, suggest
-from .overrides.registry import apply_overrides, check_entry, flatten
-
-STOCK_PREFIX = "mmaction::"
-PROJECT = Path(__file__).resolve().parent.parent  # where configs/ lies
+from .hardware import MAX_SEED
+from .overrides.registry import apply_overrides, check_entry, flatten, prerequisites
+from .overrides.training import RANDOM, accumulated_steps, count_accumulation, find_weights
+from .pipeline import SPLITS
 
 # What a stock config gets; ours list what they need. The closing ones end every list.
 DEFAULT_OVERRIDES = (
@@ -24,6 +25,16 @@ DEFAULT_OVERRIDES = (
 CLOSING_OVERRIDES = tuple(
     dict(type=name) for name in ("checkpoints", "data_guard", "decoder", "hardware", "run")
 )
+# The smallest value of a key, wherever in a config it stands.
+LEAST = {
+    **dict.fromkeys(("max_epochs", "max_iters", "val_interval", "accumulative_counts"), 1),
+    **dict.fromkeys(("batch_size", "prefetch_factor"), 1),
+    **dict.fromkeys(("num_classes", "clip_len", "frame_interval", "num_clips"), 1),
+    **dict.fromkeys(("num_workers", "seed", "lr"), 0),
+}
+MOST = {"seed": MAX_SEED}
+logger = logging.getLogger("mmact_tiny")
+Entry = Mapping[str, Any]  # of a config's `overrides`: the type and the arguments of one
 
 
 def load_config(
@@ -39,7 +50,7 @@ def load_config(
             `mmaction::recognition/tsn/....py`. A file that lists no overrides (a dump, say) runs
             as it is, but for `changes`.
         changes: Arguments by override name that take the place of those in the config; an
-            override that is not listed there is added.
+            override that is not listed there is added, before those that build on it.
         options: Values by dotted key, set last and strictly: see `merge_options`.
 
     Raises:
@@ -56,88 +67,61 @@ def load_config(
         raise UserError(f"{config} needs your dataset: --data DIR")
     if entries is None and "dataset_paths" in changes:
         changes.setdefault("classes", {})
-    apply_overrides(cfg, _merge_changes(entries, changes))
+    # The base batch size of a dump is divided by its accumulated steps, that of a config is not.
+    scaled = entries is None and (cfg.get("auto_scale_lr") or {}).get("enable")
+    counted = accumulated_steps(cfg) if scaled else 1
+    apply_overrides(cfg, _with_scratch(cfg, _merge_changes(entries, changes), changes))
     merge_options(cfg, options or {})
+    count_accumulation(cfg, counted)
     check_sizes(cfg)
     return cfg
 
 
-def read_config(config: str | Path) -> Config:
-    """Returns a config as its file has it, no override applied.
+def _with_scratch(
+    cfg: Config, entries: list[Entry], changes: Mapping[str, Mapping[str, Any]]
+) -> list[Entry]:
+    """Lays the `scratch` config of `pretrained` over a config where random weights are the start.
 
-    Raises:
-        UserError: a missing or broken file, or one without a model.
+    Returns:
+        The overrides to apply, those of `scratch` where it counts; `pretrained` is told what was
+        found, so that it does not look again.
     """
-    path = resolve_path(config)
-    try:
-        cfg = Config.fromfile(path)
-    except UserError:
-        raise
-    except Exception as error:  # the file is the user's Python: anything can come out of it
-        raise UserError(f"config {config}: {type(error).__name__}: {error}") from error
-    if "model" not in cfg:
-        raise UserError(f"config {config} has no `model`: is it a training config?")
-    return cfg
-
-
-def resolve_path(config: str | Path) -> Path:
-    """Returns the file that a config argument means.
-
-    Raises:
-        UserError: no such file, with the names that are close.
-    """
-    text = str(config)
-    if text.startswith(STOCK_PREFIX):
-        root = stock_configs()
-        path = root / text.removeprefix(STOCK_PREFIX)
-        names = [str(found.relative_to(root)) for found in root.rglob("*.py")]
-    else:
-        path = Path(text).expanduser()
-        if not path.is_file() and not path.is_absolute() and (PROJECT / path).is_file():
-            path = PROJECT / path  # `configs/tsn_tiny.py` from any folder
-        names = [f"configs/{found.name}" for found in (PROJECT / "configs").glob("*.py")]
-    if not path.is_file():
-        wrong = text.removeprefix(STOCK_PREFIX)
-        raise UserError(f"no config {text}{suggest(wrong, names)}")
-    if path.suffix not in (".py", ".json", ".yaml", ".yml"):
-        raise UserError(f"config {text}: expected a .py, .json or .yaml file")
-    return path
-
-
-def stock_bases(config: str | Path) -> list[str]:
-    """Returns the stock configs that a config starts from, as `mmaction::...`, directly or not.
-
-    A dump names none: it carries those of the run in `stock_base`.
-    """
-    if str(config).startswith(STOCK_PREFIX):
-        return [str(config)]
-    path = resolve_path(config)
-    found = []
-    for base in Config._get_base_files(str(path)):
-        within = base if base.startswith(STOCK_PREFIX) else path.parent / base
-        if "::" not in base or base.startswith(STOCK_PREFIX):
-            found += stock_bases(within)
-    return found
-
-
-def stock_configs() -> Path:
-    """Returns the folder of the configs that MMAction2 installed."""
-    return Path(compat.get_installed_path("mmaction")) / ".mim" / "configs"
+    found = next((entry for entry in entries if entry["type"] == "pretrained"), None)
+    if found is None:
+        return entries
+    kwargs = {key: value for key, value in found.items() if key not in ("type", "scratch")}
+    told = {**changes.get("pretrained", {}), "origin": find_weights(cfg, **kwargs)}
+    scratch = found.get("scratch")
+    if scratch is None or told["origin"] != RANDOM:
+        return [{**entry, **told} if entry is found else entry for entry in entries]
+    logger.info("from random weights: as %s says", scratch)
+    with naming(scratch):
+        tree = ast.parse(resolve_path(scratch).read_text(encoding="utf-8"))
+        tree.body = [line for line in tree.body if not ast.unparse(line).startswith("_base_ =")]
+        lines = Config.fromstring(ast.unparse(tree), ".py").to_dict()
+    entries = lines.pop("overrides", entries)
+    cfg.merge_from_dict(lines)
+    return _merge_changes(entries, {**changes, "pretrained": told})
 
 
 def _merge_changes(
-    entries: Sequence[Mapping[str, Any]] | None, changes: Mapping[str, Mapping[str, Any]]
-) -> list[Mapping[str, Any]]:
+    entries: Sequence[Entry] | None, changes: Mapping[str, Mapping[str, Any]]
+) -> list[Entry]:
     """Returns the entries with `changes` in, those that only `changes` names, the closing ones."""
-    listed = [
+    merged: list[Entry] = [
         {**entry, **changes.get(entry.get("type", ""), {})} if isinstance(entry, Mapping) else entry
         for entry in entries or []
     ]
-    names = {check_entry(entry)[0] for entry in listed}
+    names = {check_entry(entry)[0] for entry in merged}
     closing = {entry["type"] for entry in CLOSING_OVERRIDES}
     added = [name for name in changes if name not in names | closing]
     last = [name for name in closing - names if entries is not None or name in changes]
-    return listed + [dict(type=name, **changes.get(name, {})) for name in [*added, *sorted(last)]]
+    for name in [*added, *sorted(last)]:
+        entry = dict(type=name, **changes.get(name, {}))
+        check_entry(entry)
+        builders = [i for i, one in enumerate(merged) if name in prerequisites(one["type"])]
+        merged.insert(min(builders, default=len(merged)), entry)
+    return merged
 
 
 def merge_options(cfg: Config, options: Mapping[str, Any]) -> None:
@@ -150,35 +134,44 @@ def merge_options(cfg: Config, options: Mapping[str, Any]) -> None:
         UserError: an unknown key, a key that exists behind `+`, or a value of another type.
     """
     for key, value in options.items():
-        adding, name = key.startswith("+"), key.removeprefix("+")
-        *parents, leaf = name.split(".")
-        node: Any = cfg
-        for depth, part in enumerate(parents):
-            node = _step(node, part, name, ".".join(parents[: depth + 1]), cfg)
-        if isinstance(node, (list, tuple)):
-            old = _step(node, leaf, name, name, cfg)
-        elif adding:
-            old = None
-        elif not hasattr(node, "keys") or leaf not in node:
-            hint = suggest(name, flatten(cfg))
-            raise UserError(f"--cfg-options: no key {name!r} in the config{hint} (+{name} adds it)")
+        name = key.removeprefix("+")
+        parts = name.split(".")
+        nodes: list[Any] = [cfg]
+        for depth in range(1, len(parts)):
+            nodes.append(_item(nodes[-1], name, depth, cfg))
+        if key.startswith("+"):
+            if not hasattr(nodes[-1], "keys"):
+                raise UserError(f"--cfg-options {key}: {nodes[-1]!r} takes no key")
+            if parts[-1] in nodes[-1]:
+                raise UserError(f"--cfg-options {key}: the key is there; {name}=... changes it")
         else:
-            old = node[leaf]
-        if old is not None and value is not None and not _same_kind(old, value):
-            raise UserError(
-                f"--cfg-options {name}={value!r}: expected {type(old).__name__} like {old!r}"
-            )
-        node[int(leaf) if isinstance(node, list) else leaf] = value
+            old = _item(nodes[-1], name, len(parts), cfg)
+            if old is not None and value is not None and not _same_kind(old, value):
+                expected = f"expected {type(old).__name__} like {old!r}"
+                raise UserError(f"--cfg-options {name}={value!r}: {expected}")
+        for node, part in zip(reversed(nodes), reversed(parts), strict=True):
+            if not isinstance(node, tuple):
+                node[int(part) if isinstance(node, list) else part] = value
+                break
+            value = (*node[: int(part)], value, *node[int(part) + 1 :])  # set where the tuple is
 
 
-def _step(node: Any, part: str, name: str, where: str, cfg: Config) -> Any:
+def _item(node: Any, name: str, depth: int, cfg: Config) -> Any:
+    """Returns what the part `depth` of a dotted name, counted from 1, names in a node.
+
+    Raises:
+        UserError: it names nothing.
+    """
+    *parents, part = name.split(".")[:depth]
+    where = ".".join([*parents, part])
     if isinstance(node, (list, tuple)):
         if part.isdigit() and int(part) < len(node):
             return node[int(part)]
         raise UserError(f"--cfg-options {name}: {where} is not one of {len(node)} items")
     if hasattr(node, "keys") and part in node:
         return node[part]
-    raise UserError(f"--cfg-options: no key {where!r}{suggest(name, flatten(cfg))}")
+    hint = suggest(name, flatten(cfg)) + (f" (+{name} adds it)" if where == name else "")
+    raise UserError(f"--cfg-options: no key {where!r} in the config{hint}")
 
 
 def _same_kind(old: Any, new: Any) -> bool:
@@ -186,3 +179,28 @@ def _same_kind(old: Any, new: Any) -> bool:
         if isinstance(old, kind):  # bool first: it is an int too
             return isinstance(new, kind) and (kind is bool or not isinstance(new, bool))
     return True
+
+
+def check_sizes(cfg: Config) -> None:
+    """Checks the counts and sizes of a resolved config, which stock meets minutes later, if ever.
+
+    Raises:
+        UserError: names every key whose value is too small or too large.
+    """
+    wrong = []
+    for key, value in flatten(cfg).items():
+        name = key.rpartition(".")[2]
+        if name not in LEAST or isinstance(value, bool) or not isinstance(value, int | float):
+            continue
+        least, most = LEAST[name], MOST.get(name, float("inf"))
+        if not least <= value <= most:
+            expected = f"{least} or more" if name not in MOST else f"{least} to {most}"
+            wrong.append(f"{key}={value}: expected {expected}")
+    for split in SPLITS:
+        node = cfg.get(f"{split}_dataloader") or {}
+        if node.get("persistent_workers") and node.get("num_workers") == 0:
+            wrong.append(
+                f"{split}_dataloader.persistent_workers=True: expected num_workers of 1 or more"
+            )
+    if wrong:
+        raise UserError("\n  ".join(wrong))

@@ -1,4 +1,4 @@
-"""A dataset on disk: its layout, its annotations, its label map, and what is wrong with them.
+"""Reads a dataset folder: layout, annotations, label map; says what is wrong with them.
 
 DIR/train.txt  val.txt  [test.txt]    `path label` on each line, split by one space
 DIR/label_map.txt                     line i names class i
@@ -13,13 +13,12 @@ from pathlib import Path
 from .errors import UserError
 from .video.files import walk_videos
 
-# The canonical name first, then the names that the tutorial's archive uses.
+# What tools/prepare_data.py writes, then the names in the tutorial's archive.
 ANN_FILES = {
     "train": ("train.txt", "kinetics_tiny_train_video.txt"),
     "val": ("val.txt", "kinetics_tiny_val_video.txt"),
     "test": ("test.txt",),
 }
-REQUIRED_SPLITS = ("train", "val")
 MAX_SHOWN = 20  # problems printed before "and N more": one screen
 
 
@@ -63,7 +62,7 @@ def find_dataset(data_root: str | Path) -> Dataset:
         ann_file = next((root / name for name in names if (root / name).is_file()), None)
         if ann_file is not None:
             splits[split] = Split(ann_file, _video_dir(root, split, ann_file))
-        elif split in REQUIRED_SPLITS:
+        elif split != "test":
             raise UserError(f"no annotation file {root / names[0]}\n  {how_to_get(root)}")
     label_map = root / "label_map.txt"
     return Dataset(root, splits, label_map if label_map.is_file() else None)
@@ -126,13 +125,12 @@ def read_label_map(label_map: str | Path) -> list[str]:
         names.pop()
     if not names:
         raise UserError(f"label map {label_map} is empty; expected one class name a line")
-    seen: dict[str, int] = {}
     for number, name in enumerate(names, start=1):
         if not name:
             raise UserError(f"{label_map}:{number}: no class name; line i names class i")
-        if name in seen:
-            raise UserError(f"{label_map}:{number}: {name!r} already names line {seen[name]}")
-        seen[name] = number
+        if names.index(name) + 1 < number:
+            first = names.index(name) + 1
+            raise UserError(f"{label_map}:{number}: {name!r} already names line {first}")
     return names
 
 

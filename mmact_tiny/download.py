@@ -1,40 +1,300 @@
-"""Downloads a file so that it is whole or not there: resumed after a cut, checked, renamed last."""
+"""Downloads what has a name, the tutorial's dataset or weights of MMAction2's zoo, or any file.
 
-import contextlib
-import hashlib
+Names, addresses and figures of the weights come from the metafiles of the installed MMAction2.
+"""
+
 import http.client
+import importlib.util
+import math
+import os
 import re
+import shutil
+import stat
 import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
-from pathlib import Path
+import zipfile
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from email.utils import formatdate, mktime_tz, parsedate_tz
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
 from urllib.parse import urlsplit
 
-from .download_partial import Partial
-from .errors import UserError
-from .files import check_free_space, locked, writing_to
+from .dataset import read_annotations
+from .errors import UserError, suggest
+from .files import check_free_space, locked, sha256, sync_folder, writing_to
+from .progress import Bar
 
+HOST = "https://download.openmmlab.com"
+MIRROR_VARIABLE = "MMACT_TINY_MIRROR"  # takes the place of HOST, the paths stay
+
+# MMAction2's tutorial and its "20-Minute Guide" name it; no metafile does.
+KINETICS400_TINY_URL = f"{HOST}/mmaction/kinetics400_tiny.zip"
+KINETICS400_TINY_ANN_FILES = {
+    "train": "kinetics_tiny_train_video.txt",
+    "val": "kinetics_tiny_val_video.txt",
+}
+# Models for which the metafile of mmaction2 1.2.0 repeats another's address, with the ends of their
+# own, from the README.md beside that metafile in the MMAction2 repository.
+CORRECTED_ENDS = {
+    "tsn_imagenet-pretrained-swin-transformer_32xb8-1x1x8-50e_kinetics400-rgb": "20230530-428f0064",
+    "vit-small-p16_videomaev2-vit-g-dist-k710-pre_16x4x1_kinetics-400": "20230510-25c748fd",
+}
+# By the end of a model's name, where metafiles of mmaction2 1.2.0 say another dataset, or none.
+DATASETS = {"sthv2": "SthV2", "kinetics700": "Kinetics-700", "kinetics710": "Kinetics-710"}
+TSN_NAME = re.compile(
+    r"tsn_imagenet-pretrained-(.+)_\d+xb\d+-((?:dense-)?\d+x\d+x\d+)-\d+e_(kinetics400|sthv2)-rgb"
+)
+TUTORIAL_WEIGHTS = {"tsn_r50_1x1x3_k400": "tsn_r50_k400"}
+
+MAX_UNPACKED_BYTES = 16 << 30  # more than this is not one of ours, whatever it claims
 TIMEOUT_SECONDS = 30.0  # of silence on the connection
 BACKOFF_SECONDS = (1.0, 2.0, 4.0, 8.0)  # waits before a next try, while tries bring nothing new
 CHUNK_BYTES = 1 << 18
 RETRIED_STATUSES = {408, 425, 429, 500, 502, 503, 504}
 
-Report = Callable[[int, int | None], None]  # bytes so far, bytes in all where known
+
+@dataclass(frozen=True)
+class Published:
+    """Something with a name to download it by.
+
+    `path` is where it goes, a file or, for the dataset, the unpacked folder, from the working
+    directory. Weights have a `model`, MMAction2's own name. The figures are as published, the
+    accuracies in percent.
+    """
+
+    name: str
+    url: str
+    path: Path
+    model: str = ""
+    config: str = ""
+    dataset: str = ""
+    top1: float | None = None
+    top5: float | None = None
+    parameters: str = ""
+    flops: str = ""
+    resolution: str = ""
 
 
-class Cut(Exception):
-    """The answer ended too early or does not fit what is here; another try may do."""
+def list_published() -> list[Published]:
+    """Returns all that can be downloaded by name: a dataset, TSN, other recognizers, the rest.
+
+    Raises:
+        UserError: the installed MMAction2 has no metafiles to read the addresses from.
+    """
+    import yaml
+
+    spec = importlib.util.find_spec("mmaction")  # finds it without importing it
+    if spec is None or spec.origin is None:
+        raise UserError("mmaction2 is not installed: pip install -e . installs it")
+    root = Path(spec.origin).parent / ".mim/configs"
+    order = ("tsn", "recognition")  # the tutorial's, then other recognizers of videos
+    metafiles = sorted(
+        root.glob("*/*/metafile.yml"),
+        key=lambda path: (*(name not in path.parts for name in order), path),
+    )
+    if not metafiles:
+        raise UserError(f"no metafile.yml in {root}/*/*: reinstall mmaction2 from its wheel")
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's: 0.02 s instead of 0.8 s
+    # Of a name that is there twice the later entry counts: TSM's first has another model's figures.
+    models = {
+        model["Name"].removesuffix(".py"): model
+        for metafile in metafiles
+        for model in yaml.load(metafile.read_text(), Loader=loader)["Models"]
+        if isinstance(model["Weights"], str)
+    }
+    for name, end in CORRECTED_ENDS.items():
+        family = models[name]["Weights"].rsplit("/", 2)[0]
+        models[name]["Weights"] = f"{family}/{name}/{name}_{end}.pth"
+    configs = {path.stem: path.relative_to(root).as_posix() for path in root.rglob("*.py")}
+    weights = [_read_model(name, model, configs) for name, model in models.items()]
+    # An address that belongs to another model is worse than none.
+    owners = {item.url: item for item in weights if item.path.name.startswith(item.model)}
+    dataset = Published("kinetics400_tiny", KINETICS400_TINY_URL, Path("data/kinetics400_tiny"))
+    return [dataset, *(item for item in weights if owners.get(item.url, item) is item)]
+
+
+def _read_model(name: str, model: dict[str, Any], configs: dict[str, str]) -> Published:
+    """Returns a metafile's entry; its config is the one named like the model or like its file."""
+    file_name = PurePosixPath(model["Weights"]).name
+    stems = (name, PurePosixPath(model["Config"]).stem, file_name.rpartition("_")[0])
+    short = name
+    if match := TSN_NAME.fullmatch(name):
+        short = f"tsn_{match[1]}_{match[2]}_{match[3].replace('kinetics', 'k')}"
+    results, facts = model.get("Results") or {}, model["Metadata"]
+    result = results[0] if isinstance(results, list) else results
+    metrics = result.get("Metrics", {})
+    dataset = next((d for end, d in DATASETS.items() if name.endswith(f"_{end}-rgb")), None)
+    return Published(
+        name=TUTORIAL_WEIGHTS.get(short, short),
+        url=model["Weights"],
+        path=Path("checkpoints") / file_name,
+        model=name,
+        config=next((f"mmaction::{configs[stem]}" for stem in stems if stem in configs), ""),
+        dataset=dataset or result["Dataset"],
+        top1=metrics.get("Top 1 Accuracy"),
+        top5=metrics.get("Top 5 Accuracy"),
+        parameters=_shorten(facts.get("Parameters", facts.get("params", "")), 1e6, "M"),
+        flops=_shorten(facts.get("FLOPs", ""), 1e9, "G"),
+        resolution=str(facts.get("Resolution", "")),
+    )
+
+
+def _shorten(published: str | int, unit: float, letter: str) -> str:
+    """Returns `24.3M` for 24_321_000 too: some metafiles say one, some the other."""
+    return f"{published / unit:.1f}{letter}" if isinstance(published, int) else published
+
+
+def find_published(name: str) -> Published:
+    """Returns what has this name; MMAction2's own model names are taken too.
+
+    Raises:
+        UserError: nothing has; the nearest name is suggested.
+    """
+    named = {key: item for item in list_published() for key in (item.model, item.name)}
+    if name in named:
+        return named[name]
+    hint = suggest(name, [*named])
+    raise UserError(f"nothing to download is named {name!r}{hint}; --list shows all")
+
+
+def table(word: str = "") -> str:
+    """Returns a line for each thing that can be downloaded and has the word in it or its config.
+
+    Raises:
+        UserError: nothing has the word.
+    """
+    rows = [("NAME", "DATASET", "TOP-1", "TOP-5", "PARAMS", "FLOPS", "INPUT", "")]
+    for item in list_published():
+        top1, top5 = (f"{value:.2f}" if value else "" for value in (item.top1, item.top5))
+        row = (item.name, item.dataset, top1, top5, item.parameters, item.flops, item.resolution)
+        if word.lower() in f"{row} {item.model} {item.config}".lower():
+            rows.append((*row, "here" if is_there(item) else "-"))
+    if len(rows) == 1:
+        raise UserError(f"nothing to download has {word!r} in its name, dataset or config")
+    width = max(len(row[0]) for row in rows)
+    layout = f"{{:{width}}}  {{:17}}  {{:>5}}  {{:>5}}  {{:>6}}  {{:>6}}  {{:14}}  {{}}"
+    return "\n".join(layout.format(*row).rstrip() for row in rows)
+
+
+def is_there(item: Published) -> bool:
+    """Returns whether it was fetched before and is whole."""
+    if item.model:
+        return item.path.is_file() and has_hash(item.path, published_hash(item.url))
+    return item.path.is_dir() and not missing_videos(item.path)
+
+
+def fetch(item: Published, *, force: bool = False) -> Path:
+    """Downloads it to its place, unpacked if it is an archive; does nothing if it is there.
+
+    Returns:
+        `item.path`.
+
+    Raises:
+        UserError: as `download` and `unpack` do; a dataset folder that is there in part.
+    """
+    url = mirrored(item.url)
+    if item.model:
+        return download(url, item.path, sha256_prefix=published_hash(item.url), force=force)
+    item.path.parent.mkdir(parents=True, exist_ok=True)
+    with locked(item.path):
+        if item.path.exists() and not force:
+            check_videos(item.path)
+            return item.path
+        archive = item.path.with_name(PurePosixPath(item.url).name)
+        put_by_hand = archive.exists()
+        download(url, archive, force=force)
+        unpack(archive, item.path, check=check_videos)
+        if not put_by_hand:
+            archive.unlink()
+    return item.path
+
+
+def mirrored(url: str) -> str:
+    """Returns the address on the mirror that MMACT_TINY_MIRROR names, if it names one."""
+    mirror = os.environ.get(MIRROR_VARIABLE, "").rstrip("/")
+    return mirror + url.removeprefix(HOST) if mirror and url.startswith(HOST) else url
+
+
+def missing_videos(folder: Path) -> list[str]:
+    """Returns what kinetics400_tiny lacks: an annotation file, or videos listed in one."""
+    missing = []
+    for split, name in KINETICS400_TINY_ANN_FILES.items():
+        if not (folder / name).is_file():
+            missing.append(name)
+            continue
+        videos = [f"{split}/{row.path}" for row in read_annotations(folder / name)]
+        missing += [video for video in videos if not (folder / video).is_file()]
+    return missing
+
+
+def check_videos(folder: Path) -> None:
+    """Raises a UserError if the folder is not a whole kinetics400_tiny."""
+    if missing := missing_videos(folder):
+        raise UserError(
+            f"{folder} is not a whole kinetics400_tiny: {len(missing)} missing, first "
+            f"{missing[0]}; fetch it again with --force"
+        )
+
+
+def unpack(archive: Path, folder: Path, *, check: Callable[[Path], None]) -> None:
+    """Unpacks a zip file to `folder`, which appears, or is replaced, only when whole.
+
+    A single folder at the archive's top becomes `folder` itself; macOS's `__MACOSX` is left out.
+    zipfile writes no more of a member than the size it states, and no links or permissions.
+
+    Args:
+        archive: the zip file.
+        folder: where its content goes.
+        check: called with the unpacked folder before it gets its name; may raise.
+
+    Raises:
+        UserError: not a whole archive, a member that would leave the folder, a link or device, too
+            large for us or the disk.
+    """
+    new = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(new, ignore_errors=True)
+    try:
+        with zipfile.ZipFile(archive) as file:
+            members = [m for m in file.infolist() if not m.filename.startswith("__MACOSX/")]
+            num_bytes = sum(member.file_size for member in members)
+            refused = [fault for member in members if (fault := _find_fault(member))]
+            if num_bytes > MAX_UNPACKED_BYTES:
+                refused.append(f"it unpacks to {num_bytes / 1e6:,.0f} MB")
+            if refused:
+                raise UserError(f"{archive} refused: {refused[0]}")
+            check_free_space(folder, num_bytes)
+            with writing_to(folder):
+                file.extractall(new, members)
+                os.sync()
+        inner = list(new.iterdir()) if new.exists() else []
+        content = inner[0] if len(inner) == 1 and inner[0].is_dir() else new
+        check(content)
+        with writing_to(folder):
+            if folder.exists():
+                shutil.rmtree(folder)
+            content.rename(folder)
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        raise UserError(
+            f"{archive} is not a whole archive ({error}): fetch it again, with --force or by hand"
+        ) from error
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def _find_fault(member: zipfile.ZipInfo) -> str | None:
+    name = member.orig_filename
+    if not name.isprintable() or name.startswith("/") or ".." in name.split("/"):
+        return f"member {name!r} would leave the folder"
+    mode = stat.S_IFMT(member.external_attr >> 16)  # of Unix; 0 where another system packed it
+    return None if mode in (0, stat.S_IFREG, stat.S_IFDIR) else f"{name!r} is a link or a device"
 
 
 def download(
-    url: str,
-    path: str | Path,
-    *,
-    sha256_prefix: str | None = None,
-    progress: bool = True,
-    force: bool = False,
+    url: str, path: str | Path, *, sha256_prefix: str | None = None, force: bool = False
 ) -> Path:
     """Fetches `url` to `path`; a file that is there and whole is left alone.
 
@@ -46,7 +306,6 @@ def download(
         url: an http or https address.
         path: the file to write; its folder is made.
         sha256_prefix: first hex digits of the file's SHA-256, as `published_hash` reads them.
-        progress: show a bar on stderr, plain lines where it is not a terminal.
         force: fetch it again even if it is there.
 
     Returns:
@@ -60,26 +319,28 @@ def download(
         raise UserError(f"cannot download {url!r}: expected an http:// or https:// address")
     if path.is_dir():
         raise UserError(f"cannot download to {path}: it is a folder, expected a file's path")
+    part = path.with_name(f"{path.name}.part")
     with writing_to(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     with locked(path):
         if path.exists() and not force:
             if has_hash(path, sha256_prefix):
                 return path
-            say(f"{path} is damaged (its SHA-256 is not {sha256_prefix}...): fetching it again")
-        part = Partial(path, url)
+            damage = f"is damaged (its SHA-256 is not {sha256_prefix}...): fetching it again"
+            print(f"{path} {damage}", file=sys.stderr, flush=True)
         if force:
-            part.discard()
-        with reporting(path.name, show=progress) as report:
-            fetch_with_retries(part, sha256_prefix, report)
-        if not has_hash(part.path, sha256_prefix):
-            part.discard()
+            part.unlink(missing_ok=True)
+        _fetch(url, part, path, provable=sha256_prefix is not None)
+        if not has_hash(part, sha256_prefix):
+            part.unlink()
             raise UserError(
                 f"{url} arrived damaged: its SHA-256 does not start with {sha256_prefix}, as the "
                 f"publisher's file name says. The download was deleted; run this again"
             )
-        with writing_to(path):
-            part.finish()
+        with writing_to(path), part.open("rb+") as file:
+            os.fsync(file.fileno())
+            part.replace(path)
+            sync_folder(path.parent)
     return path
 
 
@@ -93,145 +354,104 @@ def published_hash(url: str) -> str | None:
 
 def has_hash(path: Path, sha256_prefix: str | None) -> bool:
     """Returns whether the file's SHA-256 starts with the prefix; no prefix fits every file."""
-    if not sha256_prefix:
-        return True
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest().startswith(sha256_prefix.lower())
+    return not sha256_prefix or (sha256(path) or "").startswith(sha256_prefix.lower())
 
 
-def fetch_with_retries(part: Partial, sha256_prefix: str | None, report: Report) -> None:
-    """Tries until the part is complete; gives up when `BACKOFF_SECONDS` brought nothing new."""
-    first = furthest = part.num_bytes()
+def _fetch(url: str, part: Path, final: Path, *, provable: bool) -> None:
+    """Asks until all is in `part`; gives up when `BACKOFF_SECONDS` brought nothing new."""
+    first = furthest = _num_bytes(part)
     tries = 0
     while True:
+        hopeless = False
         try:
-            return transfer(part, sha256_prefix, report)
+            return _ask(url, part, provable=provable)
         except urllib.error.HTTPError as error:
             reason = f"HTTP {error.code} {error.reason}"
-            if error.code not in RETRIED_STATUSES:
-                raise by_hand(part, reason) from error
+            hopeless = error.code not in RETRIED_STATUSES
         except urllib.error.URLError as error:  # no connection at all
             reason = str(error.reason)
-            if part.num_bytes() == first and tries == 0:
-                raise by_hand(part, reason) from error
-        except Cut as error:
-            reason = str(error)
-        if part.num_bytes() > furthest:
-            furthest, tries = part.num_bytes(), 0
-        if tries == len(BACKOFF_SECONDS):
-            raise by_hand(part, reason)
+            hopeless = tries == 0 and _num_bytes(part) == first
+        except (http.client.HTTPException, OSError) as error:
+            reason = str(error) or type(error).__name__
+        if _num_bytes(part) > furthest:
+            furthest, tries = _num_bytes(part), 0
+        if hopeless or tries == len(BACKOFF_SECONDS):
+            raise UserError(
+                f"cannot download from {urlsplit(url).netloc} ({reason}): fetch {url} by hand, "
+                f"put it at {final} and run this again"
+            )
         time.sleep(BACKOFF_SECONDS[tries])
         tries += 1
 
 
-def by_hand(part: Partial, reason: str) -> UserError:
-    """Returns the error that says in one line what to fetch and where to put it."""
-    host = urlsplit(part.url).netloc
-    return UserError(
-        f"cannot download from {host} ({reason}): fetch {part.url} by hand, put it at "
-        f"{part.final} and run this again"
-    )
+def _num_bytes(part: Path) -> int:
+    return part.stat().st_size if part.exists() else 0
 
 
-def transfer(part: Partial, sha256_prefix: str | None, report: Report) -> None:
-    """Makes one request and appends what comes; returns when the part is complete.
+def _ask(url: str, part: Path, *, provable: bool) -> None:
+    """Makes one request and appends what comes; returns when the file is complete.
+
+    The time of `part` is the server's Last-Modified, by which the server knows the file again
+    (If-Range, RFC 9110, section 13.1.5). With a hash (`provable`) that is not asked for.
 
     Raises:
-        Cut: it is not complete, and another request may help.
+        OSError: it is not complete, and another request may help.
     """
+    start = _num_bytes(part)
     headers = {"User-Agent": "mmact-tiny", "Accept-Encoding": "identity"}
-    headers |= part.resume_headers(provable=sha256_prefix is not None)
-    request = urllib.request.Request(part.url, headers=headers)
+    seconds = part.stat().st_mtime if start else 0  # 0: the server gave no Last-Modified
+    date = formatdate(seconds, usegmt=True)
+    if start and (seconds or provable):
+        headers["Range"] = f"bytes={start}-"
+        if not provable:
+            headers["If-Range"] = date
+    request = urllib.request.Request(url, headers=headers)
     try:
-        with receiving():
-            response = urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)
+        response = urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)
     except urllib.error.HTTPError as error:
         if error.code != 416 or "Range" not in headers:
             raise
-        if part.is_complete(error.headers):
-            return
-        part.discard()
-        raise Cut("what was here is not a part of the published file") from error
+        if error.headers.get("Content-Range") == f"bytes */{start}":
+            return  # nothing comes after these bytes: all of it is here
+        part.unlink()
+        raise ConnectionError("what was here is not a part of the published file") from error
     with response:
-        if response.status == 206 and not part.continues(response.headers):
-            part.discard()
-            raise Cut("the published file changed")
-        if response.status != 206:
-            with writing_to(part.path):
-                part.start(response.headers)
-        append(part, response, report)
+        continues = response.headers.get("Content-Range", "").startswith(f"bytes {start}-")
+        changed = not provable and response.headers.get("Last-Modified") not in (None, date)
+        if response.status == 206 and (changed or not continues):
+            part.unlink()
+            raise ConnectionError("the published file changed")
+        with writing_to(part):
+            file = part.open("ab" if response.status == 206 else "wb", buffering=0)
+        with file:
+            _append(response, part, file)
 
 
-def append(part: Partial, response: http.client.HTTPResponse, report: Report) -> None:
-    """Copies the answer's body to the end of the part."""
+def _append(response: http.client.HTTPResponse, part: Path, file: IO[bytes]) -> None:
+    """Copies what comes, with a bar that counts megabytes."""
     length = response.headers.get("Content-Length", "")
-    done = part.num_bytes()
-    total = done + int(length) if length.isdigit() else None
-    if total is not None:
-        check_free_space(part.path, total - done)
-    with contextlib.ExitStack() as stack:
-        with writing_to(part.path):
-            file = stack.enter_context(part.path.open("ab", buffering=0))
-        report(done, total)
-        while True:
-            with receiving():
-                chunk = response.read1(CHUNK_BYTES)
-            if not chunk:
-                break
-            with writing_to(part.path):
-                file.write(chunk)
-            done += len(chunk)
-            report(done, total)
-    if total is not None and done < total:
-        raise Cut(f"the connection was cut after {done:,} of {total:,} bytes")
-
-
-@contextlib.contextmanager
-def receiving() -> Iterator[None]:
-    """Turns a failure of an open connection into `Cut`, apart from those of disk and terminal."""
+    date = parsedate_tz(response.headers.get("Last-Modified"))
+    seconds = mktime_tz(date) if date else 0
+    start = done = _num_bytes(part)
+    total = start + int(length) if length.isdigit() else 0
+    check_free_space(part, total - start)
+    megabytes = math.ceil(total / 1e6)
+    bar = Bar(f"{part.stem} (MB)", megabytes, keep=True) if total else None
     try:
-        yield
-    except urllib.error.URLError:
-        raise  # an answer of the server's, or no connection: told apart by the caller
-    except (http.client.HTTPException, OSError) as error:
-        raise Cut(str(error) or type(error).__name__) from error
-
-
-@contextlib.contextmanager
-def reporting(name: str, *, show: bool) -> Iterator[Report]:
-    """Yields the function that shows progress: a bar, or a line for each tenth of the file."""
-    if not show:
-        yield lambda done, total: None
-    elif sys.stderr.isatty():
-        from rich import progress
-        from rich.console import Console
-
-        columns = (progress.DownloadColumn(), progress.TransferSpeedColumn())
-        left = progress.TimeRemainingColumn()
-        console = Console(stderr=True)
-        with progress.Progress("{task.description}", progress.BarColumn(), *columns, left,
-                               console=console) as bar:  # fmt: skip
-            task = bar.add_task(name, total=None)
-            yield lambda done, total: bar.update(task, completed=done, total=total)
-    else:
-        yield plain_lines(name)
-
-
-def plain_lines(name: str) -> Report:
-    """Returns a report that says a line for each tenth of the file."""
-    said = -1
-
-    def report(done: int, total: int | None) -> None:
-        nonlocal said
-        tenth = 10 * done // total if total else done // 10_000_000
-        if tenth != said:
-            said = tenth
-            size = f"{done / 1e6:,.1f}" + (f" of {total / 1e6:,.1f}" if total else "")
-            say(f"{name}: {size} MB")
-
-    return report
-
-
-def say(text: str) -> None:
-    """Tells the user what goes on; results go to stdout, this does not."""
-    print(text, file=sys.stderr, flush=True)
+        while chunk := response.read1(CHUNK_BYTES):
+            with writing_to(part):
+                file.write(chunk)
+                os.utime(file.fileno(), (seconds, seconds))
+            done += len(chunk)
+            if bar is not None:
+                speed = (done - start) / 1e6 / max(time.monotonic() - bar.started, 1e-6)
+                bar.update(
+                    megabytes if done == total else done // 10**6,
+                    facts=[f"{speed:.1f} MB/s"],
+                    seconds_left=(total - done) / 1e6 / speed,
+                )
+    finally:
+        if bar is not None:
+            bar.close()
+    if done < total:
+        raise ConnectionError(f"the connection was cut after {done:,} of {total:,} bytes")

@@ -12,7 +12,7 @@ import numpy as np
 from . import compat, hardware
 from .build import build_runner, explained
 from .checkpoints import stock as stock_checkpoints
-from .checkpoints.format import open_regular
+from .checkpoints.load import open_regular
 from .compat.mm import Config, Runner, barrier
 from .config import load_config
 from .errors import UserError
@@ -184,8 +184,7 @@ def _unreadable(runner: Runner) -> list[VideoResult]:
     guards = [hook for hook in runner.hooks if isinstance(hook, DataGuardHook)]
     if runner.rank != 0 or not guards:
         return []
-    bad = guards[0].bad
-    reasons = bad.reasons.get("test", {}) if bad is not None else {}
+    reasons = guards[0].bad.reasons("test")
     return [VideoResult(video=video, error=reason) for video, reason in reasons.items()]
 
 

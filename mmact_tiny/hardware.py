@@ -1,12 +1,34 @@
-"""What this machine offers, and what is chosen from it, each choice with its reason."""
+"""Tells what this machine offers, and chooses from it, each choice with its reason."""
 
-import importlib.metadata
 import os
+import platform
+import re
+import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from typing import TypedDict
 
 from .errors import UserError
+
+OPENCV = (
+    *("opencv-python", "opencv-contrib-python"),
+    *("opencv-python-headless", "opencv-contrib-python-headless"),
+)
+# The distributions whose versions a run notes and tools/check_env.py shows.
+PACKAGES = (
+    *("torch", "torchvision", "mmengine", "mmcv-lite", "mmcv", "mmaction2", "numpy"),
+    *("decord", "av", "torchcodec", *OPENCV, "setuptools", "packaging"),
+)
+# Of the CPU's flags, those that decide how fast a network runs.
+CPU_FLAGS = (
+    *("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16"),
+    *("amx_tile", "amx_int8", "amx_bf16", "amx_fp16", "asimd", "bf16", "i8mm", "sve"),
+)
+# A container's share of the memory, which psutil does not know (cgroup v2 and v1).
+MEMORY_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+GIB = 1 << 30
 
 LAUNCHERS = ("none", "pytorch", "slurm", "mpi")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
@@ -14,16 +36,6 @@ DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}  # as PyTorc
 READER_NICENESS = 10  # a tenth of a core that the model wants too, all of one that it does not
 MAX_WORKERS = 8  # stock's num_workers; more did not help one GPU
 MAX_SEED = 2**32 - 1  # of the random generators: numpy's
-OPENCV = (
-    "opencv-python",
-    "opencv-contrib-python",
-    "opencv-python-headless",
-    "opencv-contrib-python-headless",
-)
-PACKAGES = (
-    *("torch", "torchvision", "mmengine", "mmcv-lite", "mmcv", "mmaction2", "numpy"),
-    *("decord", "av", "torchcodec", *OPENCV, "setuptools", "packaging"),
-)
 
 
 def select_device(device: str) -> None:
@@ -100,6 +112,66 @@ def cpu_flags() -> frozenset[str]:
     return frozenset()
 
 
+def num_usable_cores() -> int:
+    """Returns how many cores this process may run on."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+class Machine(TypedDict):
+    """The machine as the operating system tells of it; sizes in GiB."""
+
+    platform: str
+    cpu: str
+    cores: int | None
+    usable_cores: int
+    cpu_flags: list[str]
+    memory_gib: float
+    shared_memory_gib: float | None
+    disk_free_gib: float
+    folder: str
+    folder_writable: bool
+
+
+def describe_machine() -> Machine:
+    """Returns cores, memory and disk, and whether the current folder can be written to."""
+    import psutil
+
+    try:
+        with tempfile.TemporaryFile(dir="."):
+            writable = True
+    except OSError:
+        writable = False
+    info, shared = Path("/proc/cpuinfo"), Path("/dev/shm")
+    names = re.findall(r"(?m)^model name\s*:\s*(.+)$", info.read_text() if info.is_file() else "")
+    limits = [Path(path).read_text().strip() for path in MEMORY_LIMITS if Path(path).is_file()]
+    memory = min([psutil.virtual_memory().total, *(int(text) for text in limits if text.isdigit())])
+    return Machine(
+        platform=platform.platform(),
+        cpu=names[0] if names else platform.processor() or platform.machine(),
+        cores=os.cpu_count(),
+        usable_cores=num_usable_cores(),
+        cpu_flags=[flag for flag in CPU_FLAGS if flag in cpu_flags()],
+        memory_gib=round(memory / GIB, 2),
+        shared_memory_gib=(
+            round(shutil.disk_usage(shared).total / GIB, 2) if shared.is_dir() else None
+        ),
+        disk_free_gib=round(shutil.disk_usage(".").free / GIB, 2),
+        folder=str(Path.cwd()),
+        folder_writable=writable,
+    )
+
+
+def version(distribution: str) -> str | None:
+    """Returns the version of an installed distribution, None where there is none."""
+    from importlib import metadata  # late: it takes as long as all other imports of `--help`
+
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
 def describe_device() -> str:
     """Returns the device in words: the GPUs by name, or the CPU and its threads."""
     import torch
@@ -140,8 +212,7 @@ def choose_precision(precision: str = "auto", cuda: bool | None = None) -> tuple
 
 def choose_num_workers() -> tuple[int, str]:
     """Returns `(num_workers, reason)` for one process's data loader."""
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    share = max(1, (cpus or 1) // local_world_size())
+    share = max(1, num_usable_cores() // local_world_size())
     if has_cuda():
         return min(MAX_WORKERS, share), f"{share} CPU core(s) for this GPU"
     return min(2, share), f"{share} CPU core(s), which the model needs too"
@@ -154,11 +225,3 @@ def reader_niceness() -> int:
     from one of them holds up all; the model goes first, and reading is done while it waits.
     """
     return 0 if has_cuda() else READER_NICENESS
-
-
-def version(distribution: str) -> str | None:
-    """Returns the version of an installed distribution, None where there is none."""
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return None

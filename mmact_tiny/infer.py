@@ -9,8 +9,9 @@ from typing import Any, Required, TypedDict
 from . import log, progress
 from .errors import EXIT_ERROR, EXIT_OK, EXIT_PARTIAL, UserError
 from .files import printable, write_answers
-from .recognizer import Recognizer, find_videos
-from .video.guarded_reader import VIDEO_SECONDS
+from .recognizer import Recognizer
+from .video.files import find_videos
+from .video.isolated import VIDEO_SECONDS
 
 logger = logging.getLogger("mmact_tiny")
 OUT_SUFFIXES = (".json", ".csv", ".jsonl")

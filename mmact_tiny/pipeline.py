@@ -1,19 +1,80 @@
-"""Test protocols: which frames and crops of a video are scored, by name and in words."""
+"""Reads and rewrites the pipelines of a config: splits, decoders, test protocols."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from importlib import import_module
 from typing import Any
 
-from .compat.mm import Config
+from .compat.mm import Config, ConfigDict
 from .errors import UserError
-from .overrides.cache import exact_pipeline
-from .overrides.registry import OVERRIDES, use_plugin
 
+SPLITS = ("train", "val", "test")
 PROTOCOLS = ("full", "val")
 CROPS = {"TenCrop": 10, "ThreeCrop": 3}
-META_KEYS = ("img_shape", "img_key", "video_id", "timestamp")  # stock's default
+DECODERS = ("packets", "decord")
+_STEPS = {
+    "packets": {"DecordInit": "PacketInit", "DecordDecode": "PacketDecode"},
+    "decord": {"PacketInit": "DecordInit", "PacketDecode": "DecordDecode"},
+}
+Step = dict[str, Any]  # of a pipeline: its `type` and its arguments
 
 
-def pipeline_of(cfg: Config, protocol: str) -> list[Any]:
+def split_datasets(cfg: Config) -> Iterator[tuple[str, ConfigDict]]:
+    """Yields `(split, dataset)` for each data loader, wrappers such as RepeatDataset opened."""
+    for split in SPLITS:
+        loader = cfg.get(f"{split}_dataloader")
+        if loader is not None:
+            dataset = loader.dataset
+            while "dataset" in dataset and "ann_file" not in dataset:
+                dataset = dataset.dataset
+            yield split, dataset
+
+
+def set_pipeline(cfg: Config, split: str, dataset: ConfigDict, steps: Sequence[Step]) -> None:
+    """Sets a dataset's pipeline, and the config's variable of the same content with it.
+
+    The dump would say two things otherwise, and stock's inference reads the variable.
+    """
+    variable = cfg.get(f"{split}_pipeline") or []
+    # MMEngine adds `_scope_` to the variables of a base config of MMAction2.
+    plain = [{key: step[key] for key in step if key != "_scope_"} for step in variable]
+    if plain and plain == dataset.pipeline:
+        cfg[f"{split}_pipeline"] = steps
+    dataset.pipeline = steps
+
+
+def with_decoder(pipeline: Sequence[Step], decoder: str, **init: Any) -> list[Step]:
+    """Returns a pipeline whose decord steps are those of `packets`, or the reverse.
+
+    A step of another decoder, and decord's `efficient` mode, which returns other frames, stay.
+
+    Args:
+        pipeline: Stock's steps.
+        decoder: `packets` or `decord`.
+        **init: Arguments of the step that opens the file.
+    """
+    if decoder == "packets":  # registers them; takes MMAction2's transforms with it, so late
+        import_module("mmact_tiny.video.frames")
+    names = _STEPS[decoder]
+    if any(step.get("mode") == "efficient" for step in pipeline):
+        return list(pipeline)
+    steps = []
+    for step in pipeline:
+        step = dict(step, type=names.get(step["type"], step["type"]))
+        steps.append(dict(step, **init) if step["type"].endswith("Init") else step)
+    return steps
+
+
+def exact_pipeline(pipeline: Sequence[Step]) -> list[Step]:
+    """Returns a pipeline's steps as stock has them: they read the sources, with decord."""
+    steps = [
+        dict(step, type="DecordInit") if step["type"] == "ClipInit" else dict(step)
+        for step in pipeline
+        if step["type"] != "CachedVideo"
+    ]
+    return with_decoder(steps, "decord")
+
+
+def pipeline_of(cfg: Config, protocol: str) -> list[Step]:
     """Returns the pipeline that stock's Runner would use for `full` (test) or `val`.
 
     It reads the videos themselves, also where training read its validation from the clip cache.
@@ -29,38 +90,18 @@ def pipeline_of(cfg: Config, protocol: str) -> list[Any]:
     return exact_pipeline(cfg[key].dataset.pipeline)
 
 
-@OVERRIDES.register_module()
-def protocol(cfg: Config, name: str = "full") -> None:
-    """Makes testing use one protocol, keep each video's scores, and name the videos.
-
-    Args:
-        name: `full`, stock's test pipeline, or `val`, its validation pipeline.
-    """
-    steps = [dict(step) for step in pipeline_of(cfg, name)]
-    for step in steps:
-        if step["type"] == "PackActionInputs":
-            keys = step.get("meta_keys", META_KEYS)
-            step["meta_keys"] = (*keys, "filename") if "filename" not in keys else tuple(keys)
-    cfg.test_dataloader.dataset.pipeline = steps
-    if "test_pipeline" in cfg:
-        cfg.test_pipeline = steps  # the copy that stock's inference reads
-    cfg.test_evaluator = [dict(type="AccMetric"), dict(type="VideoScores")]
-    use_plugin(cfg, "mmact_tiny.metrics")
-
-
-def _sampling(pipeline: Sequence[Any]) -> Mapping[str, Any]:
+def _sampling(pipeline: Sequence[Step]) -> Step:
     """Returns the step that chooses the frames."""
     return next((step for step in pipeline if "num_clips" in step), {})
 
 
-def num_views(pipeline: Sequence[Any]) -> tuple[int, int]:
+def num_views(pipeline: Sequence[Step]) -> tuple[int, int]:
     """Returns `(clips, crops)` of a test pipeline; a video has clips x crops views."""
-    sampling = _sampling(pipeline)
     crops = [CROPS[step["type"]] for step in pipeline if step["type"] in CROPS]
-    return sampling.get("num_clips", 1), crops[0] if crops else 1
+    return _sampling(pipeline).get("num_clips", 1), crops[0] if crops else 1
 
 
-def describe_protocol(name: str, pipeline: Sequence[Any]) -> str:
+def describe_protocol(name: str, pipeline: Sequence[Step]) -> str:
     """Returns the protocol in words: `full: 25 clips x 10 crops = 250 views a video, ...`."""
     clips, crops = num_views(pipeline)
     sampling = _sampling(pipeline)

@@ -1,28 +1,29 @@
-"""What is shown while something long runs: a live bar on a terminal, a line now and then elsewhere.
+"""Shows how far something long is: a bar on a terminal, elsewhere a line now and then.
 
 Bars and those lines go to standard error, what a tool has to say to standard output, above the
-bar. Imports only the standard library, so that the tools answer at once: the first bar imports
-rich. No thread redraws a bar: the loaders fork their workers, and a lock that a thread holds at
-that moment stays locked in the worker for ever. Nor is the cursor hidden, for a process that is
-killed cannot show it again.
+bar. The first bar imports rich, so that the tools answer at once. No thread redraws a bar: the
+loaders fork their workers, and a lock that a thread holds at that moment stays locked in the
+worker for ever. Nor is the cursor hidden, for a process that is killed cannot show it again.
 """
 
 import atexit
 import contextlib
 import os
+import re
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, Protocol, TypeVar
+from datetime import timedelta
+from typing import TYPE_CHECKING, TypeVar
 
 from .files import printable_lines
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 SECONDS_BETWEEN_LINES = 30.0
 SECONDS_BETWEEN_FRAMES = 0.1
 Item = TypeVar("Item")
-NARROWEST_BAR, WIDEST_BAR = 6, 40
-
 _bar: "Bar | None" = None  # the one that is shown
 _spoken = time.monotonic()  # when a line was last printed
 
@@ -30,11 +31,9 @@ _spoken = time.monotonic()  # when a line was last printed
 def say(text: str) -> None:
     """Prints a line on standard output, above the bar where one is drawn."""
     global _spoken
-    text = printable_lines(text)
-    _spoken = time.monotonic()
-    if _bar is not None and _bar.live is not None and sys.stdout.isatty():
-        plain = dict(markup=False, highlight=False, emoji=False)
-        _bar.live.console.print(text, soft_wrap=True, **plain)
+    _spoken, text = time.monotonic(), printable_lines(text)
+    if _bar is not None and _bar.drawn is not None and sys.stdout.isatty():
+        _bar.drawn.console.out(text, highlight=False)
     else:
         print(text, flush=True)
 
@@ -45,49 +44,52 @@ def close() -> None:
         _bar.close()
 
 
-def on_terminal() -> bool:
-    """Returns whether standard error is a terminal that a line can be drawn over on."""
-    return sys.stderr.isatty() and os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
-
-
-def clock(seconds: float) -> str:
-    """Returns seconds as `1:05` or `2:01:05`."""
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-def per_second(rate: float, unit: str = "videos") -> str:
-    """Returns `0.52 videos/s`, `5.2 videos/s` or `52 videos/s`."""
-    digits = 2 if rate < 1 else 1 if rate < 10 else 0
-    return f"{rate:.{digits}f} {unit}/s"
-
-
 class Bar:
-    """How far something is: `what`, a bar, `3/40`, the time left, and the facts that fit.
+    """How far something is: `what`, a bar, `3/40`, the time left, and facts as far as they fit.
 
     Only one is shown: a new one takes the place of the old. On a terminal that has gone it goes
-    on without drawing.
+    on without drawing. A `with` block closes it.
 
     Args:
         what: What is being done.
         total: Steps in all.
+        unit: What a step does one of.
         keep: Whether the last state stays to be seen, as where no other line says what was done.
     """
 
-    def __init__(self, what: str, total: int, *, keep: bool = False) -> None:
+    def __init__(self, what: str, total: int, *, unit: str = "videos", keep: bool = False) -> None:
         global _bar
         close()
-        self.what, self.total, self.keep = what, total, keep
+        self.what, self.total, self.unit, self.keep = what, total, unit, keep
         self.done = 0
-        self.words = [f"0/{total}"]
+        self.drawn: Progress | None = None
         self.started = time.monotonic()
-        self.live: Any = None
-        self._drawn = 0.0
-        if on_terminal():
-            self.live = _start_live(transient=not keep)
+        self._last_drawn = 0.0
+        if sys.stderr.isatty() and os.environ.get("TERM", "").lower() not in ("dumb", "unknown"):
+            self._start_drawing()
         _bar = self
-        self._draw()
+
+    def _start_drawing(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress
+
+        console = Console(stderr=True, markup=False, emoji=False, highlight=False)
+        console.show_cursor = lambda show=True: False  # type: ignore[method-assign]
+        self.drawn = Progress(
+            *(BarColumn(), "{task.description}"),  # a narrow terminal cuts the end off
+            console=console,
+            auto_refresh=False,
+            transient=not self.keep,
+            redirect_stdout=sys.stdout.isatty(),  # a file gets what is printed as it is
+        )
+        self.drawn.add_task(f"{self.what}  0/{self.total}", total=self.total)
+        with contextlib.suppress(OSError):
+            self.drawn.start()
+
+    def advance(self) -> None:
+        """Shows that one step more is done, and how many there are in a second."""
+        rate = (self.done + 1) / max(time.monotonic() - self.started, 1e-9)
+        self.update(self.done + 1, facts=[per_second(rate, self.unit)])
 
     def update(
         self, done: int, *, facts: Sequence[str] = (), seconds_left: float | None = None
@@ -96,100 +98,57 @@ class Bar:
 
         Args:
             done: Steps done so far.
-            facts: Short texts, the most important first: a narrow terminal shows only the first.
+            facts: Short texts, the most important first: a narrow terminal cuts the last off.
             seconds_left: Time left, by default at the speed so far.
         """
-        self.done = done
-        now = time.monotonic()
+        global _spoken
+        self.done, now = done, time.monotonic()
         if seconds_left is None:
             seconds_left = (now - self.started) / max(done, 1) * max(self.total - done, 0)
-        self.words = [f"{done}/{self.total}", f"{clock(seconds_left)} left", *facts]
+        left = re.sub("^0:0?", "", str(timedelta(seconds=int(seconds_left))))
+        words = [f"{done}/{self.total}", f"{left} left", *facts]
         ended = done >= self.total
-        if self.live is not None:
-            if ended or now - self._drawn >= SECONDS_BETWEEN_FRAMES:
-                self._drawn = now
-                self._draw()
-        elif (ended and self.keep) or now - _spoken >= SECONDS_BETWEEN_LINES:
-            self._print()
-
-    def _print(self) -> None:
-        global _spoken
-        _spoken = time.monotonic()
-        with contextlib.suppress(OSError):
-            print(f"{self.what}: {', '.join(self.words)}", file=sys.stderr, flush=True)
-
-    def _draw(self) -> None:
-        if self.live is None:
-            return
-        try:
-            # The last column stays free: what is written there wraps on some terminals.
-            self.live.update(self.line(self.live.console.width - 1), refresh=True)
-        except OSError:  # the terminal was closed, and what runs goes on
-            with contextlib.suppress(OSError):
-                self.live.stop()
-            self.live = None
-
-    def line(self, width: int) -> Any:
-        """Returns what is drawn on a terminal of that width, in one line."""
-        from rich.progress_bar import ProgressBar
-        from rich.table import Table
-        from rich.text import Text
-
-        room = width - len(self.what) - NARROWEST_BAR - 3
-        text = ""
-        for word in self.words:
-            longer = f"{text}  {word}" if text else word
-            if len(longer) > room:
-                break
-            text = longer
-        bar_width = min(WIDEST_BAR, width - len(self.what) - len(text) - 3)
-        grid = Table.grid(padding=(0, 1))
-        for _ in range(3):
-            grid.add_column(no_wrap=True, overflow="crop")
-        bar = ProgressBar(self.total or 1, self.done, width=max(bar_width, 1))
-        grid.add_row(Text(self.what), bar, Text(text))
-        return grid
+        with contextlib.suppress(OSError):  # the terminal has gone, and what runs goes on
+            if self.drawn is None:
+                if (ended and self.keep) or now - _spoken >= SECONDS_BETWEEN_LINES:
+                    _spoken = now
+                    print(f"{self.what}: {', '.join(words)}", file=sys.stderr, flush=True)
+            elif ended or now - self._last_drawn >= SECONDS_BETWEEN_FRAMES:
+                (task,), self._last_drawn = self.drawn.task_ids, now
+                text = "  ".join([self.what, *words])
+                self.drawn.update(task, description=text, completed=done, refresh=True)
 
     def close(self) -> None:
         """Takes it away, or with `keep` leaves it as it was last drawn."""
         global _bar
-        if _bar is self:
-            _bar = None
-        if self.live is not None:
+        _bar = None if _bar is self else _bar
+        drawn, self.drawn = self.drawn, None
+        if drawn is not None:
             with contextlib.suppress(OSError):
-                self.live.stop()
-            self.live = None
+                drawn.stop()
+
+    def __enter__(self) -> "Bar":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
 
 def track(items: Iterable[Item], what: str, total: int, *, unit: str = "videos") -> Iterator[Item]:
     """Yields each of `total` items, with a bar where there are several and no bar is shown yet."""
-    bar = Bar(what, total) if total > 1 and _bar is None else None
-    try:
-        for done, item in enumerate(items, start=1):
+    if total <= 1 or _bar is not None:
+        yield from items
+        return
+    with Bar(what, total, unit=unit) as bar:
+        for item in items:
             yield item
-            if bar is not None:
-                rate = done / (time.monotonic() - bar.started)
-                bar.update(done, facts=[per_second(rate, unit)])
-    finally:
-        if bar is not None:
-            bar.close()
+            bar.advance()
 
 
-def _start_live(*, transient: bool) -> Any:
-    """Returns rich's live display on standard error, drawn only when it is told to."""
-    from rich.console import Console
-    from rich.live import Live
-
-    console = Console(stderr=True)
-    console.show_cursor = lambda show=True: False  # type: ignore[method-assign]
-    live = Live(
-        console=console,
-        auto_refresh=False,
-        transient=transient,
-        redirect_stdout=sys.stdout.isatty(),  # a file gets what is printed as it is
-    )
-    live.start()
-    return live
+def per_second(rate: float, unit: str = "videos") -> str:
+    """Returns `0.52 videos/s`, `5.2 videos/s` or `52 videos/s`."""
+    digits = 2 if rate < 1 else 1 if rate < 10 else 0
+    return f"{rate:.{digits}f} {unit}/s"
 
 
 def _forget_in_child() -> None:
@@ -201,34 +160,4 @@ def _forget_in_child() -> None:
 
 
 atexit.register(close)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_in_child)
-
-
-class Advance(Protocol):
-    def __call__(self) -> None: ...
-
-
-@contextmanager
-def show_progress(
-    what: str, total: int, *, already: int = 0, unit: str = "videos", keep: bool = True
-) -> Iterator[Advance]:
-    """Shows a bar, and yields what is called after each step.
-
-    Args:
-        what: What is being done.
-        total: Steps in all.
-        already: How many more were done before.
-        unit: What a step does one of.
-        keep: Whether its end stays to be seen.
-    """
-    bar = Bar(f"{what} ({already} known)" if already else what, total, keep=keep)
-
-    def advance() -> None:
-        rate = (bar.done + 1) / max(time.monotonic() - bar.started, 1e-9)
-        bar.update(bar.done + 1, facts=[per_second(rate, unit)])
-
-    try:
-        yield advance
-    finally:
-        bar.close()
+os.register_at_fork(after_in_child=_forget_in_child)

@@ -14,12 +14,12 @@ from .build import build_model
 from .checkpoints.config_text import vet_config
 from .checkpoints.load import checkpoint_classes, checkpoint_config, load_checkpoint
 from .checkpoints.weights import load_weights
+from .compat.configs import resolve_path, stock_configs
 from .compat.mm import Compose, Config, get_device, init_default_scope, pseudo_collate
-from .config import resolve_path, stock_configs
 from .errors import UserError
-from .pipeline import describe_protocol, pipeline_of
-from .video.files import VIDEO_SUFFIXES, is_video
-from .video.guarded_reader import VIDEO_SECONDS, GuardedReader
+from .pipeline import describe_protocol, pipeline_of, with_decoder
+from .video.files import sample_of
+from .video.isolated import VIDEO_SECONDS, GuardedReader
 from .video.read_ahead import ReadAhead
 
 if TYPE_CHECKING:
@@ -60,7 +60,6 @@ class Recognizer:
         decoder: str = "packets",
         video_seconds: float = VIDEO_SECONDS,
     ) -> None:
-        from .video.frames import with_decoder
 
         self.checkpoint = Path(checkpoint) if checkpoint is not None else default_checkpoint()
         self._loaded = load_checkpoint(self.checkpoint)
@@ -160,39 +159,6 @@ class Recognizer:
             raise UserError(f"top-k {k}: expected 1 or more")
         order = np.argsort(-scores, kind="stable")[:k]
         return [(self.labels[index], float(scores[index])) for index in order]
-
-
-def sample_of(video: str | Path) -> dict[str, Any]:
-    """Returns what a test pipeline starts from, for one video without a label.
-
-    Raises:
-        UserError: no such file; or no regular one, which to open may wait for ever.
-    """
-    path = Path(video)
-    if not path.is_file():
-        raise UserError("not a regular file" if path.exists() else "no such file")
-    return dict(filename=str(video), label=-1, start_index=0, modality="RGB")
-
-
-def find_videos(paths: Sequence[str | Path]) -> list[Path]:
-    """Returns the files named, and the videos below each folder, sorted; each once.
-
-    Raises:
-        UserError: a path that does not exist, or a folder without a video.
-    """
-    videos: list[Path] = []
-    for path in map(Path, paths):
-        if path.is_dir():
-            found = sorted(p for p in path.rglob("*") if is_video(p.name))
-            if not found:
-                suffixes = " ".join(sorted(VIDEO_SUFFIXES))
-                raise UserError(f"no video in {path}; looked for {suffixes}")
-            videos.extend(found)
-        elif path.exists():
-            videos.append(path)
-        else:
-            raise UserError(f"no video file {path}")
-    return list(dict.fromkeys(videos))
 
 
 def default_checkpoint() -> Path:

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import hardware
-from .checkpoints.load import checkpoint_config, load_checkpoint
+from .checkpoints.load import checkpoint_config, read_meta
 from .errors import UserError
 from .files import write_atomically, write_json
-from .hardware_machine import describe_machine
 
 if TYPE_CHECKING:
     from .compat.mm import Runner
@@ -101,7 +100,7 @@ def newest_checkpoint(work_dir: str | Path) -> Path | None:
             Path(work_dir).glob(f"{kind}_*.pth"), key=checkpoint_number, reverse=True
         ):
             try:
-                meta = load_checkpoint(path)["meta"]
+                meta = read_meta(path)
                 found.append((int(meta["iter"]), int(meta["epoch"]), path))
                 break
             except (UserError, KeyError, TypeError, ValueError) as error:
@@ -152,7 +151,7 @@ def set_aside(work_dir: str | Path, keep: str | Path | None = None) -> Path | No
 
 def first_weights(checkpoint: str | Path) -> str | None:
     """Returns what the run of a checkpoint once started from, as its config says; else None."""
-    config = checkpoint_config(load_checkpoint(checkpoint), source=str(checkpoint))
+    config = checkpoint_config(dict(meta=read_meta(checkpoint)), source=str(checkpoint))
     weights = config.get("initial_weights") if isinstance(config, dict) else None
     return weights if isinstance(weights, str) else None
 
@@ -163,7 +162,7 @@ def run_facts(command: str | None = None) -> dict[str, Any]:
     Args:
         command: What was typed to start it, None outside the tools.
     """
-    machine = describe_machine()
+    machine = hardware.describe_machine()
     versions = {name: hardware.version(name) for name in ("mmact-tiny", *hardware.PACKAGES)}
     return {
         "command": _launched(command),
@@ -171,7 +170,7 @@ def run_facts(command: str | None = None) -> dict[str, Any]:
         "num_processes": hardware.world_size(),
         "python": platform.python_version(),
         "device": hardware.describe_device(),
-        "machine": {key: machine[key] for key in MACHINE},
+        "machine": {key: value for key, value in machine.items() if key in MACHINE},
         "packages": {name: found for name, found in versions.items() if found},
     }
 

@@ -4,7 +4,6 @@ import logging
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 from . import compat, hardware
 from . import dataset as datasets
@@ -13,8 +12,9 @@ from .compat.mm import Config, Runner
 from .errors import UserError
 from .files import held
 from .hooks.progress import ProgressHook
-from .overrides.registry import split_datasets
+from .overrides.registry import reason_for
 from .overrides.tracking import describe_trackers
+from .pipeline import split_datasets
 from .runs import WORK_DIRS, best_checkpoint, point_to_newest, record_run, set_aside
 
 logger = logging.getLogger("mmact_tiny")
@@ -115,13 +115,11 @@ def log_job(cfg: Config) -> None:
 def log_choices(cfg: Config) -> None:
     """Logs the device, precision, workers, weights and learning rate, each with its reason."""
     wrapper, loader = cfg.optim_wrapper, cfg.train_dataloader
-    chosen, reason = hardware.choose_precision()
-    choice = hardware.DTYPES[chosen], reason
-    precision = _with_reason(wrapper.get("dtype", hardware.DTYPES["fp32"]), choice)
-    workers = _with_reason(loader.num_workers, hardware.choose_num_workers())
     logger.info("device: %s", hardware.describe_device())
-    logger.info("precision: %s", precision)
-    logger.info("loader workers: %s", workers)
+    precision = wrapper.get("dtype", hardware.DTYPES["fp32"])
+    logger.info("precision: %s (%s)", precision, reason_for(cfg, "optim_wrapper.dtype"))
+    reason = reason_for(cfg, "train_dataloader.num_workers")
+    logger.info("loader workers: %s (%s)", loader.num_workers, reason)
     logger.info("learning rate: %s", describe_learning_rate(cfg))
     weights = cfg.get("load_from") or cfg.get("initial_weights")
     if cfg.get("resume"):
@@ -133,12 +131,6 @@ def log_choices(cfg: Config) -> None:
         )
     else:
         logger.info("weights: %s", weights)
-
-
-def _with_reason(value: Any, choice: tuple[Any, str]) -> str:
-    """Returns a value of the config with the reason why it would be chosen, if it would."""
-    chosen, reason = choice
-    return f"{value} ({reason if value == chosen else 'as the config or a flag says'})"
 
 
 def describe_learning_rate(cfg: Config) -> str:

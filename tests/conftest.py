@@ -1,6 +1,5 @@
 """Where the tests find data, and what every test starts from."""
 
-import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,12 +7,16 @@ from typing import Any
 
 import pytest
 
+from mmact_tiny import log
+
 ROOT = Path(__file__).resolve().parent.parent
 REAL_DATA = Path(os.environ.get("MMACT_TINY_DATA", ROOT.parent / "shared" / "data"))
 STOCK = "mmaction::recognition/tsn/tsn_imagenet-pretrained-r50_8xb32-1x1x3-100e_kinetics400-rgb.py"
 
+OPTIONAL_ROOMS = ("doctor", "export", "prepare", "report", "serve", "view")
+
 # By minutes; started last, one of them would keep a core busy while the other has nothing left.
-LONGEST_FILES = ("test_documents.py", "test_end_to_end.py", "test_resume.py", "test_serve.py")
+LONGEST_FILES = ("test_documents.py", "test_end_to_end.py", "test_resume.py", "test_server.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -32,9 +35,7 @@ def _in_project_folder(monkeypatch: pytest.MonkeyPatch) -> None:
 def _quiet_logger() -> Iterator[None]:
     """Takes back what a tool set up for its own process: handlers, level, no propagation."""
     yield
-    logger = logging.getLogger("mmact_tiny")
-    logger.handlers, logger.propagate = [], True
-    logger.setLevel(logging.NOTSET)
+    log.take_back()
 
 
 @pytest.fixture

@@ -1,11 +1,14 @@
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
+from config_changes import changes, leaves
 from conftest import ROOT, STOCK
 from mmengine.config import Config
 
-from mmact_tiny.config import load_config, merge_options, resolve_path, stock_bases
+from mmact_tiny.compat.configs import resolve_path, stock_bases
+from mmact_tiny.config import check_sizes, load_config, merge_options
 from mmact_tiny.errors import UserError
 
 
@@ -25,6 +28,13 @@ def cfg() -> Config:
         ({"auto_scale_lr.enable": 1}, "expected bool like False"),
         ({"train_dataloader.dataset.pipeline.99.type": "Flip"}, "is not one of 9 items"),
         ({"model.backbone.depth.more": 1}, "no key 'model.backbone.depth.more'"),
+        ({"model.backbones.depth": 1}, r"no key 'model.backbones' in the config; did you mean"),
+        ({"val_pipeline.3.scale.2": 1}, "val_pipeline.3.scale.2 is not one of 2 items"),
+        ({"val_pipeline.3.scale.1": "big"}, "expected int like 256"),
+        ({"train_pipeline.-1.type": "Flip"}, "is not one of 9 items"),
+        ({"+model.backbone.depth": 18}, r"\+model.backbone.depth: the key is there; model.b"),
+        ({"+val_pipeline.3.scale.1": 128}, r"\(-1, 256\) takes no key"),
+        ({"+modl.backbone.frozen_stages": 1}, "no key 'modl' in the config"),
     ],
 )
 def test_a_wrong_option_is_an_error(cfg: Config, options: dict[str, Any], message: str) -> None:
@@ -40,14 +50,25 @@ def test_a_wrong_option_is_an_error(cfg: Config, options: dict[str, Any], messag
         ("train_dataloader.dataset.pipeline.6.flip_ratio", 0.0),
         ("load_from", "a.pth"),
         ("model.backbone.pretrained", None),
+        ("val_pipeline.3.scale.1", 128),
+        ("val_dataloader.dataset.pipeline.3.scale.0", -1),
+        ("param_scheduler.0.milestones.1", 90),
+        ("param_scheduler.0.milestones", [1, 2, 3]),
     ],
 )
-def test_an_option_sets_its_key(cfg: Config, key: str, value: Any) -> None:
+def test_an_option_sets_its_key_and_no_other(cfg: Config, key: str, value: Any) -> None:
+    before = leaves(cfg)
     merge_options(cfg, {key: value})
     node: Any = cfg
     for part in key.split("."):
-        node = node[int(part)] if isinstance(node, list) else node[part]
+        node = node[int(part)] if isinstance(node, (list, tuple)) else node[part]
     assert node == value
+    assert all(path.startswith(key) for path in changes(before, leaves(cfg)))
+
+
+def test_options_are_set_in_turn_and_a_tuple_stays_one(cfg: Config) -> None:
+    merge_options(cfg, {"val_pipeline.3.scale.1": 128, "val_pipeline.3.scale.0": 128})
+    assert cfg.val_pipeline[3].scale == (128, 128)
 
 
 def test_plus_adds_a_key(cfg: Config) -> None:
@@ -86,7 +107,7 @@ def test_a_file_without_overrides_runs_as_it_is(tmp_path: Path) -> None:
 def test_flags_take_the_place_of_the_arguments_in_the_config(toy_dataset: Path) -> None:
     changes = {
         "dataset_paths": {"data_root": str(toy_dataset)},
-        "schedule": {"max_epochs": 3, "scratch_epochs": 3},
+        "schedule": {"max_epochs": 3},
         "batch_size": {"train": 4},
         "run": {"work_dir": "elsewhere"},
     }
@@ -99,6 +120,17 @@ def test_a_config_with_a_syntax_error_is_named(tmp_path: Path) -> None:
     (tmp_path / "broken.py").write_text("model = dict(\n")
     with pytest.raises(UserError, match=r"broken.py: SyntaxError"):
         load_config(tmp_path / "broken.py")
+
+
+def test_a_module_is_found_by_the_name_that_it_had_in_0_1_0(tmp_path: Path) -> None:
+    path = tmp_path / "dump.py"
+    lines = f"_base_ = ['{STOCK}']\ncustom_imports = dict(imports=['mmact_tiny.{{}}'])\n"
+    path.write_text(lines.format("stopping"))
+    load_config(path)
+    assert import_module("mmact_tiny.stopping") is import_module("mmact_tiny.hooks")
+    path.write_text(lines.format("gone"))
+    with pytest.raises(UserError, match=r"dump.py: ImportError"):
+        load_config(path)
 
 
 def test_our_configs_are_found_from_any_folder(
@@ -122,3 +154,65 @@ def test_the_stock_base_is_noted_and_kept(toy_dataset: Path, tmp_path: Path) -> 
     cfg.dump(dump)
     assert stock_bases(dump) == []
     assert load_config(dump).stock_base == [STOCK]
+
+
+def test_a_flag_adds_its_override_before_those_that_build_on_it(
+    toy_dataset: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(
+        f"_base_ = ['{STOCK}']\noverrides = [dict(type='classes'), dict(type='decoder')]\n"
+    )
+    changed = {"dataset_paths": {"data_root": str(toy_dataset)}, "clip_cache": {"format": "fast"}}
+    cfg = load_config(path, changes=changed)
+    assert cfg.model.cls_head.num_classes == 3
+    assert cfg.train_dataloader.dataset.pipeline[0].format == "fast"
+    assert cfg.test_dataloader.dataset.ann_file == str(toy_dataset / "val.txt")
+
+
+def test_the_dump_is_complete_and_loads_as_it_is(toy_dataset: Path, tmp_path: Path) -> None:
+    changed = {"dataset_paths": {"data_root": str(toy_dataset)}, "run": {"seed": 1}}
+    cfg = load_config("configs/tsn_tiny.py", changes=changed)
+    assert "overrides" not in cfg
+    cfg.dump(tmp_path / "dump.py")
+    assert leaves(load_config(tmp_path / "dump.py")) == leaves(cfg)
+    assert "_base_" not in (tmp_path / "dump.py").read_text()
+    resumed = {"resume": True, "work_dir": "no-such-folder", "weights": "none"}
+    cfg.optim_wrapper.type, cfg.train_dataloader.num_workers = "OptimWrapper", 1
+    cfg.dump(tmp_path / "dump.py")
+    again = load_config(tmp_path / "dump.py", changes={"pretrained": resumed})
+    assert leaves(again) == leaves(cfg), "nothing but `pretrained` is applied to a dump"
+
+
+SIZES = {
+    "train_cfg=dict(max_epochs=0)": "train_cfg.max_epochs=0: expected 1 or more",
+    "train_cfg=dict(max_iters=-1)": "train_cfg.max_iters=-1: expected 1 or more",
+    "train_cfg=dict(val_interval=0)": "train_cfg.val_interval=0: expected 1 or more",
+    "val_dataloader=dict(batch_size=0)": "val_dataloader.batch_size=0: expected 1 or more",
+    "test_dataloader=dict(num_workers=-1)": "test_dataloader.num_workers=-1: expected 0 or more",
+    "train_dataloader=dict(num_workers=0, persistent_workers=True)": (
+        "train_dataloader.persistent_workers=True: expected num_workers of 1 or more"
+    ),
+    "pipeline=[dict(type='SampleFrames', clip_len=0)]": (
+        "pipeline[SampleFrames].clip_len=0: expected 1 or more"
+    ),
+    "randomness=dict(seed=2**32)": ("randomness.seed=4294967296: expected 0 to 4294967295"),
+    "optim_wrapper=dict(optimizer=dict(lr=-0.1))": (
+        "optim_wrapper.optimizer.lr=-0.1: expected 0 or more"
+    ),
+}
+
+
+@pytest.mark.parametrize("text", SIZES)
+def test_a_size_that_cannot_be_is_named_with_its_key(text: str) -> None:
+    with pytest.raises(UserError) as caught:
+        check_sizes(Config(eval(f"dict({text})")))
+    assert str(caught.value) == SIZES[text]
+
+
+def test_all_of_them_are_named_and_good_ones_pass() -> None:
+    loader = dict(batch_size=1, num_workers=0, persistent_workers=False)
+    check_sizes(Config(dict(train_dataloader=loader, randomness=dict(seed=None))))
+    with pytest.raises(UserError) as caught:
+        check_sizes(Config(dict(train_cfg=dict(max_epochs=0), val_dataloader=dict(batch_size=-3))))
+    assert str(caught.value).count("expected 1 or more") == 2

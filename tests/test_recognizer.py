@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from mmact_tiny.errors import UserError
-from mmact_tiny.recognizer import default_checkpoint, find_videos, k400_labels
+from mmact_tiny.recognizer import default_checkpoint, k400_labels
 
 
 def test_the_400_labels_are_those_of_the_tutorial(real_data: Path) -> None:
@@ -34,17 +34,3 @@ def test_k400_weights_serve_where_no_run_is(
     weights.parent.mkdir()
     weights.touch()
     assert default_checkpoint() == weights
-
-
-def test_videos_of_files_and_folders(tmp_path: Path) -> None:
-    for name in ("b.mp4", "a.MKV", "notes.txt", "sub/c.webm"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    assert [path.name for path in find_videos([tmp_path])] == ["a.MKV", "b.mp4", "c.webm"]
-    assert len(find_videos([tmp_path, tmp_path / "b.mp4"])) == 3  # each once
-    assert find_videos([tmp_path / "notes.txt"]) == [tmp_path / "notes.txt"]
-    with pytest.raises(UserError, match="no video file"):
-        find_videos([tmp_path / "gone.mp4"])
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="no video in"):
-        find_videos([tmp_path / "empty"])

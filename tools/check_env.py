@@ -20,17 +20,15 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     args = parser.parse_args(argv)
     cli.start(args)
 
-    from mmact_tiny.doctor.diagnosis import find_problems, report
-    from mmact_tiny.doctor.environment import environment
+    from mmact_tiny.doctor.diagnosis import diagnose
 
-    env = environment()
-    problems = find_problems(env)
+    diagnosis = diagnose()
     if args.json:
-        listed = [problem._asdict() for problem in problems]
-        print(json.dumps({"environment": env, "problems": listed}, indent=2))
+        problems = [{"what": what, "fix": fix} for what, fix in diagnosis.problems]
+        print(json.dumps({"environment": diagnosis.found, "problems": problems}, indent=2))
     else:
-        print(report(env, problems))
-    return EXIT_ERROR if problems else EXIT_OK
+        print(diagnosis)
+    return EXIT_ERROR if diagnosis.problems else EXIT_OK
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     args = parser.parse_args(argv)
     cli.start(args)
 
-    from mmact_tiny.checkpoints.safetensors import export_safetensors
+    from mmact_tiny.export.safetensors import export_safetensors
 
     done = export_safetensors(args.checkpoint, args.out)
     classes = f"{len(done.classes)} classes" if done.classes else "no class names"

@@ -45,18 +45,20 @@ def main(argv: Sequence[str] | None = None) -> int | None:
 
     answers: dict[str, Any] = {}
     if args.window is not None:
-        from mmact_tiny.view import segments, windows
+        cli.need_room("view", "--window")
+        from mmact_tiny.view import windows
 
         stride = args.window / 2 if args.stride is None else args.stride
         windows.check_window(args.window, stride)
         answers = dict(
-            rows_of=partial(segments.window_rows, window=args.window, stride=stride),
-            lines_of=segments.say_segments,
-            write=segments.write_segments,
+            rows_of=partial(windows.window_rows, window=args.window, stride=stride),
+            lines_of=windows.say_segments,
+            write=windows.write_segments,
         )
     elif args.stride is not None:
         raise UserError(f"--stride {args.stride:g}: expected --window SECONDS too")
     if args.render is not None or args.cam is not None:
+        cli.need_room("view", "--render and --cam")
         from mmact_tiny.view import pictures
 
         pictures.check_pictures(args.videos, render=args.render, cam=args.cam)

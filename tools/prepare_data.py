@@ -16,6 +16,9 @@ again after adding videos, or after an interruption: only what is new is decoded
 from collections.abc import Sequence
 
 from mmact_tiny.cli import add_cache, make_parser, tool
+from mmact_tiny.prepare.types import Settings
+
+DEFAULTS = Settings()
 
 
 @tool
@@ -25,16 +28,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         "src", nargs="?", metavar="SRC", help="the videos: a folder, a list or a table"
     )
     parser.add_argument("--out", metavar="DIR", help="where the dataset goes")
-    parser.add_argument(
-        "--val", type=float, default=0.2, help="part of each class for validation (default 0.2)"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of the validation draw (default 0)")
-    parser.add_argument(
-        "--min-frames", type=int, default=3, help="leave shorter videos out (default 3)"
-    )
-    parser.add_argument(
-        "--batch-size", type=int, default=10, help="report fewer training videos (default 10)"
-    )
+    for flag, value, what in (
+        ("--val", DEFAULTS.val, "part of each class for validation"),
+        ("--seed", DEFAULTS.seed, "of the validation draw"),
+        ("--min-frames", DEFAULTS.min_frames, "leave shorter videos out"),
+        ("--batch-size", DEFAULTS.batch_size, "report fewer training videos"),
+    ):
+        parser.add_argument(
+            flag, type=type(value), default=value, help=f"{what} (default %(default)s)"
+        )
     parser.add_argument(
         "--keep-leaks", action="store_true", help="go on with a video in train and val"
     )
@@ -50,9 +52,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--time-limit",
         type=float,
-        default=60.0,
+        default=DEFAULTS.seconds_per_video,
         metavar="SECONDS",
-        help="for one video, and 5 s for each megabyte (default 60)",
+        help="for one video, and 5 s for each megabyte (default %(default)g)",
     )
     add_cache(parser, "write the clip cache too")
     parser.add_argument("--clear-cache", action="store_true", help="remove all cached clips")
@@ -60,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.cache_size and not args.cache:
         parser.error("--cache-size bounds the cache of --cache")
     if args.clear_cache:
-        from mmact_tiny.cache.dataset_cache import clear_cache
+        from mmact_tiny.cache.cache import clear_cache
 
         clear_cache()
         if args.src is None:
@@ -69,7 +71,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error("name the videos, SRC, and where the dataset goes, --out DIR")
 
     from mmact_tiny.prepare.prepare import prepare_data
-    from mmact_tiny.prepare.types import Settings
 
     settings = Settings(
         val=args.val,
@@ -84,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     prepare_data(args.src, args.out, settings)
     if args.cache:
-        from mmact_tiny.cache.dataset_cache import cache_dataset
+        from mmact_tiny.cache.cache import cache_dataset
 
         cache_dataset(args.out, format=args.cache, max_bytes=args.cache_size)
 

@@ -27,9 +27,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     cli.start(args, trains=False)
 
-    from mmact_tiny.serve.server import server as serve
+    from mmact_tiny.serve.server import serve
 
-    serve.serve(
+    serve(
         host=args.host,
         port=args.port,
         max_mb=args.max_mb,

@@ -30,7 +30,6 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     cli.start(args)
 
     from mmact_tiny import evaluate
-    from mmact_tiny.report import report
 
     result = evaluate.test(
         config=args.config,
@@ -46,7 +45,10 @@ def main(argv: Sequence[str] | None = None) -> int | None:
         out=args.out,
         command=cli.command_line(),
     )
-    report.try_report(result.folder)
+    if cli.has_room("report"):
+        from mmact_tiny.report.report import try_report
+
+        try_report(result.folder)
     return EXIT_PARTIAL if result.errors else EXIT_OK
 
 

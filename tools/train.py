@@ -57,10 +57,9 @@ def main(argv: Sequence[str] | None = None) -> int | None:
 
     from mmact_tiny.config import load_config
 
-    epochs = {"max_epochs": args.epochs, "scratch_epochs": args.epochs}
     flags = {
         "dataset_paths": {"data_root": args.data},
-        "schedule": epochs,
+        "schedule": {"max_epochs": args.epochs},
         "batch_size": {"train": args.batch_size},
         "pretrained": {"weights": args.pretrained, "resume": args.resume},
         "clip_cache": {"format": args.cache, "max_bytes": args.cache_size},
@@ -82,11 +81,13 @@ def main(argv: Sequence[str] | None = None) -> int | None:
         print(cfg.pretty_text)
         return EXIT_OK
 
-    from mmact_tiny.report import report
     from mmact_tiny.train import train
 
     runner = train(cfg, command=cli.command_line())
-    report.try_report(runner.work_dir)
+    if cli.has_room("report"):
+        from mmact_tiny.report.report import try_report
+
+        try_report(runner.work_dir)
     return EXIT_OK
 
 

@@ -1,6 +1,6 @@
-"""The clip cache: each video once at the pipeline's size, with keyframes close together.
+"""Keeps each video once more, at the pipeline's size and with keyframes close together.
 
-Layout of its folder, which any number of processes may use at once:
+Layout of the cache's folder, which any number of processes may use at once:
 
     <format>-<short side>-v<version>/ab/<hash of the source's content>.mp4     the entries
     sources/cd/<hash of path, size and time of change>     the content hash of that file
@@ -11,29 +11,34 @@ the same one write the same frames, and the last rename stands.
 """
 
 import contextlib
+import hashlib
 import logging
 import os
 import re
 import shutil
-import tempfile
+import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from uuid import uuid4
 
+from ..dataset import find_dataset, read_annotations
 from ..errors import UserError
-from ..files import sync_folder
-from .clip import CODECS, VERSION, ClipInfo, is_intact, read_record
+from ..files import open_atomically, sync_folder, write_atomically
+from ..progress import track
+from .clip import CODECS, VERSION, ClipInfo, checksum, is_intact, read_record
 from .encode import ClipError, write_clip
-from .room import CacheFullError, Room
-from .source_hash import SourceHashes
 
 ENTRIES = re.compile(rf"({'|'.join(CODECS)})-\d+-v\d+")
-TOUCH_SECONDS = 600  # how often a use is recorded, of an entry that is read all the time
 ABANDONED_SECONDS = 86400  # no builder takes a day for one video
+UNCOUNTED = 100  # other processes' entries are counted after a hundredth of the bound
 logger = logging.getLogger("mmact_tiny")
+
+
+class CacheFullError(UserError):
+    """The entry does not fit under the bound on the cache."""
 
 
 @dataclass
@@ -65,8 +70,8 @@ class ClipCache:
         root: The folder; `default_root()` if None. Made when the first entry is written.
         short_side: Of the entries' frames, in pixels: what the pipeline's first Resize asks for.
         format: `small`, about the bytes of the source, or `fast`, twice that and read faster.
-        max_bytes: Bound on all entries under the folder. To make room, those go first whose last
-            use lies furthest back; one that was used since this object was made never goes.
+        max_bytes: Bound on all entries under the folder, of whatever settings. What does not fit
+            is not cached; nothing is removed for it.
     """
 
     def __init__(
@@ -84,18 +89,12 @@ class ClipCache:
                 raise UserError(f"cache {name}={value}: expected 1 or more")
         self.root = Path(root).expanduser() if root is not None else default_root()
         self.short_side, self.format, self.max_bytes = short_side, format, max_bytes
+        self._seen: dict[Path, tuple[tuple[int, int], ClipInfo]] = {}
+        self._sources: dict[str, str] = {}
+        self._lock = threading.Lock()
+        self._counted: int | None = None  # bytes of the entries when the folder was last walked
+        self._added = 0  # bytes of the entries that this object wrote since
         self._full = False
-        self._room = Room(self.root, max_bytes)
-        self._seen: dict[Path, tuple[tuple[int, int], ClipInfo, float]] = {}
-        self._sources = SourceHashes(self.root / "sources")
-
-    def path(self, video: str | Path) -> Path | None:
-        """Returns the entry of a video, or None where there is no whole one.
-
-        Raises:
-            ClipError: the video's file cannot be read.
-        """
-        return found[0] if (found := self.find(video)) else None
 
     def find(self, video: str | Path) -> tuple[Path, ClipInfo] | None:
         """Returns the entry of a video and its record, or None where there is no whole one.
@@ -106,73 +105,65 @@ class ClipCache:
         Raises:
             ClipError: the video's file cannot be read.
         """
-        source = self._sources.hash(video)
+        source = self._source_hash(video)
         path = self._entry_path(source)
         try:
             status = path.stat()
             signature = (status.st_size, status.st_mtime_ns)
-            known, info, used = self._seen.get(path, (None, None, 0.0))
+            known, info = self._seen.get(path, (None, None))
             if info is None or known != signature:
-                info, used = read_record(path), 0.0
+                info = read_record(path)
                 if info is None or info.source != source or not is_intact(path, info):
                     logger.warning("clip cache: the entry of %s is broken: %s", video, path)
                     return None
         except OSError:  # not there, or not for us to read
             return None
-        if time.time() - used > TOUCH_SECONDS:
-            used = time.time()
-            with contextlib.suppress(OSError):  # a cache that others keep may be read-only
-                os.utime(path, ns=(time.time_ns(), status.st_mtime_ns))
-        self._seen[path] = (signature, info, used)
+        self._seen[path] = (signature, info)
         return path, info
 
-    def build(self, video: str | Path, *, evict: bool = True) -> Path:
+    def build(self, video: str | Path) -> Path:
         """Returns the entry of a video; encodes it where there is no whole one.
-
-        Args:
-            video: What to encode.
-            evict: Whether older entries may go to keep the bound.
 
         Raises:
             ClipError: the video cannot be decoded.
-            CacheFullError: no room under the bound.
+            CacheFullError: no room under the bound, now or for an earlier video.
             UserError: the disk is full or the folder cannot be written; no half entry is left.
         """
         if found := self.find(video):
             return found[0]
-        source = self._sources.hash(video)
+        if self._full:
+            raise self._no_room()
+        source = self._source_hash(video)
         target = self._entry_path(source)
+        # A name of its own: several processes may be at this video.
+        part = self.root / "tmp" / f"{uuid4().hex}.mp4"
+        settings = dict(short_side=self.short_side, format=self.format)
         try:
-            with self._temporary_file() as (file, temporary):
-                write_clip(
-                    video, file, source=source, short_side=self.short_side, format=self.format
-                )
-                file.flush()
-                os.fsync(file.fileno())
-                self._room.make(temporary.stat().st_size, evict)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                temporary.replace(target)
-                sync_folder(target.parent)
-        except OSError as error:
+            with open_atomically(part) as file:
+                write_clip(video, file, source=source, **settings)  # type: ignore[arg-type]
+                self._take_room(file.seek(0, 2))
+            target.parent.mkdir(parents=True, exist_ok=True)
+            part.replace(target)
+            sync_folder(target.parent)
+        except (ClipError, CacheFullError):
+            raise
+        except (UserError, OSError) as error:
             raise UserError(
-                f"cannot write the clip cache entry of {video} in {self.root}: {error.strerror}\n"
-                "  free some space there, choose another folder with --cache-dir, or bound the "
+                f"cannot write the clip cache entry of {video} in {self.root}: {error}\n"
+                "  free some space there, have MMACT_TINY_CACHE name another folder, or bound the "
                 "cache with --cache-size"
             ) from error
+        finally:
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
         return target
 
-    def build_many(
-        self,
-        videos: Iterable[str | Path],
-        workers: int | None = None,
-        progress: Callable[[int, int], None] | None = None,
-    ) -> BuildReport:
+    def build_many(self, videos: Iterable[str | Path], workers: int | None = None) -> BuildReport:
         """Builds the entries that are missing, several at once; a bad video does not stop it.
 
         Args:
             videos: What to encode; one that is named twice is encoded once.
             workers: Videos at once, by default one for each core of this process.
-            progress: Called with the numbers of videos done and of all.
 
         Raises:
             UserError: the disk is full or the folder cannot be written; what was built stays.
@@ -181,12 +172,10 @@ class ClipCache:
         names = list(dict.fromkeys(str(video) for video in videos))
         report = BuildReport()
         with ThreadPoolExecutor(workers or len(os.sched_getaffinity(0))) as pool:
-            futures = {pool.submit(self._build_one, name, report) for name in names}
+            futures = [pool.submit(self._build_one, name, report) for name in names]
             try:
-                for done, future in enumerate(as_completed(futures), 1):
+                for future in track(as_completed(futures), "caching clips", len(names)):
                     future.result()
-                    if progress:
-                        progress(done, len(names))
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
@@ -196,20 +185,21 @@ class ClipCache:
         try:
             if self.find(video):
                 report.present.append(video)
-            elif self._full:
-                report.no_room.append(video)
             else:
                 self.build(video)
                 report.built.append(video)
         except CacheFullError:
-            self._full = True
             report.no_room.append(video)
         except ClipError as error:
             report.failed[video] = str(error)
 
     def num_bytes(self) -> int:
         """Returns the bytes of all entries under the folder, of whatever settings."""
-        return self._room.num_bytes()
+        total = 0
+        for path in self.root.glob("*-v*/??/*.mp4"):
+            with contextlib.suppress(FileNotFoundError):  # another process removed it
+                total += path.stat().st_size
+        return total
 
     def clear(self) -> int:
         """Removes everything that the cache wrote; returns the bytes that its entries had."""
@@ -219,32 +209,109 @@ class ClipCache:
                 shutil.rmtree(child, ignore_errors=True)
         with contextlib.suppress(OSError):  # something else is in it: it stays
             self.root.rmdir()
-        self._seen.clear()
-        self._sources.forget()
-        self._full = False
-        self._room.recount()
+        self._counted, self._full = None, False
         return freed
+
+    def _take_room(self, size: int) -> None:
+        """Takes bytes under the bound.
+
+        Other processes write too, so the folder is walked again now and then: together they pass
+        the bound by a hundredth of it each, at most.
+
+        Raises:
+            CacheFullError: there is no room.
+        """
+        if self.max_bytes is None:
+            return
+        with self._lock:
+            if self._counted is None or self._added + size > self.max_bytes / UNCOUNTED:
+                self._counted, self._added = self.num_bytes(), 0
+            if self._counted + self._added + size > self.max_bytes:
+                self._full = True
+                raise self._no_room()
+            self._added += size
+
+    def _no_room(self) -> CacheFullError:
+        return CacheFullError(f"no room in the {self.max_bytes} bytes of the cache {self.root}")
 
     def _entry_path(self, source: str) -> Path:
         folder = f"{self.format}-{self.short_side}-v{VERSION}"
         return self.root / folder / source[:2] / f"{source}.mp4"
 
-    @contextlib.contextmanager
-    def _temporary_file(self) -> Iterator[tuple[BinaryIO, Path]]:
-        folder = self.root / "tmp"
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(suffix=".mp4", dir=folder)
-        os.fchmod(descriptor, 0o644)  # others may share the cache; mkstemp shuts them out
-        file = os.fdopen(descriptor, "w+b")
+    def _source_hash(self, video: str | Path) -> str:
+        """Returns the digest of a video's content and its size.
+
+        It is remembered in the folder, in a small file for each path, size and time of change. A
+        video that was rewritten has another size or time; a change that leaves both is not seen.
+
+        Raises:
+            ClipError: the file cannot be read.
+        """
         try:
-            yield file, Path(name)
-        finally:
-            with contextlib.suppress(OSError):  # a full disk refuses the last bytes again
-                file.close()
-            Path(name).unlink(missing_ok=True)
+            path = Path(video).resolve(strict=True)
+            status = path.stat()
+            identity = f"{path}\0{status.st_size}\0{status.st_mtime_ns}"
+            if identity not in self._sources:
+                name = hashlib.blake2b(os.fsencode(identity), digest_size=16).hexdigest()
+                note = self.root / "sources" / name[:2] / name
+                self._sources[identity] = _recall(note, status.st_size) or _hash(path, note)
+        except OSError as error:
+            raise ClipError(f"cannot read {video}: {error.strerror}") from error
+        return self._sources[identity]
 
     def _remove_abandoned(self) -> None:
-        for path in (self.root / "tmp").glob("*.mp4"):
+        for path in (self.root / "tmp").glob("*"):
             with contextlib.suppress(FileNotFoundError):
                 if time.time() - path.stat().st_mtime > ABANDONED_SECONDS:
                     path.unlink()
+
+
+def _recall(note: Path, size: int) -> str | None:
+    """Returns the digest that a note holds, None where there is no whole one."""
+    try:
+        text = note.read_text()
+    except OSError:
+        return None
+    return text if re.fullmatch(rf"[0-9a-f]{{32}}-{size:x}", text) else None
+
+
+def _hash(path: Path, note: Path) -> str:
+    with path.open("rb") as file:
+        size = file.seek(0, 2)
+        text = f"{checksum(file, size)}-{size:x}"
+    with contextlib.suppress(UserError):  # the note saves time, no more
+        write_atomically(text.encode(), note)
+    return text
+
+
+def cache_dataset(data_root: str | Path, *, format: str, max_bytes: int | None = None) -> None:
+    """Writes an entry for each video of a dataset, in parallel, and prints what came of it.
+
+    The entries have the short side that stock's pipelines ask for, 256; training at another size
+    makes its own.
+
+    Raises:
+        UserError: no dataset, a full disk, or a folder that cannot be written.
+    """
+    cache = ClipCache(format=format, max_bytes=max_bytes)
+    report = cache.build_many(_videos_of(data_root))
+    print(
+        f"clip cache {cache.root}: {len(report.built)} clips built, {len(report.present)} there "
+        f"already, {cache.num_bytes() / 1e6:.1f} MB in all"
+    )
+    if report.no_room:
+        print(f"  {len(report.no_room)} clips did not fit in --cache-size; their videos are read")
+    for video, reason in report.failed.items():
+        print(f"  not cached: {video}: {reason}")
+
+
+def _videos_of(data_root: str | Path) -> Iterator[Path]:
+    for split in find_dataset(data_root).splits.values():
+        for annotation in read_annotations(split.ann_file):
+            yield split.video_dir / annotation.path
+
+
+def clear_cache() -> None:
+    """Removes every entry of the default cache and prints what that freed."""
+    root = default_root()
+    print(f"clip cache {root}: {ClipCache().clear() / 1e6:.1f} MB removed")

@@ -1,4 +1,4 @@
-"""One entry of the clip cache: its record, its check, and the reader of its frames.
+"""Reads and checks one entry of the clip cache: its record and its frames.
 
 An entry is an ordinary mp4 that any decoder reads, closed by a `free` box, which decoders skip,
 with a JSON record: what the entry was made from and the checksum of all that precedes the box.
@@ -116,14 +116,12 @@ class Frames:
 class ClipReader:
     """Reads the frames of an entry; has the methods of decord's `VideoReader` that stock calls.
 
-    Attributes:
-        num_decoded: Frames decoded so far: at most `keyint` for one that is asked for.
+    At most `keyint` frames are decoded for one that is asked for.
     """
 
     def __init__(self, path: str | Path, info: ClipInfo) -> None:
         self.path = str(path)
         self.info = info
-        self.num_decoded = 0
         self._container = av.open(self.path)  # stays readable where another process removes it
         self._container.streams.video[0].thread_type = "NONE"  # few frames: threads only cost
 
@@ -140,18 +138,14 @@ class ClipReader:
         Raises:
             IndexError: an index beyond the clip.
         """
-        wanted = [int(index) for index in indices]
-        for index in wanted:
+        order, places = np.unique(np.asarray(indices), return_inverse=True)
+        for index in order:
             if not 0 <= index < len(self):
                 raise IndexError(f"{self.path}: no frame {index} of {len(self)}")
-        order = sorted(set(wanted))
-        out = np.empty((len(wanted), self.info.height, self.info.width, 3), np.uint8)
+        out = np.empty((len(places), self.info.height, self.info.width, 3), np.uint8)
         read = self._read_jpeg if CODECS[self.info.format].name == "mjpeg" else self._read_h264
-        slots: dict[int, list[int]] = {}
-        for slot, index in enumerate(wanted):
-            slots.setdefault(index, []).append(slot)
-        for index, image in zip(order, read(order), strict=True):
-            out[slots[index]] = image[: self.info.height, : self.info.width]
+        for number, image in enumerate(read(order.tolist())):
+            out[places == number] = image[: self.info.height, : self.info.width]
         return Frames(out)
 
     def _read_h264(self, order: Sequence[int]) -> Iterator[np.ndarray]:
@@ -165,7 +159,6 @@ class ClipReader:
                 self._container.seek(index * step, stream=stream)
                 frames = self._container.decode(stream)
             for frame in frames:
-                self.num_decoded += 1
                 at = frame.pts // step
                 if at == index:
                     break
@@ -176,7 +169,6 @@ class ClipReader:
         for index in order:
             self._container.seek(index * self.info.pts_step, stream=stream)
             packet = next(self._container.demux(stream))
-            self.num_decoded += 1
             image = cv2.imdecode(np.frombuffer(bytes(packet), np.uint8), cv2.IMREAD_COLOR)
             if image is None:
                 raise ValueError(f"{self.path}: frame {index} is broken")

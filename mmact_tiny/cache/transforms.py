@@ -1,4 +1,4 @@
-"""Transforms that let a stock pipeline read the clip cache.
+"""Lets a stock pipeline read the clip cache.
 
 `CachedVideo` comes first and puts the entry in the place of the video; `ClipInit` stands where
 `DecordInit` stood. The rest of the pipeline is stock: SampleFrames, DecordDecode, Resize, ...
@@ -11,7 +11,7 @@ from typing import Any
 
 from ..compat.mm import TRANSFORMS, BaseTransform, DecordInit
 from ..errors import UserError
-from .cache import ClipCache
+from .cache import CacheFullError, ClipCache
 from .clip import ClipReader
 
 logger = logging.getLogger("mmact_tiny")
@@ -22,17 +22,17 @@ class CachedVideo(BaseTransform):
     """Puts the cached clip in the place of the video, under the key `filename`.
 
     A video that has no entry gets one when it is first met. One that cannot have one (it cannot
-    be decoded, the cache or the disk is full) is read from its source, and the log says so once.
+    be decoded, the cache or the disk is full) is read from its source, and the log says so once:
+    of a full cache, once in each process that reads.
 
     Required keys: filename. Added keys: source (the original name), and clip (the entry's record)
     where there is an entry.
 
     Args:
-        root: The cache's folder, None for `clip_cache.default_root()`.
+        root: The cache's folder, None for `cache.default_root()`.
         short_side: Of the clips, in pixels; the pipeline's first Resize must ask for the same.
         format: `small` or `fast`.
-        max_bytes: Bound on the cache. Here nothing is removed for a new entry:
-            `ClipCache.build_many` does that, which knows all the videos that are in use.
+        max_bytes: Bound on the cache.
         build: Whether to make missing entries.
     """
 
@@ -66,8 +66,12 @@ class CachedVideo(BaseTransform):
         try:
             found = self.cache.find(video)
             if found is None and self.build:
-                self.cache.build(video, evict=False)
+                self.cache.build(video)
                 found = self.cache.find(video)
+        except CacheFullError as error:
+            self.build = False
+            logger.warning("videos without an entry are read without the clip cache: %s", error)
+            return results
         except UserError as error:
             self._from_source.add(video)
             logger.warning("read without the clip cache: %s", error)
@@ -92,13 +96,12 @@ class ClipInit(DecordInit):
         """Adds video_reader, total_frames and avg_fps; `filename` is the source's again."""
         if "clip" not in results:
             return super().transform(results)
+        clip, results["filename"] = results["filename"], results["source"]
         try:
-            reader = ClipReader(results["filename"], results["clip"])
-        except FileNotFoundError:  # another process removed it just now, to keep its bound
+            reader = ClipReader(clip, results["clip"])
+        except FileNotFoundError:  # the cache was cleared just now
             del results["clip"]
-            results["filename"] = results["source"]
             return super().transform(results)
-        results["filename"] = results["source"]  # what reports and score files name
         results["video_reader"] = reader
         results["total_frames"] = len(reader)
         results["avg_fps"] = reader.get_avg_fps()

@@ -1,21 +1,69 @@
-"""A checkpoint's config is Python source from a stranger: read here as data, never executed.
+"""Reads the config that a checkpoint carries as data, and says what of it may be built.
 
-MMEngine parses `meta['cfg']` with `exec`, and its registry imports any dotted name that it finds
-under `type` (`type='subprocess.Popen'`). So the text goes through `config_from_text`, and what
-will be built through `vet_config`.
+MMEngine executes `meta['cfg']`, Python source, and its registry imports any dotted name that it
+finds under `type` (`type='subprocess.Popen'`). We write JSON beside that text. Of older files the
+text goes through `config_from_text`, and what will be built through `vet_config`.
 """
 
 import ast
 import importlib.util
+import json
 import re
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+from ..compat import mm
 from ..errors import UserError
 
 MAX_TEXT = 2_000_000  # characters; MMAction2's longest config has 20,000
 SCOPES = {None, "mmaction", "mmengine", "mmcv"}
 OUR_MODULE = re.compile(r"mmact_tiny(\.\w+)*")
+SEQUENCES: dict[str, Callable[[list], Any]] = {"__tuple__": tuple, "__set__": set, "__dict__": dict}
+
+
+def config_to_json(config: dict) -> str:
+    """Returns JSON of a config of plain data, from which `config_from_json` makes an equal one.
+
+    Some of MMAction2's transforms tell a tuple from a list, so it is `{"__tuple__": [...]}`; a
+    dict whose keys are not all text is `{"__dict__": [[key, value], ...]}`.
+
+    Raises:
+        TypeError: a value that is not plain data.
+    """
+    return json.dumps(_tagged(config))
+
+
+def _tagged(value: Any) -> Any:
+    if isinstance(value, dict):
+        if all(type(key) is str and key not in SEQUENCES for key in value):
+            return {key: _tagged(item) for key, item in value.items()}
+        return {"__dict__": [[_tagged(key), _tagged(item)] for key, item in value.items()]}
+    if isinstance(value, list | tuple | set):
+        items = [_tagged(item) for item in value]
+        tag = {tuple: "__tuple__", set: "__set__"}.get(type(value))
+        return {tag: items} if tag else items
+    return value
+
+
+def _untagged(value: dict) -> Any:
+    (tag, *others) = value or [""]
+    return SEQUENCES[tag](value[tag]) if tag in SEQUENCES and not others else value
+
+
+def config_from_json(text: Any, *, source: str = "the checkpoint") -> dict:
+    """Returns the config of `config_to_json`.
+
+    Raises:
+        UserError: it is something else.
+    """
+    try:
+        config = json.loads(text, object_hook=_untagged)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise UserError(f"the config in {source} cannot be read: {error}") from None
+    if not isinstance(config, dict):
+        raise UserError(f"the config in {source} is not a dict")
+    return config
 
 
 def config_from_text(text: str, *, source: str = "the checkpoint") -> dict:
@@ -166,12 +214,10 @@ def _would_import(name: str) -> bool:
 @cache
 def registered_names() -> frozenset[str]:
     """Returns every name in MMEngine's and MMAction2's registries."""
+    mm.register_all_modules(init_default_scope=False)
     import mmaction.registry
     import mmengine.registry
 
-    from ..compat.mm import register_all_modules
-
-    register_all_modules(init_default_scope=False)
     registries = [*vars(mmengine.registry).values(), *vars(mmaction.registry).values()]
     return frozenset(
         name

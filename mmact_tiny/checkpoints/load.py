@@ -1,16 +1,35 @@
-"""Checkpoints are data: the one function that reads them cannot execute code from a file."""
+"""Loads checkpoints as data, so that no file can run code, and prepares what is saved for that."""
 
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+from ..compat import mm
 from ..errors import UserError
-from ..files import write_atomically
-from .config_text import config_from_text
-from .format import check_torch_file, is_safetensors, open_regular, shown
-from .pickle_scan import Refusal
-from .stand_ins import STAND_INS, thaw
+from .config_text import config_from_json, config_from_text
+from .pickles import (
+    LEGACY_MAGIC,
+    STAND_INS,
+    ZIP_MAGIC,
+    Refusal,
+    check_pickles,
+    history_buffer,
+    plain_data,
+)
+from .safetensors import read_safetensors
 
 MAPPINGS = ("state_dict", "meta", "message_hub", "progress")  # of what the Runner writes
+CONFIG_KEY = "cfg_json"  # of `meta`; stock's `cfg` beside it is Python source
+OTHER_KINDS = {
+    b"\x80": "a plain pickle, not written by torch.save: its content cannot be loaded safely",
+    b"\x1f\x8b": "a gzip archive: unpack it first",
+    b"version https://git-lfs": "a git-lfs pointer: fetch the file itself with `git lfs pull`",
+    b"<": "a web page, perhaps of a failed download: fetch it again",
+    b"\x89HDF": "an HDF5 file, not a PyTorch checkpoint",
+}
 
 
 def load_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict:
@@ -33,48 +52,138 @@ def load_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict:
     """
     path = Path(path).expanduser()
     map_location = "cpu" if map_location is None else map_location
+    with _reading(path) as file:
+        if _is_safetensors(file):
+            return read_safetensors(path, map_location)
+        check_pickles(file)
+        file.seek(0)
+        return _as_mapping(plain_data(_torch_load(file, map_location)))
+
+
+def read_meta(path: str | Path) -> dict:
+    """Returns a checkpoint's `meta` ({} if it has none), and leaves its tensors on the disk.
+
+    Raises:
+        UserError: as `load_checkpoint`; a file of torch.save that is cut off, too.
+    """
+    path = Path(path).expanduser()
+    with _reading(path) as file:
+        if _is_safetensors(file):
+            return load_checkpoint(path)["meta"]
+        values = check_pickles(file, only=True)
+        if isinstance(values, dict):
+            values = {"meta": plain_data(values["meta"])} if "meta" in values else {}
+        return _as_mapping(values).get("meta", {})
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[IO[bytes]]:
+    """Gives the file, of a kind that may be a checkpoint; says in a line what is wrong with it."""
     with open_regular(path) as file:
         try:
-            if is_safetensors(file):
-                from .safetensors import read_safetensors
-
-                return read_safetensors(path, map_location)
-            check_torch_file(file)
+            start = file.read(32)
             file.seek(0)
-            checkpoint = thaw(_torch_load(file, map_location))
+            if not start:
+                raise Refusal("it is empty")
+            if not start.startswith((ZIP_MAGIC, LEGACY_MAGIC)) and not _is_safetensors(file):
+                kinds = (kind for magic, kind in OTHER_KINDS.items() if start.startswith(magic))
+                raise Refusal(f"it is {next(kinds, 'not a PyTorch checkpoint')}")
+            yield file
         except UserError:
             raise
         except Refusal as refusal:
             raise UserError(f"checkpoint {shown(path)} is refused: {refusal}") from None
         except Exception as error:  # a forged file can make the parsers raise anything
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+            text = str(error).rpartition("WeightsUnpickler error: ")[2].strip()
+            reason = (text or type(error).__name__).splitlines()[0][:200]
             raise UserError(f"checkpoint {shown(path)} cannot be read: {reason}") from error
-    return _as_mapping(checkpoint, path)
 
 
-def _torch_load(file: Any, map_location: Any) -> Any:
+def open_regular(path: Path) -> IO[bytes]:
+    """Opens a file for reading; a folder, a FIFO or a device is refused, and nothing waits.
+
+    Raises:
+        UserError: not there, not a regular file, or not readable.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    except FileNotFoundError:
+        raise UserError(f"no checkpoint at {shown(path)}: check the path") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"cannot open checkpoint {shown(path)}: {reason}") from None
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        kind = "a folder" if stat.S_ISDIR(mode) else "a pipe or device"
+        raise UserError(f"checkpoint {shown(path)} is {kind}, expected a .pth file")
+    return os.fdopen(descriptor, "rb")
+
+
+def shown(path: Path) -> str:
+    """Returns the path as one line, quoted if it holds control characters."""
+    return str(path) if str(path).isprintable() else repr(str(path))
+
+
+def _is_safetensors(file: IO[bytes]) -> bool:
+    """Returns whether the file starts as a safetensors file: a length, then a JSON object."""
+    start = file.read(9)
+    file.seek(0)
+    size = os.fstat(file.fileno()).st_size
+    return start[8:] == b"{" and int.from_bytes(start[:8], "little") < size
+
+
+def _torch_load(file: IO[bytes], map_location: Any) -> Any:
     """Runs torch's restricted unpickler, with inert stand-ins for the names it does not know."""
     import torch
 
     stand_ins = [(kind, name) for name, kind in STAND_INS.items()]
-    with torch.serialization.safe_globals(stand_ins):  # type: ignore[arg-type]
-        return torch.load(file, map_location=map_location, weights_only=True)
+    of_others = torch.serialization.get_safe_globals()  # may have other classes for our names
+    torch.serialization.clear_safe_globals()
+    try:
+        with torch.serialization.safe_globals(stand_ins):  # type: ignore[arg-type]
+            return torch.load(file, map_location=map_location, weights_only=True)
+    finally:
+        torch.serialization.add_safe_globals(of_others)
 
 
-def _as_mapping(checkpoint: Any, path: Path) -> dict:
+def _as_mapping(checkpoint: Any) -> dict:
+    """Checks the parts that the Runner takes up, and gives them the form that it expects."""
     if not isinstance(checkpoint, dict):
-        kind = type(checkpoint).__name__
-        raise UserError(f"checkpoint {shown(path)} holds a {kind}, expected a dict of weights")
+        raise Refusal(f"it holds a {type(checkpoint).__name__}, expected a dict of weights")
     for key in MAPPINGS:
-        value = checkpoint.get(key)
-        if key in checkpoint and not isinstance(value, dict):
-            kind = type(value).__name__
-            raise UserError(f"checkpoint {shown(path)} has a {kind} as {key}, expected a dict")
-    meta = checkpoint.get("meta")
-    if isinstance(meta, dict) and "config" in meta:
+        if key in checkpoint and not isinstance(checkpoint[key], dict):
+            raise Refusal(f"it has a {type(checkpoint[key]).__name__} as {key}, expected a dict")
+    meta = checkpoint.get("meta", {})
+    if "config" in meta:
         # Runner.resume executes `meta['config']`, a key of mmcv's time, as Python.
         meta.setdefault("cfg", meta.pop("config"))
+    log = checkpoint.get("message_hub", {}).get("log_scalars")
+    for name, value in log.items() if isinstance(log, dict) else ():
+        match value:
+            case {"log": values, "counts": counts, "max_length": max_length}:
+                log[name] = history_buffer(
+                    values.numpy(force=True), counts.numpy(force=True), max_length
+                )
     return checkpoint
+
+
+def without_classes(value: Any) -> Any:
+    """Returns a value of the Runner without classes of MMEngine and numpy, which torch refuses.
+
+    A HistoryBuffer becomes a dict of tensors, from which `load_checkpoint` makes it again.
+    """
+    import numpy as np
+    import torch
+
+    if isinstance(value, mm.HistoryBuffer):
+        log, counts = (torch.from_numpy(array.copy()) for array in value.data)
+        return {"log": log, "counts": counts, "max_length": value.max_length}
+    if type(value) in (list, tuple):
+        return type(value)(without_classes(item) for item in value)
+    if isinstance(value, dict):
+        return {key: without_classes(item) for key, item in value.items()}
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def checkpoint_config(checkpoint: dict, *, source: str) -> dict | None:
@@ -85,31 +194,17 @@ def checkpoint_config(checkpoint: dict, *, source: str) -> dict | None:
     Raises:
         UserError: it is not plain data.
     """
-    meta = checkpoint.get("meta")
-    config = meta.get("cfg") if isinstance(meta, dict) else None
+    meta = checkpoint.get("meta", {})
+    if CONFIG_KEY in meta:
+        return config_from_json(meta[CONFIG_KEY], source=source)
+    config = meta.get("cfg")
     return config_from_text(config, source=source) if isinstance(config, str) else config
 
 
 def checkpoint_classes(checkpoint: dict) -> list[str]:
     """Returns the names of the classes that a checkpoint carries, in order; [] if it has none."""
-    meta = checkpoint.get("meta")
-    meta = meta if isinstance(meta, dict) else {}
+    meta = checkpoint.get("meta", {})
     dataset_meta = meta.get("dataset_meta")
     classes = dataset_meta.get("classes") if isinstance(dataset_meta, dict) else None
     classes = classes or meta.get("CLASSES") or []  # the latter in mmcv's time
     return [str(name) for name in classes] if isinstance(classes, list | tuple) else []
-
-
-def save_checkpoint_atomically(checkpoint: dict, path: str | Path) -> None:
-    """Writes what `load_checkpoint` reads back; the file that was there stays until it is whole.
-
-    Raises:
-        UserError: the disk is full, or the file cannot be written.
-    """
-    import io
-
-    import torch
-
-    with io.BytesIO() as buffer:
-        torch.save(checkpoint, buffer)
-        write_atomically(buffer.getvalue(), path)

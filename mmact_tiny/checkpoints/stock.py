@@ -1,15 +1,14 @@
-"""Makes MMEngine's own reading and writing of checkpoints safe, through its extension points."""
+"""Routes MMEngine's reading and writing of checkpoints through ours, by its extension points."""
 
-import hashlib
 from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from ..compat import repair
+from ..compat import mm
+from ..download import download, published_hash
 from ..errors import UserError
-from ..files import write_atomically
-from ..hooks.later_writes import writes
+from ..files import sha256, write_atomically
 from .load import load_checkpoint
 
 
@@ -21,31 +20,29 @@ def register() -> None:
     `CheckpointLoader`; a scheme that we do not serve is refused. `Runner.save_checkpoint` and the
     config's dump go through the local file backend.
     """
-    repair()
-    import mmengine.fileio.io
 
-    from ..compat.mm import CheckpointLoader, LocalBackend, register_backend
-
-    class AtomicLocalBackend(LocalBackend):
-        """Writes beside and renames; later where `later_writes` defers."""
+    class AtomicLocalBackend(mm.LocalBackend):
+        """Writes beside and renames."""
 
         def put(self, obj: bytes, filepath: str | Path) -> None:
-            writes.do(write_atomically, obj, filepath)
+            write_atomically(obj, filepath)
 
         def put_text(self, obj: str, filepath: str | Path, encoding: str = "utf-8") -> None:
             write_atomically(obj.encode(encoding), filepath)
 
     ours = {
-        "": load_from_local,
+        "": load_checkpoint,
         "http://": load_from_http,
         "https://": load_from_http,
         "torchvision://": load_from_torchvision,
         "modelzoo://": load_from_torchvision,
     }
-    for prefix in {*CheckpointLoader._schemes, *ours}:
+    for prefix in {*mm.CheckpointLoader._schemes, *ours}:
         loader = ours.get(prefix, load_from_refused)
-        CheckpointLoader.register_scheme(prefix, loader=loader, force=True)
-    register_backend("local", AtomicLocalBackend, force=True, prefixes="")
+        mm.CheckpointLoader.register_scheme(prefix, loader=loader, force=True)
+    mm.register_backend("local", AtomicLocalBackend, force=True, prefixes="")
+    import mmengine.fileio.io
+
     mmengine.fileio.io.backend_instances.clear()
 
 
@@ -56,18 +53,11 @@ def fetch(url: str) -> Path:
     """
     import torch
 
-    from ..download import download, published_hash
-
     try:
         path = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlsplit(url).path).name
     except ValueError as error:
         raise UserError(f"cannot download {url}: {error}") from None
     return download(url, path, sha256_prefix=published_hash(url))
-
-
-def load_from_local(filename: str, map_location: Any = None) -> dict:
-    """Loads a file for MMEngine."""
-    return load_checkpoint(filename, map_location)
 
 
 def load_from_http(filename: str, map_location: Any = None) -> dict:
@@ -76,30 +66,22 @@ def load_from_http(filename: str, map_location: Any = None) -> dict:
     Raises:
         UserError: not to be had, or not the file that was published.
     """
-    from ..compat.mm import barrier, get_local_rank
-    from ..download import published_hash
-
-    path = fetch(filename) if get_local_rank() == 0 else None
-    barrier()
+    path = fetch(filename) if mm.get_local_rank() == 0 else None
+    mm.barrier()
     path = path or fetch(filename)
-    expected = published_hash(filename)
-    if expected:
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        if not found.startswith(expected):
-            raise UserError(
-                f"checkpoint {path} is refused: its SHA-256 is {found[:8]}..., {filename} promises "
-                f"{expected}: delete it to fetch it again"
-            )
+    expected, found = published_hash(filename), sha256(path) or ""
+    if expected and not found.startswith(expected):
+        raise UserError(
+            f"checkpoint {path} is refused: its SHA-256 is {found[:8]}..., {filename} promises "
+            f"{expected}: delete it to fetch it again"
+        )
     return load_checkpoint(path, map_location)
 
 
 def load_from_torchvision(filename: str, map_location: Any = None) -> dict:
     """Looks a torchvision name up in MMEngine's table of addresses."""
-    from ..compat.mm import get_torchvision_models
-
     name = filename.partition("://")[2]
-    addresses = get_torchvision_models()
+    addresses = mm.get_torchvision_models()
     if name not in addresses:
         raise UserError(f"torchvision has no weights named {name!r}, asked for as {filename}")
     return load_from_http(addresses[name], map_location)

@@ -38,7 +38,7 @@ def match_weights(
     and errors are those of `load_weights`.
     """
     own = model.state_dict()
-    theirs = _weights_of(checkpoint)
+    theirs = weights_of(checkpoint)
     fits = {key for key in own if key in theirs and theirs[key].shape == own[key].shape}
     # Counters of batches came with PyTorch 0.4.1; files without them are complete.
     wrong = [key for key in own if key not in fits and not key.endswith(".num_batches_tracked")]
@@ -59,7 +59,7 @@ def match_weights(
     return state_dict, message
 
 
-def _weights_of(checkpoint: dict) -> dict[str, Any]:
+def weights_of(checkpoint: dict) -> dict[str, Any]:
     """Returns the tensors by name, without the prefix of a model saved from data parallel."""
     import torch
 

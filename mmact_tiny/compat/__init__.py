@@ -21,6 +21,7 @@ from pathlib import Path
 from .. import hardware
 from ..errors import UserError
 
+NOT_A_VIDEO = "it is not a video that can be read"
 _muting = threading.Lock()
 
 
@@ -185,7 +186,7 @@ def quiet_decord() -> None:
                 return stock(self, filename)
         except RuntimeError as error:
             if str(error).startswith("Error reading "):
-                raise RuntimeError("it is not a video that can be read") from error
+                raise RuntimeError(NOT_A_VIDEO) from error
             raise
 
     DecordInit._get_video_reader = get_video_reader

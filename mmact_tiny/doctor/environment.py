@@ -1,116 +1,63 @@
-"""What this installation is made of, and which parts of it work.
+"""Examines parts of this installation: each function says what it found, or raises what is wrong.
 
-Tells what is there; `diagnosis` says what of it is wrong. MMEngine's `collect_env` is not used:
-it cannot run where PyTorch or MMEngine cannot be imported, nor without setuptools (it imports
-`distutils`), and it looks for nvcc only where PyTorch already sees a GPU.
+What a broken package raises when it is imported can be anything; `diagnosis` puts it in words.
 """
 
-import importlib.metadata
-import importlib.util
-import os
-import platform
-import re
+import contextlib
+import importlib
+import subprocess
 import sys
-import tempfile
-import tomllib
 import warnings
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from ..hardware import PACKAGES, version
-from ..hardware_machine import describe_machine, find_program, list_gpus
-from .decoders import attempt, check_decoders, sample_clip
-
-DISTRIBUTION = "mmact-tiny"
+CLIPS = Path(__file__).parents[2] / "data/tiny"
+COLLECTED = ("GCC", "CUDA_HOME", "NVCC")  # of MMEngine's collect_env, what nothing else here tells
 
 
-def environment() -> dict[str, Any]:
-    """Returns the environment as plain values, ready for JSON; imports what it reports on.
+def list_gpus() -> list[str]:
+    """Returns name, memory and driver of the NVIDIA GPUs, also of those that PyTorch cannot use."""
+    fields = "--query-gpu=name,memory.total,driver_version"
+    return _run("nvidia-smi", fields, "--format=csv,noheader").splitlines()
 
-    Keys: `python`, `machine`, `gpus` (as nvidia-smi lists them), `programs`, `requirements`
-    (`[owner, requirement]`), `packages` (version or None by distribution), `torch`, `checks`
-    (`{"ok", "detail"}` by name) and `decoders` (likewise).
+
+def check_requirements() -> list[str] | None:
+    """Returns the lines of `pip check`: what is missing or of a release that does not fit.
+
+    None where it does not run, as without pip.
     """
-    required = requirements()
-    names = [re.split(r"[^\w.-]", text, maxsplit=1)[0] for _, text in required]
-    return {
-        "python": {
-            "version": platform.python_version(),
-            "executable": sys.executable,
-            "requires": requires_python(),
-        },
-        "machine": describe_machine(),
-        "gpus": list_gpus(),
-        "programs": {name: find_program(name) for name in ("nvcc", "gcc", "ffmpeg")},
-        "requirements": required,
-        "packages": {name: version(name) for name in dict.fromkeys([*PACKAGES, *names])},
-        "torch": _torch(),
-        "checks": _checks(),
-        "decoders": _decoders(),
-    }
+    lines = _run(sys.executable, "-P", "-m", "pip", "check", good=(0, 1)).splitlines()
+    return [line for line in lines if not line.startswith("No broken")] if lines else None
 
 
-def requirements() -> list[list[str]]:
-    """Returns `[owner, requirement]` for what this project needs, and torchvision's own torch.
-
-    torchvision's compiled operators fit one release of torch only. A checkout that is not
-    installed is read from its pyproject.toml.
-    """
+def _run(*command: str, good: tuple[int, ...] = (0,)) -> str:
+    """Returns what a program printed; nothing where it is missing, fails or hangs."""
     try:
-        ours = importlib.metadata.requires(DISTRIBUTION) or []
-    except importlib.metadata.PackageNotFoundError:
-        ours = _pyproject().get("dependencies", [])
-    try:
-        theirs = importlib.metadata.requires("torchvision") or []
-    except importlib.metadata.PackageNotFoundError:
-        theirs = []
-    pins = [text for text in theirs if re.match(r"torch\b", text)]
-    return [
-        [owner, text]
-        for owner, texts in ((DISTRIBUTION, ours), ("torchvision", pins))
-        for text in texts
-        if not re.search(r"\bextra\s*==", text)
-    ]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout if done.returncode in good else ""
 
 
-def requires_python() -> str:
-    """Returns the range of Python versions that this project runs on."""
-    try:
-        return importlib.metadata.metadata(DISTRIBUTION)["Requires-Python"]
-    except (importlib.metadata.PackageNotFoundError, KeyError):
-        return _pyproject().get("requires-python", "")
+def examine_torch() -> str:
+    """Imports PyTorch."""
+    import torch
+
+    return f"{torch.__version__}, CUDA build {torch.version.cuda}"
 
 
-def _pyproject() -> dict[str, Any]:
-    path = Path(__file__).parents[2] / "pyproject.toml"
-    return tomllib.loads(path.read_text())["project"] if path.is_file() else {}
+def find_cuda() -> tuple[int, str]:
+    """Returns how many GPUs PyTorch can use, and what it warns of while it looks for them."""
+    import torch
 
-
-def _torch() -> dict[str, Any]:
-    """Returns PyTorch's build and the GPUs that it can use, each tried with a convolution."""
-    try:
-        import torch
-    except Exception as error:  # a broken installation can raise anything
-        return {"error": f"{type(error).__name__}: {error}"}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        available = torch.cuda.is_available()
-    return {
-        "build": torch.__version__,
-        "cuda_build": torch.version.cuda,
-        "cuda_available": available,
-        "cuda_warning": " ".join(str(item.message) for item in caught) or None,
-        "visible_devices": os.environ.get("CUDA_VISIBLE_DEVICES"),
-        "threads": torch.get_num_threads(),
-        "gpus": {
-            f"cuda:{index}": attempt(partial(_convolve, f"cuda:{index}"))
-            for index in range(torch.cuda.device_count() if available else 0)
-        },
-    }
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    return count, " ".join(str(item.message) for item in caught)
 
 
-def _convolve(device: str) -> str:
+def convolve(device: str) -> str:
+    """Runs a convolution on a GPU; returns its name."""
     import torch
 
     image = torch.ones(1, 3, 8, 8, device=device)
@@ -120,21 +67,7 @@ def _convolve(device: str) -> str:
     return torch.cuda.get_device_name(device)
 
 
-def _checks() -> dict[str, dict[str, Any]]:
-    """Returns which packages can be imported and used, each in isolation."""
-    found = importlib.util.find_spec("pkg_resources") is not None
-    return {
-        "torchvision": attempt(_nms),
-        "mmengine": attempt(lambda: importlib.import_module("mmengine.runner").__name__),
-        "mmcv": attempt(lambda: importlib.import_module("mmcv").__version__),
-        "mmcv.ops": attempt(lambda: importlib.import_module("mmcv.ops").__name__),
-        "mmaction2": attempt(_recognizers),
-        "opencv": attempt(lambda: importlib.import_module("cv2").__version__),
-        "pkg_resources": {"ok": found, "detail": "there" if found else "not there, not needed"},
-    }
-
-
-def _nms() -> str:
+def suppress_boxes() -> str:
     """Runs torchvision's compiled operator, the first thing to miss in a mixed installation."""
     import torch
     import torchvision
@@ -143,13 +76,17 @@ def _nms() -> str:
     kept = torchvision.ops.nms(boxes, torch.tensor([0.9, 0.8, 0.7]), 0.5).tolist()
     if kept != [0, 2]:
         raise RuntimeError(f"torchvision::nms kept boxes {kept} for [0, 2]")
-    return "torchvision::nms works"
+    return f"{torchvision.__version__}, torchvision::nms works"
 
 
-def _recognizers() -> str:
-    from .. import compat
+def import_module(name: str) -> str:
+    """Imports a module."""
+    importlib.import_module(name)
+    return "imports"
 
-    compat.repair()
+
+def find_recognizers() -> str:
+    """Imports MMAction2's models."""
     from ..compat.mm import MODELS
 
     importlib.import_module("mmaction.models")
@@ -158,8 +95,61 @@ def _recognizers() -> str:
     return "imports with the repairs"
 
 
-def _decoders() -> dict[str, dict[str, Any]]:
-    with tempfile.TemporaryDirectory() as folder:
-        clip: list[Path] = []
-        made = attempt(lambda: clip.append(sample_clip(folder)))
-        return check_decoders(clip[0]) if clip else {"av": made}
+def collect() -> dict[str, str]:
+    """Returns what MMEngine collects on compilers; nothing where that does not run."""
+    with contextlib.suppress(Exception):  # why not is told by the imports of what it stands on
+        from mmengine.utils.dl_utils import collect_env
+
+        found = collect_env()
+        return {name: str(found[name]) for name in COLLECTED if name in found}
+    return {}
+
+
+def decode(decoder: str, clip: Path | None = None) -> str:
+    """Decodes the first frame of a clip, by default of one that comes with this project."""
+    clip = clip or min(CLIPS.rglob("*.mp4"))
+    num_frames, height, width = DECODERS[decoder](str(clip))
+    return f"{num_frames} frames, {width} x {height}"
+
+
+def _decord(clip: str) -> tuple[int, int, int]:
+    import decord
+
+    reader = decord.VideoReader(clip, num_threads=1)
+    return len(reader), *reader[0].asnumpy().shape[:2]
+
+
+def _av(clip: str) -> tuple[int, int, int]:
+    import av
+
+    with av.open(clip) as container:
+        frame = next(container.decode(video=0))
+        return container.streams.video[0].frames, frame.height, frame.width
+
+
+def _opencv(clip: str) -> tuple[int, int, int]:
+    import cv2
+
+    capture = cv2.VideoCapture(clip)
+    found, image = capture.read()
+    if not found:
+        raise RuntimeError("decodes no frame")
+    height, width = image.shape[:2]
+    return int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), height, width
+
+
+def _torchcodec(clip: str) -> tuple[int, int, int]:
+    from torchcodec.decoders import VideoDecoder
+
+    decoder = VideoDecoder(clip)
+    height, width = decoder[0].shape[-2:]
+    return len(decoder), height, width
+
+
+# By the distribution that brings it; torchcodec is optional, nothing here needs it.
+DECODERS: dict[str, Callable[[str], tuple[int, int, int]]] = {
+    "decord": _decord,
+    "av": _av,
+    "opencv": _opencv,
+    "torchcodec": _torchcodec,
+}

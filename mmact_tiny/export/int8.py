@@ -19,7 +19,8 @@ from .. import progress
 from ..engine.engine import cache_dir_of
 from ..engine.openvino import exported_path, keep, load_exported
 from ..errors import UserError
-from ..recognizer import Recognizer, find_videos
+from ..recognizer import Recognizer
+from ..video.files import find_videos
 
 MAX_VIDEOS = 100  # x 3 views: NNCF's own default is 300 samples
 PROTOCOL = "val"

@@ -1,10 +1,12 @@
-"""Hooks of the stock Runner around checkpoints: matching weights, and never losing the last."""
+"""Matches the weights that a Runner loads with its model, and never loses its last checkpoint."""
 
-import os.path
-from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ..checkpoints.config_text import config_to_json
+from ..checkpoints.load import CONFIG_KEY, without_classes
 from ..checkpoints.stock import register
 from ..checkpoints.weights import match_weights
 from ..compat.mm import (
@@ -13,15 +15,15 @@ from ..compat.mm import (
     CheckpointHook,
     Hook,
     find_latest_checkpoint,
-    is_main_process,
-    is_model_wrapper,
 )
 from ..errors import UserError
-from ..files import write_atomically
 from ..log import SHOWN
-from .later_writes import writes
-from .rank_state import gather_states
-from .resumable import check_resumable
+from ._mmengine import checkpoint_of, is_resumed, loop_of, model_of
+from .processes import gather_states
+from .resume import check_resumable
+
+if TYPE_CHECKING:
+    from ..compat.mm import Runner
 
 register()  # a dumped config imports this module, also under a Runner that we did not start
 
@@ -36,54 +38,46 @@ class WeightsHook(Hook):
 
     priority = "HIGH"  # before EMAHook, which copies the weights
 
-    def after_load_checkpoint(self, runner: Any, checkpoint: dict) -> None:
+    def after_load_checkpoint(self, runner: "Runner", checkpoint: dict) -> None:
         """Replaces the checkpoint's state dict by one that fits.
 
         Raises:
             UserError: it does not fit, or has not what a resumed run needs.
         """
-        path = runner._load_from or find_latest_checkpoint(runner.work_dir)
-        if runner._resume:
+        path = checkpoint_of(runner) or find_latest_checkpoint(runner.work_dir)
+        if is_resumed(runner):
             check_resumable(checkpoint, path, runner)
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        new_head = isinstance(runner._train_loop, BaseLoop) and not runner._resume
+        model = model_of(runner)
+        new_head = isinstance(loop_of(runner, "train"), BaseLoop) and not is_resumed(runner)
         state_dict, message = match_weights(model, checkpoint, path=path, new_head=new_head)
-        if "state_dict" not in checkpoint:
-            checkpoint.clear()
         checkpoint["state_dict"] = state_dict
         runner.logger.info(message, extra=SHOWN)
 
 
 class _LateRemovals:
-    """A file backend that notes what is to be removed and does it when told."""
+    """A file backend that notes what is to be removed."""
 
     def __init__(self, backend: Any) -> None:
         self.backend = backend
-        self.removals: list[tuple[Any, str]] = []
+        self.paths: list[str] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.backend, name)
 
     def remove(self, path: str) -> None:
-        self.removals.append((self.backend.remove, path))
-
-    def rmtree(self, path: str) -> None:
-        self.removals.append((self.backend.rmtree, path))
+        self.paths.append(path)
 
 
 @HOOKS.register_module()
 class SafeCheckpointHook(CheckpointHook):
     """Removes old checkpoints after the new one is on the disk, not before as stock does.
 
-    The pointer `last_checkpoint` is renamed into place after the checkpoint that it names. All of
-    it happens in a thread, in that order, while training goes on with the next epoch.
     Arguments are those of `CheckpointHook`. A run needs room for one checkpoint more.
     """
 
     file_backend: Any
-    keep_ckpt_ids: deque
 
-    def before_train(self, runner: Any) -> None:
+    def before_train(self, runner: "Runner") -> None:
         """Takes up what is this run's own: a checkpoint may name any file as the best to remove."""
         info = runner.message_hub.runtime_info
         ids = info.get("keep_ckpt_ids")
@@ -101,11 +95,37 @@ class SafeCheckpointHook(CheckpointHook):
         paths = getattr(self, "best_ckpt_path_dict", {})
         self.best_ckpt_path_dict = {key: own(best) for key, best in paths.items()}
 
-    def after_train(self, runner: Any) -> None:
-        writes.wait()
-        super().after_train(runner)
+    def before_save_checkpoint(self, runner: "Runner", checkpoint: dict) -> None:
+        """Makes it plain data, so that `torch.load` takes it as it is, and adds the config's JSON.
 
-    def _save_best_checkpoint(self, runner: Any, metrics: dict) -> None:
+        Stock's `meta['cfg']` stays for stock tools; it is code.
+        """
+        for key in ("meta", "message_hub"):
+            checkpoint[key] = without_classes(checkpoint[key])
+        try:
+            checkpoint["meta"][CONFIG_KEY] = config_to_json(runner.cfg.to_dict())
+        except TypeError:
+            runner.logger.debug("the config is no plain data: its text alone is saved")
+
+    @contextmanager
+    def _removals_last(self) -> Iterator[None]:
+        """Has stock remove what it replaces once the block is done, and nothing if it fails."""
+        backend = self.file_backend
+        if isinstance(backend, _LateRemovals):  # the best one is being saved around this one
+            yield
+            return
+        self.file_backend = late = _LateRemovals(backend)
+        try:
+            yield
+        finally:
+            self.file_backend = backend
+        # A resumed run writes the same names again.
+        kept = {self.last_ckpt, self.best_ckpt_path, *self.best_ckpt_path_dict.values()}
+        for path in late.paths:
+            if path not in kept:
+                backend.remove(path)
+
+    def _save_best_checkpoint(self, runner: "Runner", metrics: dict) -> None:
         """Saves the best as stock does.
 
         Raises:
@@ -117,56 +137,10 @@ class SafeCheckpointHook(CheckpointHook):
                 f"save_best={', '.join(sorted(unknown))}: a validation gives {', '.join(metrics)} "
                 "(default_hooks.checkpoint); the epoch is saved, --resume goes on from it"
             )
-        backend = self.file_backend
-        self.file_backend = late = _LateRemovals(backend)
-        with writes.deferred():
-            try:
-                super()._save_best_checkpoint(runner, metrics)
-            finally:
-                self.file_backend = backend
-            best = {getattr(self, "best_ckpt_path", None)}
-            best.update(getattr(self, "best_ckpt_path_dict", {}).values())
-            for remove, path in late.removals:
-                if path not in best:  # a resumed run writes the same name again
-                    writes.do(remove, path)
+        with self._removals_last():
+            super()._save_best_checkpoint(runner, metrics)
 
-    def _save_checkpoint_with_step(self, runner: Any, step: int, meta: dict) -> None:
-        with writes.deferred():
-            self._save_step(runner, step, meta)
-
-    def _save_step(self, runner: Any, step: int, meta: dict) -> None:
-        expired = self._keep(runner, step)
-        filename = self.filename_tmpl.format(step)
-        self.last_ckpt = self.file_backend.join_path(self.out_dir, filename)
-        runner.message_hub.update_info("last_ckpt", self.last_ckpt)
-        runner.save_checkpoint(
-            self.out_dir,
-            filename,
-            self.file_client_args,
-            save_optimizer=self.save_optimizer,
-            save_param_scheduler=self.save_param_scheduler,
-            meta=dict(meta, states=gather_states(runner)),
-            by_epoch=self.by_epoch,
-            backend_args=self.backend_args,
-            **self.args,
-        )
-        if not is_main_process():
-            return
-        pointer = os.path.join(runner.work_dir, "last_checkpoint")  # noqa: PTH118
-        writes.do(write_atomically, str(self.last_ckpt).encode(), pointer)
-        backend = self.file_backend
-        if isinstance(backend, _LateRemovals):  # the best one is being saved around this one
-            backend = backend.backend
-        for old in expired:
-            path = backend.join_path(self.out_dir, self.filename_tmpl.format(old))
-            if backend.isfile(path):
-                writes.do(backend.remove, path)
-
-    def _keep(self, runner: Any, step: int) -> list[int]:
-        """Notes the step among those to keep; returns those that are one too many."""
-        if self.max_keep_ckpts <= 0 or (self.keep_ckpt_ids and self.keep_ckpt_ids[-1] == step):
-            return []
-        steps = [*self.keep_ckpt_ids, step]
-        self.keep_ckpt_ids = deque(steps[-self.max_keep_ckpts :], self.max_keep_ckpts)
-        runner.message_hub.update_info("keep_ckpt_ids", list(self.keep_ckpt_ids))
-        return steps[: -self.max_keep_ckpts]
+    def _save_checkpoint_with_step(self, runner: "Runner", step: int, meta: dict) -> None:
+        with self._removals_last():
+            meta = dict(meta, states=gather_states(runner))
+            super()._save_checkpoint_with_step(runner, step, meta)

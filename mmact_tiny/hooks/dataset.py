@@ -1,21 +1,23 @@
-"""A dataset whose samples are seeded one by one, and whose broken videos cost only themselves."""
+"""Datasets around stock's: samples seeded one by one, broken videos replaced, classes balanced."""
 
-import multiprocessing
 import random
-import re
 import time
-from collections.abc import Iterator, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch.utils.data import get_worker_info
+from torch.utils.data import Dataset, get_worker_info
+
+from ..compat.mm import DATASETS, BaseDataset, ClassBalancedDataset
+from ..video.files import reason_of
+from ._mmengine import failing_step
 
 MAX_ATTEMPTS = 20  # replacements of one sample; with a tenth of the videos broken, 1e-20 fail
-
-
-DECORD_PLACE = re.compile(r"^\[[\d:]+\] \S+:\d+: ")
 
 
 class Draw(NamedTuple):
@@ -26,10 +28,17 @@ class Draw(NamedTuple):
 
 
 class Fault(NamedTuple):
-    """A video that could not be read."""
+    """A video that could not be read.
+
+    Attributes:
+        video: Its path.
+        reason: What the decoder says.
+        trace: The traceback, where the video was read and a transform or the collation failed.
+    """
 
     video: str
     reason: str
+    trace: str = ""
 
 
 def seed_generators(*place: int) -> np.random.Generator:
@@ -50,39 +59,35 @@ class Watch:
     """What each loader worker is reading and since when, in memory that they share."""
 
     def __init__(self, num_workers: int) -> None:
-        self._indices = multiprocessing.Array("q", max(1, num_workers), lock=False)
-        self._since = multiprocessing.Array("d", max(1, num_workers), lock=False)
+        self._reading = torch.zeros(max(1, num_workers), 2, dtype=torch.float64).share_memory_()
 
-    def begin(self, index: int) -> None:
+    @contextmanager
+    def reading(self, index: int) -> Iterator[None]:
+        """Notes that this worker is at a video while the block lasts."""
         worker = get_worker_info()
-        if worker is not None:
-            self._since[worker.id] = time.monotonic()
-            self._indices[worker.id] = index + 1
-
-    def end(self) -> None:
-        worker = get_worker_info()
-        if worker is not None:
-            self._indices[worker.id] = 0
+        row = self._reading[worker.id] if worker is not None else torch.zeros(2)
+        row[1] = time.monotonic()
+        row[0] = index + 1
+        try:
+            yield
+        finally:
+            row[0] = 0
 
     def index_of(self, worker: int) -> int | None:
         """Returns the index that a worker reads, None between two."""
-        return self._indices[worker] - 1 if self._indices[worker] else None
+        return int(self._reading[worker, 0]) - 1 if self._reading[worker, 0] else None
 
-    def overdue(self, seconds: float) -> list[int]:
+    def late(self, seconds: float) -> list[int]:
         """Returns the workers that have been at one video for longer."""
-        now = time.monotonic()
-        return [
-            worker
-            for worker, index in enumerate(self._indices)
-            if index and now - self._since[worker] > seconds
-        ]
+        at_work = self._reading[:, 0] > 0
+        long = time.monotonic() - self._reading[:, 1] > seconds
+        return (at_work & long).nonzero().flatten().tolist()
 
     def clear(self) -> None:
-        for worker in range(len(self._indices)):
-            self._indices[worker] = 0
+        self._reading.zero_()
 
 
-class GuardedDataset:
+class GuardedDataset(Dataset):
     """Reads a `Draw` of a stock dataset; a video that fails is noted, and replaced in training.
 
     The replacement is a function of the draw alone, so a resumed run meets the same one.
@@ -107,7 +112,7 @@ class GuardedDataset:
 
     def __getitem__(self, draw: Draw) -> tuple[Any, list[Fault]]:
         """Returns the sample, None where there is none, and the faults met on the way to it."""
-        faults = []
+        faults: list[Fault] = []
         for attempt in range(MAX_ATTEMPTS if self.replace else 1):
             generator = seed_generators(*draw.seed, attempt)
             index = int(generator.integers(len(self.dataset))) if attempt else draw.item
@@ -115,14 +120,14 @@ class GuardedDataset:
             if video in self.skipped:
                 faults.append(Fault(video, self.skipped[video]))
                 continue
-            self.watch.begin(index)
             try:
-                _check_regular(video)
-                return _name_video(self.dataset[index], video), faults
+                with self.watch.reading(index):
+                    _check_regular(video)
+                    return _name_video(self.dataset[index], video), faults
             except Exception as error:  # whatever a decoder throws at a broken file
-                faults.append(Fault(video, reason_of(error)))
-            finally:
-                self.watch.end()
+                faults.append(fault_of(error, video))
+                if faults[-1].trace:
+                    break
         return None, faults
 
     def video(self, index: int) -> str:
@@ -131,8 +136,21 @@ class GuardedDataset:
         return str(info.get("filename") or info.get("frame_dir") or f"sample {index}")
 
 
+def fault_of(error: Exception, video: str) -> Fault:
+    """Returns what an error of a dataset says of a video, or of the pipeline.
+
+    Decoding puts the frames into the sample as `imgs`. What fails before opens, samples or
+    decodes, and is blamed on the file; what fails behind it is a transform.
+    """
+    step, sample = failing_step(error) or (None, {})
+    if not isinstance(sample, dict) or "imgs" not in sample:
+        return Fault(video, reason_of(error))
+    reason = f"{type(step).__name__} failed ({type(error).__name__}: {reason_of(error)})"
+    return Fault(video, reason, "".join(traceback.format_exception(error)))
+
+
 def _check_regular(video: str) -> None:
-    """Refuses a pipe or a device, which to open may wait for ever."""
+    """Refuses a pipe or a device: opening one may block without end."""
     path = Path(video)
     if path.exists() and not path.is_file() and not path.is_dir():
         raise ValueError("not a regular file")
@@ -144,12 +162,6 @@ def _name_video(sample: Any, video: str) -> Any:
     if data_sample is not None and "filename" not in data_sample:
         data_sample.set_metainfo(dict(filename=video))
     return sample
-
-
-def reason_of(error: BaseException) -> str:
-    """Returns an error in a line; decord's begin with time and place, and end with a stack."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return DECORD_PLACE.sub("", lines[0])[:300] if lines else type(error).__name__
 
 
 class Draws:
@@ -191,8 +203,27 @@ class Draws:
             left -= len(batch)
 
 
-def collate_readable(collate: Any, items: Sequence[tuple[Any, list[Fault]]]) -> tuple:
+def collate_readable(
+    collate: Callable[[list[Any]], Any], items: Sequence[tuple[Any, list[Fault]]]
+) -> tuple[Any, list[Fault]]:
     """Returns the batch of the samples that could be read, None without any, and the faults."""
     samples = [sample for sample, _ in items if sample is not None]
     faults = [fault for _, found in items for fault in found]
     return collate(samples) if samples else None, faults
+
+
+@DATASETS.register_module()
+class BalancedVideos(ClassBalancedDataset):
+    """MMEngine's `ClassBalancedDataset` over MMAction2's datasets, which lack `get_cat_ids`."""
+
+    def __init__(self, dataset: BaseDataset | dict, oversample_thr: float, **kwargs: Any) -> None:
+        if isinstance(dataset, dict):
+            dataset = DATASETS.build(dataset)
+        dataset.get_cat_ids = partial(labels_of, dataset)
+        super().__init__(dataset, oversample_thr, **kwargs)
+
+
+def labels_of(dataset: BaseDataset, index: int) -> list[int]:
+    """Returns the labels of a video: one, or several in a `multi_class` dataset."""
+    label = dataset.get_data_info(index)["label"]
+    return [int(label)] if isinstance(label, int) else [int(one) for one in label]

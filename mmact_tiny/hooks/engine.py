@@ -1,11 +1,11 @@
-"""The engine in the stock Runner's test loop."""
+"""Computes a test's scores with the engine of inference, in the stock Runner's test loop."""
 
 import logging
 from pathlib import Path
-from typing import Any
 
-from ..compat.mm import HOOKS, Hook, is_model_wrapper
+from ..compat.mm import HOOKS, Hook, Runner
 from ..engine.engine import Engine, cache_dir_of
+from ._mmengine import checkpoint_of, model_of
 
 logger = logging.getLogger("mmact_tiny")
 
@@ -23,15 +23,14 @@ class EngineHook(Hook):
         self.precision = precision
         self.engine = engine
 
-    def before_test(self, runner: Any) -> None:
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        checkpoint = runner._load_from
+    def before_test(self, runner: Runner) -> None:
+        model, checkpoint = model_of(runner), checkpoint_of(runner)
         local = checkpoint is not None and "://" not in str(checkpoint)
         engine = Engine(
             model.eval(),
             precision=self.precision,
             engine=self.engine,
-            cache_dir=cache_dir_of(Path(checkpoint)) if local else None,
+            cache_dir=cache_dir_of(Path(str(checkpoint))) if local else None,
         )
         model.test_step = engine.test_step
         logger.info("engine: %s", engine)

@@ -1,14 +1,17 @@
-"""A data loader that goes on where it stopped, and outlives its workers."""
+"""A data loader that goes on where it stopped, outlives its workers, and records bad videos."""
 
+import json
 import logging
 import os
 import signal
-import threading
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from functools import partial
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+import psutil
 from torch.utils.data import DataLoader
 
 from .. import hardware
@@ -16,21 +19,152 @@ from ..compat.mm import (
     HOOKS,
     EpochBasedTrainLoop,
     Hook,
+    Runner,
     TestLoop,
     ValLoop,
+    all_gather_object,
+    broadcast_object_list,
     get_rank,
+    get_world_size,
     is_main_process,
 )
 from ..errors import UserError
-from .bad_videos import BadVideos
+from ..files import write_json
+from ..log import UPSTREAM
+from . import _mmengine
 from .dataset import Draws, Fault, GuardedDataset, collate_readable
 from .processes import agree, stop_all
-from .watchdog import Watchdog
 
+LOOPS = {"train": EpochBasedTrainLoop, "val": ValLoop, "test": TestLoop}
 MAX_RESTARTS = 3  # of the workers, without a batch or a video to blame between
+MAX_GROWTH_BYTES = 512 * 2**20  # of a worker: decord leaks nearly 1 MB with every video
+MAX_SHOWN = 20
 # A cluster's preemption reaches workers too. 0: torch's workers end so where this process asks.
 ASKED_TO_END = (-signal.SIGTERM, -signal.SIGINT, 0)
 logger = logging.getLogger("mmact_tiny")
+
+
+@dataclass
+class BadVideo:
+    """A video of a split that could not be read.
+
+    Attributes:
+        split: train, val or test.
+        video: Its path.
+        reason: The first that was met.
+        times: How often the video was met.
+        skipped: Whether it took its worker down and is not opened again.
+    """
+
+    split: str
+    video: str
+    reason: str
+    times: int = 0
+    skipped: bool = False
+
+
+class BadVideos:
+    """The bad videos of one run, kept in a JSON file of its work directory.
+
+    In a job of several processes each notes its `own` until they `share` them; then all know
+    all, and rank 0 logs and writes them.
+
+    Args:
+        path: The file; a run without bad videos has none.
+        max_fraction: The share of a split above which the run stops; None never stops.
+    """
+
+    def __init__(self, path: Path, max_fraction: float | None) -> None:
+        self.path = path
+        self.max_fraction = max_fraction
+        self.rows: dict[tuple[str, str], BadVideo] = {}
+        self.skipped: dict[str, str] = {}
+        self.own: list[tuple[str, Fault, int, bool]] = []
+
+    def load(self) -> None:
+        """Takes up what an earlier process of the run met, the videos to skip above all."""
+        text = [self.path.read_text(encoding="utf-8") if self.path.is_file() else "[]"]
+        broadcast_object_list(text)  # only rank 0 may have the file
+        try:
+            rows = [BadVideo(**row) for row in json.loads(text[0])]
+        except (ValueError, TypeError) as error:
+            raise UserError(f"cannot read {self.path}: {error}; delete it to go on") from None
+        self.rows = {(row.split, row.video): row for row in rows}
+        self.skipped.update({row.video: row.reason for row in rows if row.skipped})
+
+    def add(self, split: str, fault: Fault, *, num_videos: int, skip: bool = False) -> None:
+        """Counts a fault; the first of a video is logged and written, now or when it is shared.
+
+        Args:
+            split: train, val or test.
+            fault: What was met.
+            num_videos: How many videos the split has.
+            skip: Whether the video took its worker down.
+
+        Raises:
+            UserError: too many videos of the split are bad; lists them.
+        """
+        if skip:
+            self.skipped[fault.video] = fault.reason
+        self.own.append((split, fault, num_videos, skip))
+        if get_world_size() == 1:
+            self.share()
+
+    def share(self) -> None:
+        """Counts what every process noted since the last time; all of them have to call.
+
+        Raises:
+            UserError: as `add`, from rank 0.
+        """
+        noted = [row for rows in all_gather_object(self.own) for row in rows]
+        self.own = []
+        for row in noted:
+            self._count(*row)
+
+    def _count(self, split: str, fault: Fault, num_videos: int, skip: bool) -> None:
+        known = (split, fault.video) in self.rows
+        new = BadVideo(split, fault.video, fault.reason)
+        row = self.rows.setdefault((split, fault.video), new)
+        row.times += 1
+        if skip:
+            row.skipped, row.reason = True, fault.reason
+            self.skipped[fault.video] = fault.reason
+        elif known:
+            return
+        action = "replaced by another" if split == "train" else "left out"
+        logger.warning("cannot read %s: %s (%s: %s)", fault.video, fault.reason, split, action)
+        self.write()
+        num_bad = len(self.reasons(split))
+        if self.max_fraction is not None and num_bad > self.max_fraction * num_videos:
+            stop_all(
+                f"{num_bad} of {num_videos} {split} videos cannot be read, more than "
+                f"max_bad_fraction={self.max_fraction:g} allows\n  {self.listing(split)}\n"
+                f"  all are in {self.path}; tools/prepare_data.py leaves broken videos out"
+            )
+
+    def reasons(self, split: str) -> dict[str, str]:
+        """Returns the reason for each bad video of a split."""
+        return {row.video: row.reason for row in self.rows.values() if row.split == split}
+
+    def listing(self, split: str) -> str:
+        """Returns the videos of a split with their reasons, one a line."""
+        rows = [f"{video}: {reason}" for video, reason in self.reasons(split).items()]
+        more = [f"... and {len(rows) - MAX_SHOWN} more"] if len(rows) > MAX_SHOWN else []
+        return "\n  ".join(rows[:MAX_SHOWN] + more)
+
+    def log_all(self) -> None:
+        """Lists the bad videos of the run, at its end."""
+        for split in dict.fromkeys(row.split for row in self.rows.values()):
+            times = [row.times for row in self.rows.values() if row.split == split]
+            logger.warning(
+                "%d %s video(s) could not be read, met %d time(s), recorded in %s\n  %s",
+                *(len(times), split, sum(times), self.path, self.listing(split)),
+            )
+
+    def write(self) -> None:
+        """Writes the record, if there is anything in it."""
+        if self.rows and is_main_process():
+            write_json(self.path, [asdict(row) for row in self.rows.values()])
 
 
 class GuardedLoader:
@@ -38,8 +172,8 @@ class GuardedLoader:
 
     A worker that crashes, or is at one video for longer than `video_seconds`, is replaced with
     its fellows; reading goes on at the batch that is due, without that video. So are workers that
-    have grown by `watchdog.MAX_GROWTH_BYTES`: decord leaks nearly 1 MB with every video. Without
-    workers (num_workers=0) a crash or a hang is that of the run.
+    have grown by `MAX_GROWTH_BYTES`. Without workers (num_workers=0) a crash or a hang is that of
+    the run.
 
     Args:
         loader: What `Runner.build_dataloader` returned; its own workers are never started.
@@ -57,6 +191,7 @@ class GuardedLoader:
         self.bad = bad
         self.video_seconds = video_seconds
         self.skip = 0  # batches that the next pass leaves out
+        self._handler: Any = None  # PyTorch's, of SIGCHLD, until the loader is closed
         self.draws = Draws(loader, seed=seed, rank=get_rank(), padded=split == "train")
         self.guarded = GuardedDataset(
             loader.dataset,
@@ -65,11 +200,13 @@ class GuardedLoader:
             skipped=bad.skipped,
         )
         self._inner: DataLoader = DataLoader(
-            self.guarded,  # type: ignore[arg-type]
+            self.guarded,
             batch_sampler=self.draws,  # type: ignore[arg-type]
             num_workers=loader.num_workers,
             collate_fn=partial(collate_readable, loader.collate_fn),
             pin_memory=loader.pin_memory,
+            # The wait for a batch after which the workers are looked at.
+            timeout=min(1.0, video_seconds / 4) if loader.num_workers else 0,
             worker_init_fn=partial(
                 _start_worker, loader.worker_init_fn, hardware.reader_niceness()
             ),
@@ -88,82 +225,102 @@ class GuardedLoader:
         """Yields batches from the one after `skip` on, which counts for one pass.
 
         Raises:
-            UserError: too many bad videos, or workers that die without one.
+            UserError: too many bad videos, or a transform that fails.
+            RuntimeError: of the loader itself, or workers that die without a video to blame.
         """
         number, self.skip = self.skip, 0
         restarts = num_read = 0
         while number < len(self.draws):
             self.draws.first, self.draws.drain = number, False
             iterator = iter(self._inner)
-            _hear_of_workers_in_turn(self._inner.num_workers)
-            with Watchdog(iterator, self.guarded.watch, self.draws, self.video_seconds) as watchdog:
+            workers = _mmengine.workers_of(iterator)
+            if workers:  # looked at while a batch is waited for
+                self._handler = _mmengine.take_signal_handler() or self._handler
+            began = [_resident_bytes(worker) for worker in workers]
+            lost = False
+            while not lost:
                 try:
-                    for batch, faults in iterator:
-                        number, restarts = number + 1, 0
-                        self._add(faults, lost=batch is None)
-                        if batch is not None:
-                            num_read += 1
-                            yield batch
-                    if not self.draws.drain:
-                        break
+                    batch, faults = next(iterator)
+                except StopIteration:
+                    break
                 except RuntimeError as error:
-                    restarts += 1
-                    if not watchdog.dead_workers() or restarts > MAX_RESTARTS:
+                    late = self._kill_late(workers)
+                    lost = any(not worker.is_alive() for worker in workers)
+                    restarts += lost
+                    if not (lost or _mmengine.is_wait(error)) or restarts > MAX_RESTARTS:
                         raise
-                    if self._blame(watchdog, error):
+                    if lost and self._blame(workers, late, error):
                         restarts = 0  # each video is blamed once, so this comes to an end
-            self._restart(iterator)
+                    continue
+                number, restarts = number + 1, 0
+                self._note(faults, lost=batch is None)
+                if batch is not None:
+                    num_read += 1
+                    yield batch
+                grown = [_resident_bytes(w) - b for w, b in zip(workers, began, strict=True)]
+                self.draws.drain |= any(growth > MAX_GROWTH_BYTES for growth in grown)
+            if not lost and not self.draws.drain:
+                break
+            _mmengine.kill_workers(self._inner, iterator)
+            self.guarded.watch.clear()
         if self.split != "train":
             self.bad.share()
-            if not agree(num_read, "sum") and self.bad.reasons.get(self.split):
+            if not agree(num_read, "sum") and self.bad.reasons(self.split):
                 stop_all(self._none_readable())
 
     def _none_readable(self) -> str:
         return f"no {self.split} video can be read\n  {self.bad.listing(self.split)}"
 
-    def _add(self, faults: list[Fault], *, lost: bool) -> None:
+    def _note(self, faults: list[Fault], *, lost: bool) -> None:
+        """Counts the faults of a batch; `lost` is one without any sample."""
         for fault in faults:
-            self.bad.add(self.split, Fault(*fault), num_videos=len(self.guarded))
+            if fault.trace:
+                logging.getLogger(UPSTREAM).error(fault.trace)
+                raise UserError(
+                    f"the {self.split} pipeline fails on {fault.video}, which can be read: "
+                    f"{fault.reason}\n  correct the pipeline; the log file has the traceback"
+                )
+            self.bad.add(self.split, fault, num_videos=len(self.guarded))
         if lost and self.guarded.replace:
             raise UserError(self._none_readable())
 
-    def _blame(self, watchdog: "Watchdog", error: RuntimeError) -> bool:
+    def _kill_late(self, workers: list[BaseProcess]) -> list[int]:
+        """Kills the workers at one video for too long; returns their numbers."""
+        late = [
+            number
+            for number in self.guarded.watch.late(self.video_seconds)
+            if workers[number].is_alive()
+        ]
+        for number in late:
+            workers[number].kill()
+            workers[number].join()
+        return late
+
+    def _blame(self, workers: list[BaseProcess], late: list[int], error: RuntimeError) -> bool:
         """Notes the videos that dead workers were at; returns whether there was one."""
         blamed = False
-        for worker, status in watchdog.dead_workers():
-            index = self.guarded.watch.index_of(worker)
-            if worker in watchdog.timed_out:
-                reason = f"timed out after {self.video_seconds:g} s"
-            elif status in ASKED_TO_END or index is None:
+        for number, worker in enumerate(workers):
+            if worker.is_alive():
+                continue
+            index, status = self.guarded.watch.index_of(number), worker.exitcode
+            if index is None or (status in ASKED_TO_END and number not in late):
                 logger.warning("a loader worker ended (status %s): %s", status, error)
                 continue
-            else:
+            blamed = True
+            reason = f"timed out after {self.video_seconds:g} s"
+            if number not in late:
                 reason = f"the decoder crashed ({_signal_name(status)})"
-            if index is not None:
-                blamed = True
-                fault = Fault(self.guarded.video(index), reason)
-                self.bad.add(self.split, fault, num_videos=len(self.guarded), skip=True)
+            fault = Fault(self.guarded.video(index), reason)
+            self.bad.add(self.split, fault, num_videos=len(self.guarded), skip=True)
         return blamed
 
-    def _restart(self, iterator: Any) -> None:
-        """Ends what is left of the workers; the next pass forks new ones."""
-        for worker in iterator._workers:
-            worker.kill()
-        for worker in iterator._workers:
-            worker.join()
-        self._inner._iterator = None  # what persistent_workers keeps
-        self.guarded.watch.clear()
-
     def close(self) -> None:
-        """Ends the workers that `persistent_workers` keeps; another pass would fork new ones.
-
-        Left to the garbage collector they may miss the word to end, and are waited for 5 s each.
-        """
-        iterator: Any = self._inner._iterator
-        self._inner._iterator = None
-        if iterator is not None:
-            iterator._shutdown_workers()
-            self.guarded.watch.clear()
+        """Ends the workers that are kept between two passes; another pass would fork new ones."""
+        _mmengine.end_kept_workers(self._inner)
+        if self._handler is not None:
+            signal.signal(signal.SIGCHLD, self._handler)
+            self._handler = None
+        self.guarded.watch.clear()
 
 
 def _start_worker(init: Any, niceness: int, worker: int) -> None:
@@ -172,13 +329,12 @@ def _start_worker(init: Any, niceness: int, worker: int) -> None:
         init(worker)
 
 
-def _hear_of_workers_in_turn(num_workers: int) -> None:
-    """Takes torch's SIGCHLD handler away, which raises wherever the main thread is, mid-step too.
-
-    The loader looks for dead workers by itself when a batch is late by 5 s.
-    """
-    if num_workers and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+def _resident_bytes(worker: BaseProcess) -> int:
+    """Returns the memory that a process has in RAM; 0 where it has ended."""
+    try:
+        return psutil.Process(worker.pid).memory_info().rss
+    except psutil.Error:
+        return 0
 
 
 def _signal_name(status: int | None) -> str:
@@ -201,20 +357,19 @@ class DataGuardHook(Hook):
     def __init__(self, max_bad_fraction: float = 0.1, video_seconds: float = 120) -> None:
         self.max_bad_fraction = max_bad_fraction
         self.video_seconds = video_seconds
-        self.bad: BadVideos | None = None
+        self.bad: BadVideos  # from `before_run` on
         self.loaders: list[GuardedLoader] = []
 
-    def before_run(self, runner: Any) -> None:
-        training = isinstance(runner._train_loop, EpochBasedTrainLoop)
+    def before_run(self, runner: Runner) -> None:
+        training = isinstance(_mmengine.loop_of(runner, "train"), EpochBasedTrainLoop)
         path = Path(runner.work_dir) / "bad_videos.json"
         self.bad = BadVideos(path, self.max_bad_fraction if training else None)
-        if training and runner._resume:
+        if training and _mmengine.is_resumed(runner):
             self.bad.load()
         elif is_main_process():
             path.unlink(missing_ok=True)
-        loops = (runner._train_loop, runner._val_loop, runner._test_loop)
-        kinds = (EpochBasedTrainLoop, ValLoop, TestLoop)
-        for split, loop, kind in zip(("train", "val", "test"), loops, kinds, strict=True):
+        for split, kind in LOOPS.items():
+            loop = _mmengine.loop_of(runner, split)
             if isinstance(loop, kind) and not isinstance(loop.dataloader, GuardedLoader):
                 loop.dataloader = guarded = GuardedLoader(
                     loop.dataloader,
@@ -231,20 +386,16 @@ class DataGuardHook(Hook):
                         split,
                     )
 
-    def after_train_iter(
-        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
-    ) -> None:
+    def after_train_iter(self, runner: Runner, batch_idx: int, **batch: Any) -> None:
         """Counts what the processes of a job met: the share allowed is one of the whole split."""
-        if self.bad is not None and agree(len(self.bad.own)):
+        if agree(len(self.bad.own)):
             self.bad.share()
 
-    def after_train_epoch(self, runner: Any) -> None:
-        if self.bad is not None:
-            self.bad.write()
+    def after_train_epoch(self, runner: Runner) -> None:
+        self.bad.write()
 
-    def after_run(self, runner: Any) -> None:
-        if self.bad is not None:
-            self.bad.write()
-            self.bad.log_all()
+    def after_run(self, runner: Runner) -> None:
+        self.bad.write()
+        self.bad.log_all()
         for loader in self.loaders:
             loader.close()

@@ -1,12 +1,15 @@
-"""Mixed precision and memory format, as MMEngine plug-ins that any config can name."""
+"""Sets mixed precision, memory format and initial weights, as plug-ins that any config can name."""
 
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ..compat.mm import HOOKS, OPTIM_WRAPPERS, Hook, OptimWrapper, is_model_wrapper
+from ..compat.mm import HOOKS, OPTIM_WRAPPERS, BasicBlock, Bottleneck, Hook, OptimWrapper, Runner
+from ._mmengine import has_loaded, model_of
 
 
 @OPTIM_WRAPPERS.register_module()
@@ -24,9 +27,8 @@ class CpuAmpOptimWrapper(OptimWrapper):
         self.cast_dtype = getattr(torch, dtype)
 
     @contextmanager
-    def optim_context(self, model: torch.nn.Module) -> Any:
-        autocast: AbstractContextManager = torch.autocast("cpu", dtype=self.cast_dtype)
-        with super().optim_context(model), autocast:
+    def optim_context(self, model: nn.Module) -> Iterator[None]:
+        with super().optim_context(model), torch.autocast("cpu", dtype=self.cast_dtype):
             yield
 
 
@@ -34,8 +36,8 @@ class CpuAmpOptimWrapper(OptimWrapper):
 class PrecisionHook(Hook):
     """Makes the model fit for autocast before it runs."""
 
-    def before_run(self, runner: Any) -> None:
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    def before_run(self, runner: Runner) -> None:
+        model = model_of(runner)
         fit_for_autocast(model)
         if isinstance(runner.model, DistributedDataParallel):
             # It has noted the layout of every parameter, and would sum the gradients of the first
@@ -43,7 +45,25 @@ class PrecisionHook(Hook):
             runner.model = runner.wrap_model(runner.cfg.get("model_wrapper_cfg"), model)
 
 
-def fit_for_autocast(model: torch.nn.Module) -> None:
+@HOOKS.register_module()
+class ZeroInitResidualHook(Hook):
+    """Starts each residual block of a ResNet as the identity, in a run from random weights.
+
+    The last BatchNorm weight of a block starts at 0 (Goyal et al. 2017, arXiv 1706.02677, section
+    5.1). Does nothing where weights were loaded.
+    """
+
+    def before_train(self, runner: Runner) -> None:
+        if has_loaded(runner):
+            return
+        for module in runner.model.modules():
+            if isinstance(module, Bottleneck):
+                nn.init.zeros_(module.conv3.bn.weight)
+            elif isinstance(module, BasicBlock):
+                nn.init.zeros_(module.conv2.bn.weight)
+
+
+def fit_for_autocast(model: nn.Module) -> None:
     """Makes a model's weights channels_last, and its class scores float32.
 
     bf16 convolutions are fast in channels_last, and a convolution whose weights are in that
@@ -52,9 +72,9 @@ def fit_for_autocast(model: torch.nn.Module) -> None:
     """
     model.to(memory_format=torch.channels_last)
     cls_head = getattr(model, "cls_head", None)
-    if isinstance(cls_head, torch.nn.Module):
+    if isinstance(cls_head, nn.Module):
         cls_head.register_forward_hook(_to_float32)
 
 
-def _to_float32(module: torch.nn.Module, inputs: Any, output: Any) -> Any:
+def _to_float32(module: nn.Module, inputs: Any, output: Any) -> Any:
     return output.float() if isinstance(output, torch.Tensor) else output

@@ -1,12 +1,13 @@
-"""The bars of training, validation and testing, and one line for each epoch."""
+"""Draws the bars of training, validation and testing, and logs one line for each epoch."""
 
 import logging
 import time
 from typing import Any
 
 from .. import progress
-from ..compat.mm import HOOKS, EpochBasedTrainLoop, Hook, get_world_size
-from .timing import TimingHook, find_bound
+from ..compat.mm import HOOKS, EpochBasedTrainLoop, Hook, Runner, get_world_size
+from ._mmengine import loop_of
+from .timing import TimingHook, describe, find_bound
 
 logger = logging.getLogger("mmact_tiny")
 SECONDS_TO_JUDGE = 5.0  # of an epoch: its first batch waits for the workers to start
@@ -17,8 +18,8 @@ WINDOW = 20  # iterations that the loss and top-1 of the bar are the means of, a
 class ProgressHook(Hook):
     """Draws how far the Runner is, and says in a line what came of each epoch.
 
-    `terminal.build_runner` registers it: what a terminal shows is no part of a run's config, and
-    a config that an older release dumped is shown like a new one.
+    It is registered where the Runner is built: what a terminal shows is no part of a run's
+    config, and a config that an older release dumped is shown like a new one.
     """
 
     priority = "VERY_LOW"  # after the checkpoints, before TimingHook begins another epoch
@@ -29,99 +30,78 @@ class ProgressHook(Hook):
         self._line: list[str] = []  # what is to be said of the epoch that is over
         self._advised: set[str] = set()
 
-    def before_train(self, runner: Any) -> None:
+    def before_train(self, runner: Runner) -> None:
         self._first_iter = runner.iter
         self._started = time.monotonic()
 
-    def before_train_epoch(self, runner: Any) -> None:
+    def before_train_epoch(self, runner: Runner) -> None:
         self._say_epoch(runner)
         self._open_train(runner)
 
-    def _open_train(self, runner: Any) -> None:
-        by_epoch = isinstance(runner.train_loop, EpochBasedTrainLoop)
-        total = len(runner.train_dataloader) if by_epoch else runner.max_iters
-        self._open(_position(runner) if by_epoch else "training", total)
+    def _open_train(self, runner: Runner) -> None:
+        if isinstance(runner.train_loop, EpochBasedTrainLoop):
+            self._open(_position(runner), len(runner.train_dataloader))
+        else:
+            self._open("training", runner.max_iters)
 
     def _open(self, what: str, total: int) -> None:
         self._bar = progress.Bar(what, total)
         self._opened = time.monotonic()
         self._videos = self._right = 0
 
-    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         if self._bar is None:  # closed for a validation within the pass
             self._open_train(runner)
 
     def after_train_iter(
-        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
         if self._bar is None:
             return
         self._videos += _num_videos(data_batch)
         done = batch_idx + 1
-        scalars = runner.message_hub.log_scalars
+        loss, top1 = (_mean(runner, name, min(WINDOW, done)) for name in ("loss", "top1_acc"))
         facts = [self._speed()]
-        if "train/loss" in scalars:
-            facts.append(f"loss {scalars['train/loss'].mean(min(WINDOW, done)):.3f}")
-        if "train/top1_acc" in scalars:
-            facts.append(f"top-1 {scalars['train/top1_acc'].mean(min(WINDOW, done)):.0%}")
-        seconds = _seconds(runner)
-        if sum(seconds.values()) >= SECONDS_TO_JUDGE:
-            facts.append("{}-bound {:.0%}".format(*find_bound(seconds)))
-        self._bar.update(done, facts=facts, seconds_left=self._seconds_left(runner))
+        if loss is not None:
+            facts.append(f"loss {loss:.3f}")
+        if top1 is not None:
+            facts.append(f"top-1 {top1:.0%}")
+        timing = _timing(runner)
+        if timing is not None and sum(timing.seconds.values()) >= SECONDS_TO_JUDGE:
+            facts.append("{}-bound {:.0%}".format(*find_bound(timing.seconds)))
+        per_iter = (time.monotonic() - self._started) / (runner.iter + 1 - self._first_iter)
+        # To the end of the whole run, validations included.
+        seconds_left = per_iter * (runner.max_iters - runner.iter - 1)
+        self._bar.update(done, facts=facts, seconds_left=seconds_left)
         if done == self._bar.total:
-            self._end_of_pass(runner, done)
+            self._note_epoch(runner, done)
 
-    def _end_of_pass(self, runner: Any, num_batches: int) -> None:
+    def _note_epoch(self, runner: Runner, num_batches: int) -> None:
         """Notes what the line of the epoch says, before schedules and validation go on."""
-        scalars = runner.message_hub.log_scalars
         self._line = [_position(runner)]
-        if "train/loss" in scalars:
-            self._line.append(f"loss {scalars['train/loss'].mean(num_batches):.3f}")
-        if "train/lr" in scalars:
-            self._line.append(f"lr {scalars['train/lr'].current():.1e}")
+        loss, rate = _mean(runner, "loss", num_batches), _mean(runner, "lr", 1)
+        if loss is not None:
+            self._line.append(f"loss {loss:.3f}")
+        if rate is not None:
+            self._line.append(f"lr {rate:.1e}")
         self._line.append(self._speed())
 
     def _speed(self) -> str:
         rate = self._videos * get_world_size() / max(time.monotonic() - self._opened, 1e-9)
         return progress.per_second(rate)
 
-    def _seconds_left(self, runner: Any) -> float:
-        """Returns the time to the end of the whole run, validations included."""
-        done = runner.iter + 1 - self._first_iter
-        per_iter = (time.monotonic() - self._started) / done
-        return per_iter * (runner.max_iters - runner.iter - 1)
-
-    def after_train_epoch(self, runner: Any) -> None:
+    def after_train_epoch(self, runner: Runner) -> None:
         self._close()
 
-    def before_val_epoch(self, runner: Any) -> None:
+    def before_val_epoch(self, runner: Runner) -> None:
         self._open("validation", len(runner.val_dataloader))
 
-    def after_val_iter(
-        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
-    ) -> None:
-        self._show_scored(batch_idx, data_batch, outputs)
-
-    def after_val_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:
-        self._close()
-        self._metrics = dict(metrics or {})
-        if not self._line:  # within a pass, or made up for when a run is resumed
-            words = [_position(runner, done=True), *describe_metrics(runner, self._metrics)]
-            logger.info("  ".join(words))
-            self._metrics = {}
-
-    def before_test_epoch(self, runner: Any) -> None:
+    def before_test_epoch(self, runner: Runner) -> None:
         self._open("testing", len(runner.test_dataloader))
 
-    def after_test_iter(
-        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    def after_val_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
-        self._show_scored(batch_idx, data_batch, outputs)
-
-    def after_test_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:
-        self._close()
-
-    def _show_scored(self, batch_idx: int, data_batch: Any, outputs: Any) -> None:
         if self._bar is None:
             return
         samples = list(outputs or [])
@@ -133,32 +113,46 @@ class ProgressHook(Hook):
             facts.append(f"top-1 {self._right / max(self._videos, 1):.0%}")
         self._bar.update(batch_idx + 1, facts=facts)
 
+    after_test_iter = after_val_iter
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        self._close()
+        self._metrics = dict(metrics or {})
+        if not self._line:  # within a pass, or made up for when a run is resumed
+            words = [_position(runner, done=True), *describe_metrics(runner, self._metrics)]
+            logger.info("  ".join(words))
+            self._metrics = {}
+
+    def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        self._close()
+
     def _close(self) -> None:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
 
-    def after_train(self, runner: Any) -> None:
+    def after_train(self, runner: Runner) -> None:
         self._say_epoch(runner)
 
-    def _say_epoch(self, runner: Any) -> None:
+    def _say_epoch(self, runner: Runner) -> None:
         """Says what came of the epoch that is over, and once what to do about what slows it."""
         line, metrics = self._line, self._metrics
         self._line, self._metrics = [], {}
         if not line:
             return
         words = [*line[:-1], *describe_metrics(runner, metrics), *line[-1:]]
-        seconds = _seconds(runner)
-        bound = find_bound(seconds)[0] if seconds else "nothing"
-        if seconds:
-            words.append(f"{bound}-bound")
-        logger.info("  ".join(words))
-        if bound not in ("nothing", "compute") and bound not in self._advised:
+        timing = _timing(runner)
+        if timing is None:
+            logger.info("  ".join(words))
+            return
+        bound = find_bound(timing.seconds)[0]
+        logger.info("  ".join([*words, f"{bound}-bound"]))
+        if bound != "compute" and bound not in self._advised:
             self._advised.add(bound)
-            logger.info("  %s", _timing(runner).describe(runner, seconds))
+            logger.info("  %s", describe(timing.seconds, timing.data_hint))
 
 
-def describe_metrics(runner: Any, metrics: dict[str, float]) -> list[str]:
+def describe_metrics(runner: Runner, metrics: dict[str, float]) -> list[str]:
     """Returns `val top-1 93.8%`, top-5 where it says more, or else what the evaluator names."""
     if "acc/top1" not in metrics:
         return [f"val {key} {value:.4g}" for key, value in metrics.items() if "time" not in key]
@@ -169,19 +163,21 @@ def describe_metrics(runner: Any, metrics: dict[str, float]) -> list[str]:
     return words
 
 
-def _timing(runner: Any) -> Any:
-    return next((hook for hook in runner.hooks if isinstance(hook, TimingHook)), None)
+def _mean(runner: Runner, name: str, window: int) -> float | None:
+    """Returns the mean of a logged number over its last values; None where nobody logs it."""
+    scalar = runner.message_hub.log_scalars.get(f"train/{name}")
+    return None if scalar is None else scalar.mean(window)
 
 
-def _seconds(runner: Any) -> dict[str, float]:
-    """Returns the seconds of the parts of this epoch; nothing where nobody measures them."""
-    timing = _timing(runner)
-    return timing.seconds if timing is not None and any(timing.seconds.values()) else {}
+def _timing(runner: Runner) -> TimingHook | None:
+    """Returns the hook that measures this epoch, if one has measured anything."""
+    found = (hook for hook in runner.hooks if isinstance(hook, TimingHook))
+    return next((hook for hook in found if any(hook.seconds.values())), None)
 
 
-def _position(runner: Any, *, done: bool = False) -> str:
+def _position(runner: Runner, *, done: bool = False) -> str:
     """Returns `epoch  3/30`, of the epoch that goes on or of the last that is done."""
-    if not isinstance(runner._train_loop, EpochBasedTrainLoop):
+    if not isinstance(loop_of(runner, "train"), EpochBasedTrainLoop):
         return f"iteration {runner.iter + (not done)}/{runner.max_iters}"
     last = str(runner.max_epochs)
     return f"epoch {runner.epoch + (not done):>{len(last)}}/{last}"

@@ -1,8 +1,8 @@
-"""Exact resume: what stock MMEngine leaves out of a checkpoint and of going on from it."""
+"""Completes what stock MMEngine saves of a run and restores, so that a resumed run is exact."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 
@@ -12,6 +12,7 @@ from ..compat.mm import (
     EarlyStoppingHook,
     EpochBasedTrainLoop,
     Hook,
+    Runner,
     ValLoop,
     get_rank,
     get_world_size,
@@ -19,15 +20,140 @@ from ..compat.mm import (
 )
 from ..errors import UserError
 from ..files import write_atomically
+from ..hardware import MAX_SEED
 from ..log import SHOWN
 from ..runs import checkpoint_number
+from ._mmengine import is_resumed, loop_of
 from .dataset import seed_generators
 from .guard import GuardedLoader
-from .later_writes import writes
-from .rank_state import State, gather_states, own_state, restore_state
+from .processes import State, gather_states, own_state, restore_state
+
+RATES = ("lr", "momentum", "weight_decay", "betas", "eps", "nesterov")
+# Of a scheduler's state: what moves with the run, and what follows from the rates.
+MOVING = ("last_step", "_global_step", "_last_value", "verbose", "base_values")
+# What a checkpoint that does not fit the run makes of restoring it.
+UNFIT = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 
-def save_progress(runner: Any, num_iters: int, states: Sequence[State] | None = None) -> Path:
+class LogPlace(TypedDict):
+    """How long a run's log was when it was saved; `path` is relative to the work directory."""
+
+    path: str
+    bytes: int
+
+
+class Progress(TypedDict):
+    """What `ResumeHook` adds to a checkpoint.
+
+    `batches` are those done of the epoch; `states` is what each process has of its own; `stopping`
+    what each `EarlyStoppingHook` has counted. The others are what the order of batches depends on.
+    """
+
+    batch_size: int
+    num_videos: int
+    num_processes: int
+    batches: int
+    log: LogPlace
+    states: Sequence[State]
+    stopping: list[tuple[int, float, bool]]
+
+
+def check_resumable(checkpoint: dict, path: str | Path, runner: Runner) -> None:
+    """Compares a checkpoint with the run that is to go on from it.
+
+    Warns where the optimizer or the schedule of the config are others: stock goes on with those
+    of the checkpoint.
+
+    Raises:
+        UserError: what is missing, as in a best or published checkpoint, or does not fit.
+    """
+    needed = ("state_dict", "meta", "message_hub", "optimizer")
+    missing = [key for key in needed if key not in checkpoint]
+    if missing:
+        raise UserError(
+            f"cannot resume from checkpoint {path}: it has no {', '.join(missing)}. Resume from "
+            "an epoch_*.pth or iter_*.pth, or start a new run with its weights (load_from)"
+        )
+    wrong = _wrong_numbers(checkpoint["meta"]) or _misfit(checkpoint, runner)
+    if wrong:
+        raise UserError(
+            f"cannot resume from checkpoint {path}: {wrong}. Resume with the config that it was "
+            "trained with, or start a new run with its weights (load_from)"
+        )
+    changed = [*_changed_rates(checkpoint, runner), *_changed_schedule(checkpoint, runner)]
+    if changed:
+        message = "resumed with the checkpoint's, not the config's: %s"
+        runner.logger.warning(message, "; ".join(changed), extra=SHOWN)
+
+
+def _wrong_numbers(meta: dict) -> str | None:
+    seed = meta.get("seed")
+    if seed is not None and not (type(seed) is int and 0 <= seed <= MAX_SEED):
+        return f"its seed is {seed!r:.40}"
+    for key in ("epoch", "iter"):
+        if type(meta.get(key)) is not int or meta[key] < 0:
+            return f"its {key} is {meta.get(key)!r:.40}"
+    return None
+
+
+def _misfit(checkpoint: dict, runner: Runner) -> str | None:
+    """Returns how the optimizer or the schedule do not fit the config's; None if they do."""
+    saved, own = checkpoint["optimizer"], runner.optim_wrapper.state_dict()
+    if "param_groups" not in own:  # several optimizers
+        return None
+    groups = saved.get("param_groups") if isinstance(saved, dict) else None
+    if not isinstance(groups, list) or not all(isinstance(group, dict) for group in groups):
+        return "its optimizer has no groups of parameters"
+    sizes = [len(group.get("params") or ()) for group in groups]
+    own_sizes = [len(group["params"]) for group in own["param_groups"]]
+    if sizes != own_sizes:
+        return f"its optimizer has groups of {sizes} parameters, the config's of {own_sizes}"
+    unknown = sorted(own["param_groups"][0].keys() - groups[0].keys() - {"initial_lr"})
+    if unknown:
+        return f"its optimizer is of another type, without {', '.join(unknown)}"
+    schedulers, own_schedulers = checkpoint.get("param_schedulers") or [], runner.param_schedulers
+    if isinstance(own_schedulers, list) and len(schedulers) != len(own_schedulers):
+        return f"it has {len(schedulers)} schedulers, the config {len(own_schedulers)}"
+    return None
+
+
+def _changed_rates(checkpoint: dict, runner: Runner) -> list[str]:
+    own = runner.optim_wrapper.state_dict().get("param_groups")
+    if not own:
+        return []
+    mine, saved = (
+        {key: group[key] for key in RATES if key in group}
+        | {"lr": group.get("initial_lr", group["lr"])}
+        for group in (own[0], checkpoint["optimizer"]["param_groups"][0])
+    )
+    return _differences(mine, saved)
+
+
+def _changed_schedule(checkpoint: dict, runner: Runner) -> list[str]:
+    if not isinstance(runner.param_schedulers, list):
+        return []
+    changed = []
+    for own, saved in zip(runner.param_schedulers, checkpoint["param_schedulers"], strict=True):
+        if not isinstance(own, dict):  # built later, where a program resumes by itself
+            state = {k: v for k, v in own.state_dict().items() if k in saved and k not in MOVING}
+            changed += [f"{type(own).__name__} {text}" for text in _differences(state, saved)]
+    return changed
+
+
+def _differences(own: Mapping[str, Any], saved: Mapping[str, Any]) -> list[str]:
+    """Returns `lr 0.01, not 0.02` for each of the config's values that the checkpoint changes."""
+
+    def short(value: Any) -> str:
+        return f"{value:g}" if isinstance(value, float) else str(value)
+
+    return [
+        f"{key} {short(saved[key])}, not {short(value)}"
+        for key, value in own.items()
+        if saved[key] != value
+    ]
+
+
+def save_progress(runner: Runner, num_iters: int, states: Sequence[State] | None = None) -> Path:
     """Saves a run after `num_iters` iterations as `iter_N.pth`, then removes the older ones.
 
     Args:
@@ -45,14 +171,13 @@ def save_progress(runner: Any, num_iters: int, states: Sequence[State] | None = 
     if is_main_process():
         write_atomically(str(path).encode(), folder / "last_checkpoint")
         _remove_progress(runner, before=num_iters)
-        writes.wait()
     return path
 
 
-def _remove_progress(runner: Any, before: int) -> None:
+def _remove_progress(runner: Runner, before: int) -> None:
     for old in Path(runner.work_dir).glob("iter_*.pth"):
         if checkpoint_number(old) < before:
-            writes.later(old.unlink, True)
+            old.unlink(missing_ok=True)
 
 
 @HOOKS.register_module()
@@ -60,18 +185,17 @@ class ResumeHook(Hook):
     """Completes what stock saves and restores, so that a resumed run is the undisturbed one.
 
     Randomness is a function of the seed and of the place in the run, here for the training
-    process and in `GuardedDataset` for the samples, so no generator's state is saved. Added to a
-    checkpoint, under `progress`, are the batches done of the epoch, the length of the log, what
-    each process has of its own (`rank_state`), and what `EarlyStoppingHook` has counted.
+    process and in `GuardedDataset` for the samples, so no generator's state is saved. Adds a
+    `Progress` to each checkpoint, under `progress`.
     """
 
     priority = "LOWEST"  # the other hooks have prepared the run when this one sets it forward
 
     def __init__(self) -> None:
         self.batches = 0
-        self.progress: dict[str, Any] = {}
+        self.progress: Progress | None = None
 
-    def before_train(self, runner: Any) -> None:
+    def before_train(self, runner: Runner) -> None:
         loop = runner.train_loop
         if not isinstance(loop, EpochBasedTrainLoop):
             runner.logger.warning(
@@ -87,24 +211,17 @@ class ResumeHook(Hook):
             loop.dataloader.draws.seed = runner.seed
             if hasattr(loop.dataloader.sampler, "seed"):
                 loop.dataloader.sampler.seed = runner.seed
-        if runner._resume and self.progress:
+        if is_resumed(runner) and self.progress:
             try:
-                self._restore(runner)
-            except (
-                ArithmeticError,
-                AttributeError,
-                LookupError,
-                RuntimeError,
-                TypeError,
-                ValueError,
-            ) as error:
+                self._restore(runner, self.progress)
+            except UNFIT as error:
                 raise UserError(f"cannot resume: the checkpoint's progress: {error}") from error
             if not self.batches and _validation_is_due(runner):
                 runner.val_loop.run()
 
-    def _restore(self, runner: Any) -> None:
-        loop, progress = runner.train_loop, self.progress
-        _restore_log(runner, progress)
+    def _restore(self, runner: Runner, progress: Progress) -> None:
+        loop = runner.train_loop
+        _restore_log(runner, progress["log"])
         for hook in runner.hooks:
             if isinstance(hook, CheckpointHook):
                 hook.last_ckpt = runner.message_hub.runtime_info.get("last_ckpt")
@@ -112,11 +229,11 @@ class ResumeHook(Hook):
             hook.wait_count, hook.best_score, loop.stop_training = counted
         restore_state(runner, progress["states"])
         now = _facts(runner)
-        changed = [k for k, v in now.items() if progress[k] != v]
+        changed = {key: value for key, value in now.items() if progress[key] != value}  # type: ignore[literal-required]
         if progress["batches"] and changed:
             raise UserError(
                 "cannot resume in the middle of an epoch: "
-                + ", ".join(f"{k} was {progress[k]}, now {now[k]}" for k in changed)
+                + ", ".join(f"{k} was {progress[k]}, now {now}" for k, now in changed.items())  # type: ignore[literal-required]
                 + ". Resume from an epoch_*.pth, or with what it was"
             )
         if changed:
@@ -131,22 +248,20 @@ class ResumeHook(Hook):
             run_iter, first = loop.run_iter, self.batches
             loop.run_iter = lambda index, batch: run_iter(first + index, batch)
 
-    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         seed_generators(runner.seed, get_rank(), runner.iter)
 
-    def after_train_iter(
-        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
-    ) -> None:
+    def after_train_iter(self, runner: Runner, batch_idx: int, **batch: Any) -> None:
         self.batches = batch_idx + 1
 
-    def after_train_epoch(self, runner: Any) -> None:
+    def after_train_epoch(self, runner: Runner) -> None:
         self.batches = 0
         runner.train_loop.__dict__.pop("run_iter", None)
         last = runner.message_hub.runtime_info.get("last_ckpt")
         if is_main_process() and last and Path(last).name == f"epoch_{runner.epoch + 1}.pth":
             _remove_progress(runner, before=runner.iter + 1)
 
-    def before_save_checkpoint(self, runner: Any, checkpoint: dict) -> None:
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Adds `progress`.
 
         Raises:
@@ -158,24 +273,24 @@ class ResumeHook(Hook):
                     f"weight {name} is not finite after iteration {runner.iter + 1}: nothing "
                     "was saved, the checkpoints before are as they were. Lower the learning rate"
                 )
-        states = checkpoint["meta"].pop("states", None)
-        if not isinstance(runner._train_loop, EpochBasedTrainLoop) or "optimizer" not in checkpoint:
-            return
-        epoch_is_done = checkpoint["meta"]["epoch"] > runner.epoch
-        progress: dict[str, Any] = dict(
-            _facts(runner), batches=0 if epoch_is_done else self.batches
-        )
-        progress["log"] = _log_length(runner)
-        progress["states"] = states or [own_state(runner)]
-        progress["stopping"] = [
-            (hook.wait_count, hook.best_score, runner.train_loop.stop_training)
-            for hook in _early_stopping(runner)
-        ]
-        checkpoint["progress"] = progress
+        meta = checkpoint["meta"]
+        states = meta.pop("states", None)
+        by_epoch = isinstance(loop_of(runner, "train"), EpochBasedTrainLoop)
+        if by_epoch and "optimizer" in checkpoint:
+            checkpoint["progress"] = Progress(
+                **_facts(runner),  # type: ignore[typeddict-item]
+                batches=0 if meta["epoch"] > runner.epoch else self.batches,
+                log=_log_length(runner),
+                states=states or [own_state(runner)],
+                stopping=[
+                    (hook.wait_count, hook.best_score, runner.train_loop.stop_training)
+                    for hook in _early_stopping(runner)
+                ],
+            )
 
-    def after_load_checkpoint(self, runner: Any, checkpoint: dict) -> None:
-        if runner._resume:
-            self.progress = checkpoint.pop("progress", {})
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        if is_resumed(runner):
+            self.progress = checkpoint.pop("progress", None)
 
 
 @HOOKS.register_module()
@@ -184,12 +299,12 @@ class ValidatedHook(Hook):
 
     priority = "LOW"
 
-    def after_val_epoch(self, runner: Any, metrics: Any = None) -> None:
-        if isinstance(runner._train_loop, EpochBasedTrainLoop):
+    def after_val_epoch(self, runner: Runner, metrics: Any = None) -> None:
+        if isinstance(loop_of(runner, "train"), EpochBasedTrainLoop):
             runner.message_hub.update_info("last_validated", runner.epoch)
 
 
-def _facts(runner: Any) -> dict[str, int]:
+def _facts(runner: Runner) -> dict[str, int]:
     """Returns what the order of the batches depends on, besides seed and epoch."""
     loader = runner.train_dataloader
     return dict(
@@ -199,11 +314,11 @@ def _facts(runner: Any) -> dict[str, int]:
     )
 
 
-def _early_stopping(runner: Any) -> list[Any]:
+def _early_stopping(runner: Runner) -> list[Any]:
     return [hook for hook in runner.hooks if isinstance(hook, EarlyStoppingHook)]
 
 
-def _validation_is_due(runner: Any) -> bool:
+def _validation_is_due(runner: Runner) -> bool:
     """Returns whether the epoch that ended was to be validated and was not, because of a kill."""
     loop, epoch = runner.train_loop, runner.epoch
     if not isinstance(runner.val_loop, ValLoop) or epoch < max(1, loop.val_begin):
@@ -213,26 +328,26 @@ def _validation_is_due(runner: Any) -> bool:
     return epoch % loop.val_interval == 0 or epoch == loop.max_epochs
 
 
-def _scalars(runner: Any) -> Path:
+def _scalars(runner: Runner) -> Path:
     """Returns the file that stock's LocalVisBackend logs to."""
     return Path(runner.log_dir) / "vis_data" / "scalars.json"
 
 
-def _log_length(runner: Any) -> dict[str, Any]:
+def _log_length(runner: Runner) -> LogPlace:
     path = _scalars(runner)
     length = path.stat().st_size if path.is_file() else 0
-    return dict(path=str(path.relative_to(runner.work_dir)), bytes=length)
+    return LogPlace(path=str(path.relative_to(runner.work_dir)), bytes=length)
 
 
-def _restore_log(runner: Any, progress: dict[str, Any]) -> None:
+def _restore_log(runner: Runner, log: LogPlace) -> None:
     """Starts this process's log with what the run had logged when it was saved."""
     if not is_main_process():
         return
     folder = Path(runner.work_dir).resolve()
-    before = (folder / progress["log"]["path"]).resolve()
+    before = (folder / log["path"]).resolve()
     if not before.is_relative_to(folder) or before.name != _scalars(runner).name:
-        raise ValueError(f"{progress['log']['path']!r:.80} is no log of this run")
+        raise ValueError(f"{log['path']!r:.80} is no log of this run")
     path = _scalars(runner)
     if before.is_file() and before != path:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(before.read_bytes()[: progress["log"]["bytes"]])
+        path.write_bytes(before.read_bytes()[: log["bytes"]])

@@ -1,4 +1,4 @@
-"""Hooks that end or save a run in time: signals, iterations counted, losses that are no number."""
+"""Saves a run every so many iterations and at a signal, and ends one whose loss is no number."""
 
 import logging
 import math
@@ -10,11 +10,9 @@ from typing import Any
 
 import torch
 
-from ..compat.mm import HOOKS, EMAHook, Hook, all_gather_object, get_rank, get_world_size
+from ..compat.mm import HOOKS, EMAHook, Hook, Runner, all_gather_object, get_rank, get_world_size
 from ..runs import newest_checkpoint
-from .later_writes import writes
-from .processes import agree, stop_all
-from .rank_state import State, gather_states
+from .processes import State, agree, gather_states, stop_all
 from .resume import save_progress
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -42,7 +40,7 @@ class StopHook(Hook):
         self._before: dict[int, Any] = {}
         self._states: Sequence[State] | None = None
 
-    def before_train(self, runner: Any) -> None:
+    def before_train(self, runner: Runner) -> None:
         if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
 
@@ -56,9 +54,7 @@ class StopHook(Hook):
             signal.signal(number, handler)
         self._before = {}
 
-    def after_train_iter(
-        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
-    ) -> None:
+    def after_train_iter(self, runner: Runner, batch_idx: int, **batch: Any) -> None:
         received = agree(self.received)
         due = self.every is not None and self.every_n_train_iters(runner, self.every)
         if received or due:
@@ -66,14 +62,12 @@ class StopHook(Hook):
             if received:
                 self._end(received, path)
 
-    def before_val_epoch(self, runner: Any) -> None:
+    def before_val_epoch(self, runner: Runner) -> None:
         """Gathers what a signal within the validation saves: then no process waits for others."""
         if self._before:
             self._states = gather_states(runner)
 
-    def after_val_iter(
-        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
-    ) -> None:
+    def after_val_iter(self, runner: Runner, batch_idx: int, **batch: Any) -> None:
         """Saves as the epoch before left the run: a resume starts the validation anew."""
         if self.received and self._states is not None:
             for hook in runner.hooks:
@@ -81,7 +75,7 @@ class StopHook(Hook):
                     hook.after_val_epoch(runner)  # it validates with its average in the model
             self._end(self.received, save_progress(runner, runner.iter, self._states))
 
-    def after_val_epoch(self, runner: Any, metrics: Any = None) -> None:
+    def after_val_epoch(self, runner: Runner, metrics: Any = None) -> None:
         self._states = None
 
     def _end(self, number: int, path: Path) -> None:
@@ -89,7 +83,7 @@ class StopHook(Hook):
         logger.warning("%s: saved %s; --resume goes on from there", name, path)
         raise SystemExit(128 + number)
 
-    def after_train(self, runner: Any) -> None:
+    def after_train(self, runner: Runner) -> None:
         self._restore()
 
 
@@ -100,7 +94,7 @@ class LossHook(Hook):
     priority = "BELOW_NORMAL"  # after the loss is recorded, before any checkpoint
 
     def after_train_iter(
-        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
         """Checks the loss of the iteration.
 
@@ -117,7 +111,7 @@ class LossHook(Hook):
         stop_all(self._describe(runner, batch_idx, [batch for batch in batches if batch]))
 
     def _describe(
-        self, runner: Any, batch_idx: int, batches: Sequence[tuple[int, float, list[str]]]
+        self, runner: Runner, batch_idx: int, batches: Sequence[tuple[int, float, list[str]]]
     ) -> str:
         """Returns the message about the batches (rank, loss, videos) that are to blame."""
         rates = sorted({rate for group in runner.optim_wrapper.get_lr().values() for rate in group})
@@ -127,7 +121,6 @@ class LossHook(Hook):
             f"  videos{f' of process {rank}' if several else ''}: {', '.join(names)}\n"
             for rank, _, names in batches
         ]
-        writes.wait()
         checkpoint = newest_checkpoint(runner.work_dir)
         kept = f"kept: {checkpoint}" if checkpoint else "no checkpoint was written yet"
         return (

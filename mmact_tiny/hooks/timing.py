@@ -1,19 +1,19 @@
-"""Where each epoch's time went, in one line that a person can act on."""
+"""Measures where each epoch's time goes, and says in one line what to do about it."""
 
 import json
 import time
 from pathlib import Path
 from typing import Any
 
-from ..compat.mm import HOOKS, Hook
+from ..compat.mm import HOOKS, Hook, Runner
 
 PARTS = ("data", "device", "validation", "checkpoint")
 DATA_BOUND = 0.25  # a quarter of an epoch spent waiting is worth a person's attention
 RAISE_WORKERS = "raise train_dataloader.num_workers"
-FILL_FIRST = f"the first epoch fills the cache; after it, {RAISE_WORKERS}"
-RAISE = {
-    "validation": "train_cfg.val_interval",
-    "checkpoint": "default_hooks.checkpoint.interval",
+USE_CACHE = f"use --cache, or {RAISE_WORKERS}"
+ADVICE = {
+    "validation": "; raise train_cfg.val_interval",
+    "checkpoint": "; raise default_hooks.checkpoint.interval",
 }
 
 
@@ -29,8 +29,7 @@ class TimingHook(Hook):
     continues as if nothing had been, while time passes only once.
 
     Args:
-        data_hint: What to do about an epoch that waits for data, by default the clip cache,
-            where it is measured to help, or else more workers.
+        data_hint: What to do about an epoch that waits for data.
 
     Attributes:
         seconds: Of each part, in the epoch that is not reported yet.
@@ -38,7 +37,7 @@ class TimingHook(Hook):
 
     priority = "LOWEST"
 
-    def __init__(self, data_hint: str | None = None) -> None:
+    def __init__(self, data_hint: str = USE_CACHE) -> None:
         self.data_hint = data_hint
         self.seconds = dict.fromkeys(PARTS, 0.0)
         self._epoch = 0
@@ -51,58 +50,41 @@ class TimingHook(Hook):
             self.seconds[part] += now - self._mark
         self._mark = now
 
-    def before_run(self, runner: Any) -> None:
+    def before_run(self, runner: Runner) -> None:
         self._spent(None)
 
-    def before_train_epoch(self, runner: Any) -> None:
+    def before_train_epoch(self, runner: Runner) -> None:
         self._report(runner)
         self._epoch = runner.epoch + 1
         self._spent(None)
 
-    def before_train_iter(self, runner: Any, *args: Any, **kwargs: Any) -> None:
+    def before_train_iter(self, *args: Any, **kwargs: Any) -> None:
         self._spent("data")
 
-    def after_train_iter(self, runner: Any, *args: Any, **kwargs: Any) -> None:
+    def after_train_iter(self, *args: Any, **kwargs: Any) -> None:
         self._spent("device")
 
-    def after_train_epoch(self, runner: Any) -> None:
+    def after_train_epoch(self, runner: Runner) -> None:
         self._spent("checkpoint")
 
-    def after_val_iter(self, runner: Any, *args: Any, **kwargs: Any) -> None:
+    def after_val_iter(self, *args: Any, **kwargs: Any) -> None:
         self._spent("validation")
 
-    def after_val_epoch(self, runner: Any, metrics: Any = None) -> None:
+    def after_val_epoch(self, runner: Runner, metrics: Any = None) -> None:
         # A resumed run makes up for the validation that a kill cut off, before its first epoch.
         self._epoch = self._epoch or runner.epoch
         self._spent("checkpoint")
 
-    def after_train(self, runner: Any) -> None:
+    def after_train(self, runner: Runner) -> None:
         self._report(runner)
 
-    def describe(self, runner: Any, seconds: dict[str, float]) -> str:
-        """Returns what bounds an epoch of this run, and what to do about it."""
-        waits = find_bound(seconds)[0] == "data"
-        return describe(seconds, self.hint(runner) if waits else None)
-
-    def hint(self, runner: Any) -> str:
-        """Returns what to do about an epoch of this run that waits for data."""
-        if self.data_hint is None and "CachedVideo" in str(runner.cfg.get("train_dataloader")):
-            self.data_hint = FILL_FIRST
-        if self.data_hint is None:
-            from .cache_gain import cache_hint
-
-            self.data_hint = cache_hint(runner.cfg)
-        return self.data_hint
-
-    def _report(self, runner: Any) -> None:
+    def _report(self, runner: Runner) -> None:
         """Logs and records the epoch that is over, and begins another."""
         seconds, self.seconds = self.seconds, dict.fromkeys(PARTS, 0.0)
         if runner.rank != 0 or not any(seconds.values()):  # one speaks for the job
             return
-        runner.logger.info(f"epoch {self._epoch}: {self.describe(runner, seconds)}")
-        row: dict[str, Any] = {"epoch": self._epoch, **seconds}
-        if self.data_hint is not None:
-            row["hint"] = self.data_hint
+        runner.logger.info(f"epoch {self._epoch}: {describe(seconds, self.data_hint)}")
+        row = {"epoch": self._epoch, **seconds, "hint": self.data_hint}
         with Path(runner.log_dir, "timing.jsonl").open("a") as file:
             file.write(json.dumps(row) + "\n")
 
@@ -119,10 +101,7 @@ def find_bound(seconds: dict[str, float]) -> tuple[str, float]:
 def describe(seconds: dict[str, float], data_hint: str | None) -> str:
     """Returns what bounds an epoch, from the seconds of its parts, and the parts' shares."""
     bound, share = find_bound(seconds)
-    verdict = f"{bound}-bound: {share:.0%}"
-    if bound == "data":
-        verdict += " of the epoch waited for videos" + (f"; {data_hint}" if data_hint else "")
-    elif bound != "compute":
-        verdict += f"; raise {RAISE[bound]}"
+    waits = " of the epoch waited for videos" + (f"; {data_hint}" if data_hint else "")
+    advice = waits if bound == "data" else ADVICE.get(bound, "")
     listing = ", ".join(f"{part} {seconds[part]:.1f} s" for part in PARTS)
-    return f"{verdict} ({listing})"
+    return f"{bound}-bound: {share:.0%}{advice} ({listing})"

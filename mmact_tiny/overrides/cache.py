@@ -1,18 +1,21 @@
-"""The override that has training and validation read the clip cache."""
+"""Has training and validation read the clip cache."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from ..cache.clip import CODECS
 from ..compat.mm import Config
 from ..errors import UserError, suggest
-from ..video.frames import with_decoder
-from .registry import OVERRIDES, SPLITS, set_pipeline, split_datasets, use_plugin
+from ..hooks.timing import RAISE_WORKERS
+from ..pipeline import SPLITS, Step, exact_pipeline, set_pipeline, split_datasets
+from .registry import OVERRIDES, add_hook, comes_after, use_plugin
 
 READERS = ("clip", "stock")
+# What a run is told whose epochs wait for videos.
+FILL_FIRST = f"the first epoch fills the cache; after it, {RAISE_WORKERS}"
 
 
 @OVERRIDES.register_module()
+@comes_after("input_size")
 def clip_cache(
     cfg: Config,
     root: str | None = None,
@@ -25,7 +28,7 @@ def clip_cache(
     """Reads videos from the clip cache, at the size that the pipeline's first Resize asks for.
 
     Args:
-        root: The cache's folder, by default `clip_cache.default_root()`.
+        root: The cache's folder, by default `cache.default_root()`.
         format: `small`, about the bytes of the source, or `fast`, twice that.
         max_bytes: Bound on the cache's bytes.
         splits: The pipelines to change. Testing stays exact unless it is named here.
@@ -51,19 +54,20 @@ def clip_cache(
             _open_clips(steps, where)
         cached = dict(type="CachedVideo", **settings, build=build)
         set_pipeline(cfg, split, dataset, [cached, *steps])
-    use_plugin(cfg, "mmact_tiny.cache.transforms")
+    use_plugin(cfg, "mmact_tiny.cache")
+    if any(hook["type"] == "TimingHook" for hook in cfg.get("custom_hooks") or []):
+        time_epochs(cfg)
 
 
-def exact_pipeline(steps: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Returns a pipeline's steps as stock has them: they read the sources, with decord."""
-    exact = [dict(step) for step in steps if step["type"] != "CachedVideo"]
-    for step in exact:
-        if step["type"] == "ClipInit":
-            step["type"] = "DecordInit"
-    return with_decoder(exact, "decord")
+def time_epochs(cfg: Config) -> None:
+    """Adds the hook that measures epochs, with what it advises where they wait for videos."""
+    use_plugin(cfg, "mmact_tiny.hooks")
+    train = [dataset for split, dataset in split_datasets(cfg) if split == "train"]
+    cached = any(step["type"] == "CachedVideo" for d in train for step in d.get("pipeline") or [])
+    add_hook(cfg, "TimingHook", **({"data_hint": FILL_FIRST} if cached else {}))
 
 
-def _short_side(steps: Sequence[dict[str, Any]], where: str) -> int:
+def _short_side(steps: Sequence[Step], where: str) -> int:
     """Returns the size that the first Resize asks for, where nothing before it changes frames."""
     resize = next((step for step in steps if step["type"] == "Resize"), {})
     scale = resize.get("scale")
@@ -78,7 +82,7 @@ def _short_side(steps: Sequence[dict[str, Any]], where: str) -> int:
     return max(sides)
 
 
-def _open_clips(steps: Sequence[dict[str, Any]], where: str) -> None:
+def _open_clips(steps: Sequence[Step], where: str) -> None:
     openers = [step for step in steps if step["type"] in ("DecordInit", "ClipInit")]
     decodes = [step for step in steps if step["type"] == "DecordDecode"]
     if len(openers) != 1 or len(decodes) != 1 or decodes[0].get("mode") == "efficient":

@@ -1,14 +1,18 @@
-"""Overrides of the data: where it is, what its classes are, how much of it makes a step."""
+"""Overrides of the data: where it is, what its classes are, how they count, the input's size."""
 
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from .. import dataset as datasets
-from .. import hardware
-from ..compat.mm import Config
+from ..compat.mm import Config, ConfigDict
 from ..errors import UserError
-from .registry import OVERRIDES, SPLITS, from_scratch, split_datasets
+from ..pipeline import SPLITS, Step, split_datasets
+from .registry import OVERRIDES, comes_after, use_plugin
 
-STOCK_SHORT_SIDE, STOCK_CROP = 256, 224  # pixels
+METHODS = ("sample", "loss")
+# The keys of Resize, RandomRescale, RandomCrop, the crops and MultiScaleCrop, in pixels.
+SIZE_KEYS = ("scale", "scale_range", "size", "crop_size", "input_size")
 
 
 @OVERRIDES.register_module()
@@ -39,6 +43,7 @@ def dataset_paths(cfg: Config, data_root: str) -> None:
 
 
 @OVERRIDES.register_module()
+@comes_after("dataset_paths")
 def classes(cfg: Config, label_map: str | None = None, names: list[str] | None = None) -> None:
     """Sets the number of classes and their names, which every checkpoint then carries.
 
@@ -64,68 +69,108 @@ def classes(cfg: Config, label_map: str | None = None, names: list[str] | None =
 
 
 @OVERRIDES.register_module()
-def batch_size(
-    cfg: Config,
-    train: int | str | None = None,
-    val: int | None = None,
-    test: int | None = None,
-    accumulate: int = 1,
-) -> None:
-    """Sets the batch sizes, each at least 1 and at most its dataset.
+@comes_after("dataset_paths", "classes")
+def class_balance(cfg: Config, method: str = "sample", threshold: float | None = None) -> None:
+    """Lets classes with few training videos count for more.
 
     Args:
-        train: Videos a process and step; by default stock's, made for a GPU, or 8 on a CPU;
-            `auto` tries what fits in the GPU's memory, which a CPU has none of.
-        val: Videos a step in validation, by default as in training.
-        test: Videos a step in testing, by default the config's: a test video has many views.
-        accumulate: Steps whose gradients are added up before the weights change; the learning
-            rate counts them.
+        method: `sample` shows videos of rare classes several times an epoch (MMEngine's
+            `ClassBalancedDataset`); `loss` weighs their losses (`class_weight` of MMAction2's
+            `CrossEntropyLoss`) and leaves the epoch as it is.
+        threshold: For `sample`: a class with a part f of the videos is shown
+            `ceil(sqrt(threshold / f))` times where f is below the threshold. By default one
+            part in as many as there are classes.
     """
-    if train == "auto" and hardware.has_cuda():
-        from .largest_batch import fit_batch
+    if method not in METHODS:
+        raise UserError(f"class_balance method={method!r}: expected {' or '.join(METHODS)}")
+    if threshold is not None and not 0 < threshold <= 1:
+        raise UserError(f"class_balance threshold={threshold}: expected a part from 0 to 1")
+    counts = count_labels(next(split_datasets(cfg))[1].ann_file)
+    if method == "sample":
+        use_plugin(cfg, "mmact_tiny.hooks")
+        node = cfg.train_dataloader.dataset
+        if node.type != "BalancedVideos":
+            node = ConfigDict(type="BalancedVideos", dataset=node)
+        node.oversample_thr = threshold or round(1 / len(counts), 6)
+        cfg.train_dataloader.dataset = node
+        return
+    head = cfg.model.cls_head
+    loss = dict(head.get("loss_cls") or dict(type="CrossEntropyLoss", loss_weight=1.0))
+    if loss["type"] != "CrossEntropyLoss":
+        raise UserError(f"class_balance weighs CrossEntropyLoss; cls_head has {loss['type']}")
+    head.loss_cls = loss | dict(class_weight=class_weights(counts, head.num_classes))
 
-        ann_file = next(split_datasets(cfg))[1].ann_file
-        train = fit_batch(cfg, len(datasets.read_annotations(ann_file)))
-    if train in (None, "auto"):
-        train = cfg.train_dataloader.batch_size if hardware.has_cuda() else 8
-    wanted = {"train": train, "val": val or train, "test": test}
-    for key, value in {**wanted, "accumulate": accumulate}.items():
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
-            raise UserError(f"batch_size {key}={value!r}: expected a whole number or 'auto'")
-        if value is not None and value < 1:
-            raise UserError(f"batch_size {key}={value}: expected 1 or more")
-    for split, dataset in split_datasets(cfg):
-        loader = cfg[f"{split}_dataloader"]
-        size = wanted[split] or loader.batch_size
-        num_videos = len(datasets.read_annotations(dataset.ann_file))
-        loader.batch_size = max(1, min(size, num_videos))
-    if accumulate > 1:
-        cfg.optim_wrapper.accumulative_counts = accumulate
+
+def count_labels(ann_file: str) -> Counter[int]:
+    """Returns how many videos an annotation file has of each label.
+
+    Raises:
+        UserError: a label is not a number, or there is none.
+    """
+    counts: Counter[int] = Counter()
+    for annotation in datasets.read_annotations(ann_file):
+        if not annotation.label.isdigit():
+            raise UserError(
+                f"{ann_file}:{annotation.line}: label {annotation.label!r}: not a number"
+            )
+        counts[int(annotation.label)] += 1
+    if not counts:
+        raise UserError(f"{ann_file}: lists no video")
+    return counts
+
+
+def class_weights(counts: Counter[int], num_classes: int) -> list[float]:
+    """Returns the weight of each class, inverse to its videos; 1 on average over the videos.
+
+    A class without a video has 1, which nothing is multiplied with.
+    """
+    present = sum(counts[label] > 0 for label in range(num_classes))
+    total = sum(counts.values())
+    return [
+        round(total / (present * counts[label]), 6) if counts[label] else 1.0
+        for label in range(num_classes)
+    ]
 
 
 @OVERRIDES.register_module()
-def input_size(cfg: Config, crop: int | None = None, scratch_crop: int | None = None) -> None:
-    """Sets the size of the network's input, and the short side that it is cut from.
+def input_size(cfg: Config, crop: int) -> None:
+    """Sets the side of the network's input, and every other size of the pipelines in proportion.
 
-    The short side keeps stock's proportion, 256 to 224. Small inputs make short work of a run from
-    random weights on a CPU: at 96 pixels a step costs a fifth of that at 224.
+    From 224 to 112 a short side of 256 becomes 128, and a test crop of 256 becomes 128. Small
+    inputs make short work of a run from random weights on a CPU: at 96 pixels a step costs a fifth
+    of that at 224.
 
     Args:
-        crop: Side of the square input, in pixels, by default the config's.
-        scratch_crop: The same for a run from random weights, by default `crop`.
+        crop: Side of the square input in training, in pixels.
     """
-    if scratch_crop is not None and from_scratch(cfg):
-        crop = scratch_crop
-    if crop is None:
-        return
     if crop < 32:
         raise UserError(f"input_size crop={crop}: expected 32 or more, a ResNet's total stride")
-    short_side = round(crop * STOCK_SHORT_SIDE / STOCK_CROP)
     pipelines = [dataset.pipeline for _, dataset in split_datasets(cfg)]
+    side = _input_side(pipelines[0])
+    if side == crop:
+        return
     pipelines += [cfg[f"{split}_pipeline"] for split in SPLITS if f"{split}_pipeline" in cfg]
-    for step in (step for pipeline in pipelines for step in pipeline):
-        if step["type"] == "Resize":
-            step["scale"] = (-1, short_side) if -1 in step["scale"] else (crop, crop)
-        for key in ("crop_size", "input_size"):
+    steps = {id(step): step for pipeline in pipelines for step in pipeline}  # some are in two
+    for step in steps.values():
+        for key in SIZE_KEYS:
             if key in step:
-                step[key] = crop
+                step[key] = _scaled(step[key], crop, side)
+
+
+def _input_side(pipeline: list[Step]) -> int:
+    """Returns the side of the square that the last resizing or cropping step makes."""
+    for step in reversed(pipeline):
+        for key in SIZE_KEYS:
+            sides = step.get(key)
+            sides = {sides} if isinstance(sides, int) else set(sides or ())
+            if len(sides) == 1:
+                return sides.pop()
+    types = ", ".join(step["type"] for step in pipeline)
+    raise UserError(f"input_size: the training pipeline makes no square input: {types}")
+
+
+def _scaled(size: Any, crop: int, side: int) -> Any:
+    """Returns a size in pixels times crop / side; -1 and factors stay."""
+    if isinstance(size, (list, tuple)):
+        return type(size)(_scaled(one, crop, side) for one in size)
+    return round(size * crop / side) if isinstance(size, int) and size > 0 else size

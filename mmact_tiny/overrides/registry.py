@@ -1,20 +1,25 @@
-"""The OVERRIDES registry, how overrides are applied, and what they share.
+"""Registers overrides, applies them to a config, and logs what each of them changed.
 
 An override is a plain function `fn(cfg, **kwargs) -> None` that sets what must agree across
 several nodes of the config. A config lists them,
-`overrides = [dict(type='dataset_paths', data_root='data/tiny'), ...]`; each is applied once, in
-that order, and its changes are logged. Applied twice it gives what it gave once.
+`overrides = [dict(type='dataset_paths', data_root='data/tiny'), ...]`. Applied twice an override
+gives what it gave once. One that builds on the result of others names them:
+
+    @OVERRIDES.register_module()
+    @comes_after("dataset_paths")
+    def classes(cfg: Config) -> None: ...
 """
 
+import copy
 import inspect
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
 from os import PathLike
 from types import UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from ..compat.mm import Config, ConfigDict, Registry
+from ..compat.mm import Config, Registry
 from ..errors import UserError, suggest
 
 # The modules named here register theirs when the first override is looked up.
@@ -22,49 +27,110 @@ OVERRIDES = Registry(
     "override",
     scope="mmact_tiny",
     locations=[
-        "mmact_tiny.overrides.data",
-        "mmact_tiny.overrides.training",
-        "mmact_tiny.overrides.balance",
-        "mmact_tiny.overrides.runtime",
-        "mmact_tiny.pipeline",
-        "mmact_tiny.overrides.cache",
-        "mmact_tiny.overrides.testing",
+        f"mmact_tiny.overrides.{name}"
+        for name in ("data", "training", "batch", "runtime", "testing", "cache")
     ],
 )
-SPLITS = ("train", "val", "test")
 MISSING = "(not set)"
+PLUGINS = "custom_imports.imports"  # the one key that several overrides add to
 logger = logging.getLogger("mmact_tiny.overrides")  # to the log file, not the terminal
+Override = TypeVar("Override", bound=Callable[..., None])
+
+
+def comes_after(*names: str) -> Callable[[Override], Override]:
+    """Declares the overrides whose result this one builds on, where both are listed."""
+
+    def declare(override: Override) -> Override:
+        override.after = names  # type: ignore[attr-defined]
+        return override
+
+    return declare
+
+
+def prerequisites(name: str) -> Sequence[str]:
+    """Returns the names of the overrides that the registered override `name` comes after."""
+    OVERRIDES.import_from_location()
+    return getattr(OVERRIDES.module_dict.get(name), "after", ())
 
 
 def apply_overrides(cfg: Config, entries: Iterable[Mapping[str, Any]]) -> None:
-    """Applies overrides in order and logs what each changed, from what to what.
+    """Applies overrides in the order listed and logs what each changed, from what to what.
 
     Raises:
-        UserError: an unknown override or argument, or two overrides that change the same key. A
-            key that goes away was moved, as into a dataset wrapper.
+        UserError: an unknown override or argument, an override that is listed before one that it
+            comes after, or two overrides that set the same key, in whatever order they are
+            listed. One that comes after another may change its keys. A key that goes away was
+            moved, as into a dataset wrapper.
     """
-    claimed: dict[str, str] = {}
-    for entry in entries:
-        name, kwargs = check_entry(entry)
+    checked = [check_entry(entry) for entry in entries]
+    check_order([name for name, _ in checked])
+    claims: dict[str, int] = {}
+    for index, (name, kwargs) in enumerate(checked):
         before = flatten(cfg)
         OVERRIDES.module_dict[name](cfg, **kwargs)
         changes = diff(before, flatten(cfg))
         for key, (old, new) in changes.items():
-            if key in claimed and new is not MISSING and not _extends(old, new):
-                raise UserError(
-                    f"overrides {claimed[key]!r} and {name!r} both change {key}\n"
-                    "  drop one of them, or narrow one with its arguments"
-                )
-            claimed[key] = name
+            first = checked[claims.get(key, index)][0]
+            allowed = first in prerequisites(name) or _adds_plugin(key, old, new)
+            if key in claims and new is not MISSING and not allowed:
+                raise _conflict(first, name, key)
+            claims[key] = index
         arguments = ", ".join(f"{key}={value!r}" for key, value in kwargs.items())
         logger.info("override %s(%s)%s", name, arguments, "" if changes else ": changes nothing")
         for key, (old, new) in changes.items():
             logger.info("  %s: %s -> %s", key, _short(old), _short(new))
+    _check_claims(cfg, checked, claims)
 
 
-def _extends(old: Any, new: Any) -> bool:
-    """Returns whether a list only grew: several overrides may add a plug-in."""
-    return isinstance(old, list) and isinstance(new, list) and new[: len(old)] == old
+def _check_claims(
+    cfg: Config, checked: Sequence[tuple[str, dict[str, Any]]], claims: Mapping[str, int]
+) -> None:
+    """Finds the overrides that set a key to the value that it had, before another changed it.
+
+    So a conflict does not depend on the order: each override is applied again, to a copy, and what
+    it would still change is claimed by two.
+    """
+    final = flatten(cfg)
+    messages = logging.getLogger("mmact_tiny")
+    for index, (name, kwargs) in enumerate(checked):
+        if "auto" in kwargs.values():
+            continue  # measured, as the batch size is: too long to do twice
+        again, was_disabled, messages.disabled = copy.deepcopy(cfg), messages.disabled, True
+        try:
+            OVERRIDES.module_dict[name](again, **kwargs)
+        finally:
+            messages.disabled = was_disabled
+        for key, (_, new) in diff(final, flatten(again)).items():
+            other = claims.get(key, index)
+            changer = checked[other][0]
+            if other != index and new is not MISSING and name not in prerequisites(changer):
+                raise _conflict(name, changer, key)
+
+
+def _conflict(first: str, second: str, key: str) -> UserError:
+    return UserError(
+        f"overrides {first!r} and {second!r} both change {key}\n"
+        "  drop one of them, or narrow one with its arguments"
+    )
+
+
+def _adds_plugin(key: str, old: Any, new: Any) -> bool:
+    return key == PLUGINS and isinstance(old, list) and new[: len(old)] == old
+
+
+def check_order(names: Sequence[str]) -> None:
+    """Checks that each override is listed after those that it builds on.
+
+    Raises:
+        UserError: names both.
+    """
+    for index, name in enumerate(names):
+        for later in names[index + 1 :]:
+            if later in prerequisites(name):
+                raise UserError(
+                    f"override {name!r} is listed before {later!r}, whose result it needs\n"
+                    f"  move {name!r} below {later!r} in the config's `overrides`"
+                )
 
 
 def check_entry(entry: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -86,7 +152,10 @@ def check_entry(entry: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     allowed = list(parameters)[1:]
     for key in kwargs:
         if key not in allowed:
-            raise UserError(f"override {name!r} has no argument {key!r}{suggest(key, allowed)}")
+            hint = suggest(key, allowed)
+            if key.startswith("scratch"):  # arguments of version 0.1.0
+                hint = "; a run from random weights has a config: see configs/tsn_tiny_scratch.py"
+            raise UserError(f"override {name!r} has no argument {key!r}{hint}")
     for key in allowed:
         if parameters[key].default is inspect.Parameter.empty and key not in kwargs:
             raise UserError(f"override {name!r} needs its argument {key!r}")
@@ -115,30 +184,28 @@ def _is_a(value: Any, expected: Any) -> bool:
 
 
 def flatten(node: Any, prefix: str = "") -> dict[str, Any]:
-    """Returns `{dotted key: value}` of a config's leaves.
+    """Returns `{dotted key: value}` of a config's leaves, copied: a later edit does not reach them.
 
     An item of a list of dicts with a `type` is named by it, `train_pipeline[Resize]`, the second
     of a type `[Resize#2]`, so that one that is put in between does not rename the others.
     """
+    flat: dict[str, Any] = {}
     if isinstance(node, (Config, Mapping)) and (prefix == "" or len(node)):
-        flat: dict[str, Any] = {}
         for key, value in node.items():
             flat.update(flatten(value, f"{prefix}.{key}" if prefix else str(key)))
         return flat
-    if (
-        isinstance(node, (list, tuple))
-        and node
-        and all(isinstance(i, Mapping) and "type" in i for i in node)
-    ):
-        flat = {}
-        seen: dict[str, int] = {}
-        for item in node:
-            name = item["type"]
-            seen[name] = seen.get(name, 0) + 1
-            label = name if seen[name] == 1 else f"{name}#{seen[name]}"
-            flat.update(flatten(item, f"{prefix}[{label}]"))
-        return flat
-    return {prefix: node}
+    typed = isinstance(node, (list, tuple)) and all(
+        isinstance(item, Mapping) and "type" in item for item in node
+    )
+    if not typed or not node:
+        return {prefix: copy.deepcopy(node)}
+    seen: dict[str, int] = {}
+    for item in node:
+        name = item["type"]
+        seen[name] = seen.get(name, 0) + 1
+        label = name if seen[name] == 1 else f"{name}#{seen[name]}"
+        flat.update(flatten(item, f"{prefix}[{label}]"))
+    return flat
 
 
 def diff(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
@@ -155,32 +222,25 @@ def _short(value: Any, width: int = 60) -> str:
     return text if len(text) <= width else f"{text[:width]}..."
 
 
-def split_datasets(cfg: Config) -> Iterator[tuple[str, ConfigDict]]:
-    """Yields `(split, dataset)` for each data loader, wrappers such as RepeatDataset opened."""
-    for split in SPLITS:
-        loader = cfg.get(f"{split}_dataloader")
-        if loader is not None:
-            dataset = loader.dataset
-            while "dataset" in dataset and "ann_file" not in dataset:
-                dataset = dataset.dataset
-            yield split, dataset
+def record_choice(cfg: Config, key: str, reason: str) -> None:
+    """Notes why an override chose the value that a dotted key has now; no dump shows it."""
+    vars(cfg).setdefault("_choices", {})[key] = (_value_of(cfg, key), reason)
 
 
-def set_pipeline(cfg: Config, split: str, dataset: ConfigDict, steps: list[Any]) -> None:
-    """Sets a dataset's pipeline, and the config's variable of the same content with it.
+def reason_for(cfg: Config, key: str) -> str:
+    """Returns why a dotted key has its value, as the override that chose it says.
 
-    The dump would say two things otherwise, and stock's inference reads the variable.
+    Where none did, or another value was set since, the config or a flag chose it.
     """
-    if cfg.get(f"{split}_pipeline") == dataset.pipeline:
-        cfg[f"{split}_pipeline"] = steps
-    dataset.pipeline = steps
+    value, reason = vars(cfg).get("_choices", {}).get(key, (MISSING, ""))
+    return reason if value == _value_of(cfg, key) else "as the config or a flag says"
 
 
-def from_scratch(cfg: Config) -> bool:
-    """Returns whether the run starts, or once started, from random weights."""
-    if "initial_weights" in cfg:
-        return cfg.initial_weights == "random"
-    return not cfg.get("load_from") and not cfg.model.get("backbone", {}).get("pretrained")
+def _value_of(cfg: Config, key: str) -> Any:
+    node: Any = cfg
+    for part in key.split("."):
+        node = node.get(part) if node is not None else None
+    return node
 
 
 def use_plugin(cfg: Config, module: str) -> None:
@@ -192,6 +252,8 @@ def use_plugin(cfg: Config, module: str) -> None:
 
 
 def add_hook(cfg: Config, name: str, **kwargs: Any) -> None:
-    """Adds a custom hook, or sets the arguments of the one that is there."""
-    hooks = [hook for hook in cfg.get("custom_hooks") or [] if hook["type"] != name]
-    cfg.custom_hooks = [*hooks, dict(type=name, **kwargs)]
+    """Adds a custom hook, or sets the arguments of the one that is there, in its place."""
+    hooks = list(cfg.get("custom_hooks") or [])
+    place = next((i for i, hook in enumerate(hooks) if hook["type"] == name), len(hooks))
+    hooks[place : place + 1] = [dict(type=name, **kwargs)]
+    cfg.custom_hooks = hooks

@@ -1,16 +1,18 @@
-"""Overrides that keep a run from being lost: checkpoints, and what reads the videos."""
+"""Overrides of the machine and the run: precision, workers, work directory, checkpoints, guard."""
 
+from .. import hardware
 from ..compat.mm import Config
 from ..errors import UserError
-from .registry import OVERRIDES, add_hook, use_plugin
+from ..pipeline import SPLITS
+from .cache import time_epochs
+from .registry import OVERRIDES, add_hook, record_choice, use_plugin
+from .tracking import log_epoch_means, use_trackers
+from .training import default_work_dir
 
 
 @OVERRIDES.register_module()
 def checkpoints(
-    cfg: Config,
-    interval: int | None = None,
-    max_keep: int | None = None,
-    every: int | None = None,
+    cfg: Config, interval: int | None = None, max_keep: int | None = None, every: int | None = None
 ) -> None:
     """Makes checkpoints safe to read, atomic to write, exact to resume from, and never of nan.
 
@@ -23,11 +25,8 @@ def checkpoints(
     for key, value in {"interval": interval, "max_keep": max_keep, "every": every}.items():
         if value is not None and value < 1:
             raise UserError(f"checkpoints {key}={value}: expected 1 or more")
-    use_plugin(cfg, "mmact_tiny.hooks.checkpoint")
-    add_hook(cfg, "WeightsHook")
-    for module in ("mmact_tiny.hooks.resume", "mmact_tiny.hooks.stop"):
-        use_plugin(cfg, module)
-    for name in ("ValidatedHook", "ResumeHook", "LossHook"):
+    use_plugin(cfg, "mmact_tiny.hooks")
+    for name in ("WeightsHook", "ValidatedHook", "ResumeHook", "LossHook"):
         add_hook(cfg, name)
     for hook in cfg.custom_hooks:
         if hook["type"] == "EarlyStoppingHook":
@@ -54,5 +53,88 @@ def data_guard(cfg: Config, max_bad_fraction: float = 0.1, video_seconds: float 
         raise UserError(f"data_guard max_bad_fraction={max_bad_fraction}: expected 0 to 1")
     if not video_seconds > 0:
         raise UserError(f"data_guard video_seconds={video_seconds}: expected more than 0")
-    use_plugin(cfg, "mmact_tiny.hooks.guard")
+    use_plugin(cfg, "mmact_tiny.hooks")
     add_hook(cfg, "DataGuardHook", max_bad_fraction=max_bad_fraction, video_seconds=video_seconds)
+
+
+@OVERRIDES.register_module(name="hardware")
+def fit_to_hardware(cfg: Config, precision: str = "auto", num_workers: int | None = None) -> None:
+    """Fits the run to the machine: precision, memory format, loader workers, process backend.
+
+    Args:
+        precision: `auto`, `fp32`, `bf16` or `fp16`, of the forward pass in training.
+        num_workers: Loader processes for each training process, by default from the CPU cores.
+    """
+    chosen, reason = hardware.choose_precision(precision)
+    cuda = hardware.has_cuda()
+    wrapper = cfg.optim_wrapper
+    if chosen == "fp32":
+        wrapper.type = "OptimWrapper"
+        wrapper.pop("dtype", None)
+    else:
+        wrapper.type = "AmpOptimWrapper" if cuda else "CpuAmpOptimWrapper"
+        wrapper.dtype = hardware.DTYPES[chosen]
+    if wrapper.type != "AmpOptimWrapper":
+        wrapper.pop("loss_scale", None)
+    record_choice(cfg, "optim_wrapper.dtype", reason)
+    reason = "as asked"
+    if num_workers is None:
+        num_workers, reason = hardware.choose_num_workers()
+    if num_workers < 0:
+        raise UserError(f"num_workers={num_workers}: expected 0 or more")
+    for split in SPLITS:
+        loader = cfg.get(f"{split}_dataloader")
+        if loader is not None:
+            loader.num_workers = num_workers
+            loader.persistent_workers = num_workers > 0
+            loader.pin_memory = cuda
+    record_choice(cfg, "train_dataloader.num_workers", reason)
+    cfg.env_cfg.dist_cfg.backend = "nccl" if cuda else "gloo"
+    use_plugin(cfg, "mmact_tiny.hooks")
+    add_hook(cfg, "PrecisionHook")
+    time_epochs(cfg)
+
+
+@OVERRIDES.register_module()
+def run(
+    cfg: Config,
+    work_dir: str | None = None,
+    seed: int | None = None,
+    deterministic: bool | None = None,
+    launcher: str | None = None,
+    track: list | None = None,
+) -> None:
+    """Sets what belongs to this run alone, and has its log tell the means of each epoch.
+
+    Args:
+        work_dir: Folder of its logs and checkpoints, by default `work_dirs/<config stem>`.
+        seed: Seed of every random generator.
+        deterministic: Whether PyTorch may use only deterministic algorithms.
+        launcher: none, pytorch, slurm or mpi.
+        track: Trackers to log to: tensorboard, wandb, mlflow; by default the config's.
+    """
+    if work_dir is not None and (not work_dir.strip() or "\0" in work_dir):
+        raise UserError(f"--work-dir {work_dir!r}: expected the name of a folder")
+    cfg.work_dir = work_dir or cfg.get("work_dir") or default_work_dir(cfg)
+    log_epoch_means(cfg)
+    if track is not None:
+        use_trackers(cfg, track)
+    randomness = dict(cfg.get("randomness") or {})
+    if seed is not None:
+        randomness["seed"] = seed
+    if deterministic is not None:
+        randomness["deterministic"] = deterministic
+    if randomness:
+        cfg.randomness = randomness
+    if launcher is not None:
+        if launcher not in hardware.LAUNCHERS:
+            raise UserError(f"launcher {launcher!r}: expected {', '.join(hardware.LAUNCHERS)}")
+        cfg.launcher = launcher
+        if launcher != "none" and not hardware.has_cuda():
+            # Without it MMEngine gives DistributedDataParallel a GPU's index.
+            cfg.model_wrapper_cfg = dict(
+                type="MMDistributedDataParallel",
+                device_ids=None,
+                broadcast_buffers=False,
+                find_unused_parameters=cfg.get("find_unused_parameters", False),
+            )

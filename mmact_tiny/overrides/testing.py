@@ -1,15 +1,16 @@
-"""The overrides of decoding and of inference: how videos are read, and how a test computes."""
+"""Overrides of decoding and of testing: how videos are read, what is scored, and how."""
 
 from ..compat.mm import Config
 from ..errors import UserError
-from ..pipeline import num_views
-from ..video.frames import DECODERS, with_decoder
-from .registry import OVERRIDES, add_hook, set_pipeline, split_datasets, use_plugin
+from ..pipeline import DECODERS, num_views, pipeline_of, set_pipeline, split_datasets, with_decoder
+from .registry import OVERRIDES, add_hook, comes_after, use_plugin
 
 VIEWS_A_BATCH = 24
+META_KEYS = ("img_shape", "img_key", "video_id", "timestamp")  # stock's default
 
 
 @OVERRIDES.register_module()
+@comes_after("clip_cache")
 def decoder(cfg: Config, name: str = "packets") -> None:
     """Chooses how training and validation decode the videos that no clip cache has.
 
@@ -26,6 +27,27 @@ def decoder(cfg: Config, name: str = "packets") -> None:
 
 
 @OVERRIDES.register_module()
+@comes_after("input_size", "clip_cache")
+def protocol(cfg: Config, name: str = "full") -> None:
+    """Makes testing use one protocol, keep each video's scores, and name the videos.
+
+    Args:
+        name: `full`, stock's test pipeline, or `val`, its validation pipeline.
+    """
+    steps = [dict(step) for step in pipeline_of(cfg, name)]
+    for step in steps:
+        if step["type"] == "PackActionInputs":
+            keys = step.get("meta_keys", META_KEYS)
+            step["meta_keys"] = (*keys, "filename") if "filename" not in keys else tuple(keys)
+    cfg.test_dataloader.dataset.pipeline = steps
+    if "test_pipeline" in cfg:
+        cfg.test_pipeline = steps  # the copy that stock's inference reads
+    cfg.test_evaluator = [dict(type="AccMetric"), dict(type="VideoScores")]
+    use_plugin(cfg, "mmact_tiny.metrics")
+
+
+@OVERRIDES.register_module()
+@comes_after("protocol", "batch_size")
 def inference(
     cfg: Config, precision: str = "fp32", engine: str = "torch", decoder: str = "packets"
 ) -> None:
@@ -42,7 +64,7 @@ def inference(
     clips, crops = num_views(loader.dataset.pipeline)
     loader.batch_size = max(loader.batch_size, VIEWS_A_BATCH // (clips * crops))
     use_plugin(cfg, "mmact_tiny.video.frames")
-    use_plugin(cfg, "mmact_tiny.hooks.engine")
+    use_plugin(cfg, "mmact_tiny.hooks")
     add_hook(cfg, "EngineHook", precision=precision, engine=engine)
 
 

@@ -1,6 +1,6 @@
-"""Trackers of experiments: TensorBoard, MLflow and Weights & Biases, through MMEngine's backends.
+"""Logs a run to TensorBoard, MLflow or Weights & Biases too, through MMEngine's backends.
 
-What is tracked is what MMEngine logs: loss, learning rate, times and accuracies, and the config.
+They get what MMEngine logs: loss, learning rate, times and accuracies, and the config.
 """
 
 import os

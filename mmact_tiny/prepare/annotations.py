@@ -5,24 +5,20 @@ import io
 import os
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from hashlib import sha256
 from pathlib import Path
 
 from ..errors import UserError
-from ..video.files import (
-    SPLIT_WORDS,
-    VIDEO_SUFFIXES,
-    Listed,
-    Source,
-    clean_label,
-    is_video,
-    name_of,
-    read_text,
-    walk_videos,
-)
-from .labels import LABEL_MAP_PATTERN, read_label_map
-from .problems import Problem
+from ..video.files import VIDEO_SUFFIXES, is_video, walk_videos
+from .labels import LABEL_MAP_PATTERN, find_label_map, read_text
+from .types import Listed, Problem, Source
 
+SPLIT_WORDS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
 PATH_COLUMNS = ("path", "video", "filename", "file", "video_path", "filepath", "file_name", "clip")
 LABEL_COLUMNS = ("label", "class", "category", "action", "label_name", "class_name", "target")
 SPLIT_COLUMNS = ("split", "subset", "set", "partition", "fold")
@@ -88,10 +84,29 @@ def read_annotation_files(
     for folder in folders:
         for video in walk_videos(folder, skip):
             if str(video) not in listed and (walk or video.parent == folder):
-                problem = Problem("not listed", str(video), "in no list: left out")
-                source.problems.append(problem)
-    read_label_map(source, root)
+                report_unlisted(source, [video], "in no list")
+    find_label_map(source, root)
     return source
+
+
+def clean_label(text: str) -> str:
+    """Returns a label as one line of text: no control characters, single spaces."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def name_of(path: str, root: Path) -> str:
+    """Returns a video's place below `videos/`: as below the source's root, or by its folder."""
+    relative = os.path.relpath(path, root)
+    if not relative.startswith(".."):
+        return Path(relative).as_posix()
+    folder, name = os.path.split(path)
+    digest = sha256(os.fsencode(folder)).hexdigest()[:8]
+    return f"outside/{digest}/{name}"
+
+
+def report_unlisted(source: Source, paths: Iterable[Path], reason: str) -> None:
+    """Adds a problem for each video that is left out because nothing gives it a label."""
+    source.problems += [Problem("not listed", str(path), f"{reason}: left out") for path in paths]
 
 
 def _one_per_split(src: Path, files: list[Path]) -> dict[Path, str | None]:

@@ -4,11 +4,9 @@ from collections import Counter, defaultdict
 
 import numpy as np
 
-from ..video.files import Listed
 from .examine import NUM_THUMBNAILS, THUMBNAIL_SHAPE
 from .leaks import find_near_copies, group
-from .problems import Problem
-from .types import Preparation, Settings, Video
+from .types import SPLITS, Findings, Listed, Problem, Settings, Video, length_of
 
 HIGH_IMBALANCE = 3.0  # times as many training videos in the largest class as in the smallest
 
@@ -56,15 +54,10 @@ def group_contents(videos: list[Video]) -> dict[str, str]:
     return groups
 
 
-def length_of(record: dict) -> float:
-    """Returns a video's length in seconds."""
-    return record["duration_seconds"] or record["frames"] / (record["fps"] or 25)
-
-
-def check_copies(preparation: Preparation, groups: dict[str, str], *, keep_leaks: bool) -> None:
+def check_copies(findings: Findings, groups: dict[str, str], *, keep_leaks: bool) -> None:
     """Reports videos that are the same: leaks between splits, copies within one."""
     members: dict[str, list[Video]] = defaultdict(list)
-    for video in preparation.videos:
+    for video in findings.videos:
         members[groups[video.record["hash"]]].append(video)
     for videos in members.values():
         first = min(videos, key=lambda video: video.split != "train")
@@ -77,47 +70,47 @@ def check_copies(preparation: Preparation, groups: dict[str, str], *, keep_leaks
             where = video.listed.path
             if video.split != first.split:
                 message = f"in {video.split}: {pair}, which is in {first.split}"
-                preparation.report("leak", where, message, is_fatal=not keep_leaks)
+                findings.report("leak", where, message, is_fatal=not keep_leaks)
             elif video.label != first.label:
-                names = preparation.classes[video.label], preparation.classes[first.label]
+                names = findings.classes[video.label], findings.classes[first.label]
                 message = f"{pair}, but class {names[0]!r} and not {names[1]!r}"
-                preparation.report("copy of another class", where, message)
+                findings.report("copy of another class", where, message)
             else:
-                preparation.report("copy", where, f"{pair}: counts twice in {video.split}")
+                findings.report("copy", where, f"{pair}: counts twice in {video.split}")
 
 
-def check_classes(preparation: Preparation, settings: Settings) -> None:
+def check_classes(findings: Findings, settings: Settings) -> None:
     """Reports classes and splits without videos, imbalance, and too small a training set."""
-    if not preparation.classes:
-        if not preparation.fatal:  # it is not the labels that are at fault
+    if not findings.classes:
+        if not findings.fatal:  # it is not the labels that are at fault
             message = (
                 "no video has a class: each folder below the source is one, or a list or table "
                 "gives a path and a label on each line"
             )
-            preparation.report("no labelled video", "", message, is_fatal=True)
+            findings.report("no labelled video", "", message, is_fatal=True)
         return
-    counts = {split: Counter[int]() for split in ("train", "val", "test")}
-    for video in preparation.videos:
+    counts = {split: Counter[int]() for split in SPLITS}
+    for video in findings.videos:
         counts[video.split or "train"][video.label] += 1
     for split, what in (("train", "training"), ("val", "validation")):
         if not counts[split]:
             message = f"no usable {what} video"
-            preparation.report(f"no {what} video", "", message, is_fatal=True)
+            findings.report(f"no {what} video", "", message, is_fatal=True)
             continue
-        for label, name in enumerate(preparation.classes):
+        for label, name in enumerate(findings.classes):
             if not counts[split][label]:
                 message = f"class {name!r} has no {what} video"
-                preparation.report(f"class without {what} video", "", message)
+                findings.report(f"class without {what} video", "", message)
     train = [count for count in counts["train"].values() if count]
-    if len(preparation.classes) == 1:
-        message = f"{preparation.classes[0]!r} is the only class: there is nothing to tell apart"
-        preparation.report("one class", "", message)
+    if len(findings.classes) == 1:
+        message = f"{findings.classes[0]!r} is the only class: there is nothing to tell apart"
+        findings.report("one class", "", message)
     if train and sum(train) < settings.batch_size:
         message = f"{sum(train)} training videos, fewer than a batch of {settings.batch_size}"
-        preparation.report("smaller than a batch", "", message)
+        findings.report("smaller than a batch", "", message)
     if train and max(train) >= HIGH_IMBALANCE * min(train):
         message = (
             f"the largest class has {max(train)} training videos, the smallest {min(train)}: "
             'add dict(type="class_balance") to the overrides of the config'
         )
-        preparation.report("imbalance", "", message)
+        findings.report("imbalance", "", message)

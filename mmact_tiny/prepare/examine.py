@@ -1,62 +1,41 @@
-"""Decodes one video from start to end and says what it is.
+"""Decodes one video from start to end and says what it is."""
 
-Runs in worker processes: imports PyAV and NumPy only.
-"""
-
-import base64
-import hashlib
 import itertools
 from collections.abc import Collection, Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
 
+from ..files import sha256
+from .types import Record
+
 NUM_THUMBNAILS = 8
 THUMBNAIL_SHAPE = (8, 9)  # rows, columns: a 64-bit difference hash compares 8 neighbours in 8 rows
 
-Record = dict[str, Any]
 
-
-def probe(path: str, *, known_hashes: Collection[str] = (), num_threads: int = 1) -> Record:
+def examine(path: str, known_hashes: Collection[str] = (), num_threads: int = 1) -> Record:
     """Returns what a pass through a video finds; faults are in the record, not raised.
 
     Args:
         path: the video.
         known_hashes: contents that need no decoding again: only `hash` is returned for them.
         num_threads: threads of the decoder.
-
-    Returns:
-        `hash` (SHA-256 of the file) and `error` (None, or why it cannot be read); as far as it
-        can be read, `codec`, `container`, `width`, `height`, `rotation` (degrees,
-        counter-clockwise, to turn it upright), `fps`, `duration_seconds`, `frames` (decoded),
-        `header_frames` (None where the container does not count them), `header_seconds`,
-        `packets`, `discarded_packets` (cut off by an edit list), `damaged_frames`, `num_sizes`
-        (of frames), `keyframe_spacing` (frames, the longest way from one keyframe to the next),
-        `end_seconds` (where the last packet of any stream ends) and `thumbnails` (base64 of
-        8 x 8 x 9 bytes, see `mmact_tiny.prepare.leaks`).
     """
-    record: Record = {"hash": "", "error": None}
+    record: Record = {"hash": sha256(path) or "", "error": None}
+    if record["hash"] in known_hashes:
+        return record
     try:
-        record["hash"] = hash_file(path)
-        if record["hash"] in known_hashes:
-            return record
         if Path(path).stat().st_size == 0:
-            return record | {"error": "unreadable: the file is empty"}
+            record["error"] = "unreadable: the file is empty"
+            return record
         expected = _read(path, None, num_threads, record)
         if abs(record.get("frames", expected) - expected) > max(2, expected // 50):
             _read(path, record["frames"], num_threads, record)  # now the thumbnails are in place
     except (av.FFmpegError, OSError, ValueError) as error:
         record["error"] = f"unreadable: {getattr(error, 'strerror', None) or error}"
     return record
-
-
-def hash_file(path: str | Path) -> str:
-    """Returns the SHA-256 of a file's content, 64 hexadecimal digits."""
-    with open(path, "rb") as file:  # noqa: PTH123
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read(path: str, expected: int | None, num_threads: int, record: Record) -> int:
@@ -81,7 +60,8 @@ def _read(path: str, expected: int | None, num_threads: int, record: Record) -> 
             expected = stream.frames or round((seconds or 0) * fps)
         _decode(container, stream, expected, record)
     if record["frames"] == 0:
-        record["error"] = record.pop("stopped_by", None) or "unreadable: no frame can be decoded"
+        stopped_by = record.pop("stopped_by", "no frame can be decoded")
+        record["error"] = f"unreadable: {stopped_by}"
     record["fps"] = fps or (record["frames"] / (record["duration_seconds"] or 1))
     return expected
 
@@ -122,14 +102,17 @@ def _decode(
             if frame.pts is not None:
                 start = frame.pts if start is None else start
                 end = frame.pts + (frame.duration or 0)
-            if (size := (frame.width, frame.height)) not in sizes:
-                sizes.add(size)
+            sizes.add((frame.width, frame.height))
             if frame.is_corrupt:
                 damaged += 1
             if frames in wanted:
                 thumbnails.append(_thumbnail(frame))
             if frames == 0:
-                record |= {"width": size[0], "height": size[1], "rotation": frame.rotation}
+                record |= {
+                    "width": frame.width,
+                    "height": frame.height,
+                    "rotation": frame.rotation,
+                }
             frames += 1
     seconds = None
     if start is not None and end is not None and stream.time_base is not None:
@@ -143,7 +126,7 @@ def _decode(
         "num_sizes": len(sizes),
         "keyframe_spacing": max((b - a for a, b in itertools.pairwise(bounds)), default=0),
         "duration_seconds": seconds,
-        "thumbnails": base64.b64encode(b"".join(thumbnails)).decode(),
+        "thumbnails": b"".join(thumbnails),
     }
 
 
@@ -163,7 +146,7 @@ def _packets(
             if index == stream.index:
                 yield packet
     except av.FFmpegError as error:
-        record["stopped_by"] = f"unreadable: {error.strerror}"
+        record["stopped_by"] = error.strerror or str(error)
     seconds = (float(end * (container.streams[i].time_base or 0)) for i, end in ends.items())
     record["end_seconds"] = max(seconds, default=0.0) - (container.start_time or 0) / av.time_base
 
@@ -196,9 +179,7 @@ def _cells(height: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]
 
     In a frame of fewer pixels than cells, some are the same pixel.
     """
-    starts, sizes = [], []
-    for size, parts in zip((height, width), THUMBNAIL_SHAPE, strict=True):
-        start = np.minimum(np.arange(parts) * size // parts, size - 1)
-        starts.append(start)
-        sizes.append(np.maximum(np.diff(start, append=size), 1))
-    return starts[0], starts[1], np.outer(*sizes)
+    sizes = zip(THUMBNAIL_SHAPE, (height, width), strict=True)
+    rows, columns = (np.arange(parts) * size // parts for parts, size in sizes)
+    ones = np.ones((height, width), np.uint32)
+    return rows, columns, np.add.reduceat(np.add.reduceat(ones, rows, 0), columns, 1)

@@ -1,8 +1,6 @@
-"""Judges what `prepare.examine` found: which videos are left out, and what is worth knowing."""
+"""Judges what was found about a video: whether it is left out, and what is worth knowing."""
 
-from dataclasses import dataclass
-
-from .examine import Record
+from .types import Record, Verdict
 
 # Videos may differ from their headers by this much: encoders round, containers guess.
 _TOLERANCE = 0.05
@@ -13,53 +11,42 @@ UNREAD_CODECS = {"av1"}
 UNREAD_CONTAINERS = {"mpegts"}
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """One thing about a video: its kind, for counting, and the particulars."""
-
-    kind: str
-    detail: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.kind}: {self.detail}" if self.detail else self.kind
-
-
-def find_fault(record: Record, *, min_frames: int) -> Fault | None:
+def find_fault(record: Record, *, min_frames: int) -> Verdict | None:
     """Returns why a video has to be left out, or None."""
     if record["error"]:
         kind, _, detail = record["error"].partition(": ")
-        return Fault(kind, detail)
+        return Verdict(kind, detail)
     frames, packets = record["frames"], record["packets"]
     expected = packets - record["discarded_packets"]
     if _falls_short(packets, record["header_frames"]):
-        return Fault(
+        return Verdict(
             "truncated", f"the header says {record['header_frames']} frames, {packets} are there"
         )
     if record["header_frames"] is None and _ends_early(record):
-        return Fault(
+        return Verdict(
             "truncated",
             f"the header says {record['header_seconds']:.1f} s, "
             f"the data ends after {record['end_seconds']:.1f} s",
         )
     if _falls_short(frames, expected):
-        return Fault("damaged", f"{frames} of {expected} frames can be decoded")
+        return Verdict("damaged", f"{frames} of {expected} frames can be decoded")
     if record["num_sizes"] > 1:
-        return Fault("variable size", f"frames of {record['num_sizes']} sizes")
+        return Verdict("variable size", f"frames of {record['num_sizes']} sizes")
     if frames < min_frames:
-        return Fault("too few frames", f"{frames}, at least {min_frames} are sampled")
+        return Verdict("too few frames", f"{frames}, at least {min_frames} are sampled")
     return None
 
 
-def find_warnings(record: Record) -> list[Fault]:
+def find_warnings(record: Record) -> list[Verdict]:
     """Returns what is unusual about a video that can be used."""
     warnings = []
     header, frames = record["header_frames"], record["frames"]
     if header is not None and header - record["discarded_packets"] != frames:
-        warnings.append(Fault("frame count", f"the header says {header}, {frames} were decoded"))
+        warnings.append(Verdict("frame count", f"the header says {header}, {frames} were decoded"))
     if record["damaged_frames"]:
-        warnings.append(Fault("damaged frames", f"{record['damaged_frames']} of {frames}"))
+        warnings.append(Verdict("damaged frames", f"{record['damaged_frames']} of {frames}"))
     if record["rotation"]:
-        warnings.append(Fault("rotated", f"shown turned by {record['rotation']} degrees"))
+        warnings.append(Verdict("rotated", f"shown turned by {record['rotation']} degrees"))
     return warnings
 
 

@@ -5,14 +5,13 @@ from collections import Counter
 from pathlib import Path
 
 from ..errors import UserError
-from ..video.files import Listed, Source, read_text
-from .problems import Problem
+from .types import Listed, Problem, Source
 
 LABEL_MAP_PATTERN = re.compile(r"(label_?map\w*|labels|classes|class_?ind|class_?names)\.txt", re.I)
 _NUMBER = re.compile(r"-?\d+(\.0+)?")  # a table program may write 1.0 for 1
 
 
-def read_label_map(source: Source, root: Path) -> None:
+def find_label_map(source: Source, root: Path) -> None:
     """Sets the source's label map from `label_map.txt` or the like: line i names class i."""
     files = sorted(p for p in root.iterdir() if p.is_file() and LABEL_MAP_PATTERN.fullmatch(p.name))
     files = [p for p in files if p.name == "label_map.txt"] or files
@@ -40,6 +39,12 @@ def read_label_map(source: Source, root: Path) -> None:
             message = f"{name!r} is also on line {lines.index(name) + 1}"
             source.problems.append(Problem("label map", where, message, True))
     source.label_map, source.label_map_path = lines, files[0]
+
+
+def read_text(file: Path) -> str:
+    """Returns a file's text, lines ended by \\n; names that are not UTF-8 survive."""
+    text = file.read_bytes().decode("utf-8-sig", "surrogateescape")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def assign_labels(source: Source) -> tuple[list[str], list[int | None]]:

@@ -1,26 +1,22 @@
-"""From a folder of videos to a dataset that trains: reads, checks, divides and writes."""
+"""Makes a dataset that trains from a folder of videos: reads, checks, divides and writes."""
 
-import errno
-import fcntl
-import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from ..video.files import Listed, Source
-from .checks import check_classes, check_copies, drop_repeats, group_contents, length_of
-from .converting import convert_videos
-from .examine_all import probe_all
+from ..files import FULL, held, read_json, write_json
+from .checks import check_classes, check_copies, drop_repeats, group_contents
+from .convert import convert_videos
+from .examine_all import RecordLog, examine_all
 from .faults import find_fault, find_warnings
 from .labels import assign_labels
-from .probe_log import ProbeLog
 from .sources import find_source
 from .splits import split_videos
 from .summary import show_summary, summarize
-from .types import Preparation, Settings, Video
-from .write import Entry, encode_name, read_videos_table, write_dataset, write_json, write_rows
+from .types import Findings, Listed, Settings, Source, Video
+from .write import encode_name, read_videos_table, write_dataset, write_table
 
 
 def prepare_data(
@@ -37,21 +33,22 @@ def prepare_data(
     settings = settings or Settings()
     out = Path(out)
     source = find_source(src, out=out)
-    with _locked(out), _explained(out):
-        preparation = check_source(source, out, settings)
-        if not preparation.fatal:
-            convert_videos(preparation, out, settings)
-        summary = summarize(preparation, settings)
+    with held(out, advice="choose another --out"), _explained(out):
+        findings = check_source(source, out, settings)
+        if not findings.fatal:
+            convert_videos(findings, out, settings)
+        summary = summarize(findings, settings)
         rows = (
-            (video.path, fault.kind, fault.detail) for video, _, fault in preparation.quarantine
+            {"path": video.path, "reason": verdict.kind, "detail": verdict.detail}
+            for video, _, verdict in findings.quarantine
         )
-        write_rows(out / "quarantine.csv", ("path", "reason", "detail"), rows)
+        write_table(out / "quarantine.csv", ("path", "reason", "detail"), rows)
         write_json(out / "summary.json", summary)
-        if not preparation.fatal:
-            _write(preparation, out, settings, summary)
-    show_summary(preparation, summary, out)
-    if preparation.fatal:
-        kinds = ", ".join(dict.fromkeys(problem.kind for problem in preparation.fatal))
+        if not findings.fatal:
+            _write(findings, out, settings, summary)
+    show_summary(findings, summary, out)
+    if findings.fatal:
+        kinds = ", ".join(dict.fromkeys(problem.kind for problem in findings.fatal))
         hint = "; --keep-leaks goes on with leaks" if "leak" in kinds else ""
         raise UserError(
             f"no dataset written: {kinds}; all of it is in {out / 'summary.json'}{hint}"
@@ -59,61 +56,52 @@ def prepare_data(
     return summary
 
 
-def check_source(source: Source, out: Path, settings: Settings) -> Preparation:
+def check_source(source: Source, out: Path, settings: Settings) -> Findings:
     """Finds everything that there is to say about a source, so that it can be said at once."""
     classes, labels = assign_labels(source)
-    preparation = Preparation(source, classes, problems=source.problems)
+    findings = Findings(source, classes, problems=source.problems)
     usable = zip(source.videos, labels, strict=True)
     labelled = [(video, label) for video, label in usable if label is not None]
-    labelled = drop_repeats(labelled, preparation.problems)
-    _probe(labelled, preparation, out, settings)
-    groups = group_contents(preparation.videos)
-    _divide(preparation, groups, out, settings)
-    check_copies(preparation, groups, keep_leaks=settings.keep_leaks)
-    check_classes(preparation, settings)
-    return preparation
+    labelled = drop_repeats(labelled, findings.problems)
+    _examine(labelled, findings, out, settings)
+    groups = group_contents(findings.videos)
+    _divide(findings, groups, out, settings)
+    check_copies(findings, groups, keep_leaks=settings.keep_leaks)
+    check_classes(findings, settings)
+    return findings
 
 
-def _probe(
-    labelled: list[tuple[Listed, int]], preparation: Preparation, out: Path, settings: Settings
+def _examine(
+    labelled: list[tuple[Listed, int]], findings: Findings, out: Path, settings: Settings
 ) -> None:
     """Reads every video once, and sorts them into usable ones and the quarantine."""
-    log = ProbeLog(out / ".probe.jsonl")
-    try:
-        records, preparation.num_read = probe_all(
-            list(dict.fromkeys(video.path for video, _ in labelled)),
-            log,
-            num_workers=settings.num_workers,
-            seconds_per_video=settings.seconds_per_video,
-        )
-    finally:
-        log.close()
+    paths = list(dict.fromkeys(video.path for video, _ in labelled))
+    with closing(RecordLog(out)) as log:
+        records, findings.num_read = examine_all(paths, log, settings)
     for listed, label in labelled:
         record = records[listed.path]
-        fault = find_fault(record, min_frames=settings.min_frames)
-        if fault:
-            preparation.quarantine.append((listed, label, fault))
+        verdict = find_fault(record, min_frames=settings.min_frames)
+        if verdict:
+            findings.quarantine.append((listed, label, verdict))
             continue
         name = f"videos/{encode_name(listed.name)}"
-        preparation.videos.append(Video(listed, label, record, listed.split, name))
+        findings.videos.append(Video(listed, label, record, listed.split, name))
         for warning in find_warnings(record):
-            preparation.report(warning.kind, listed.path, warning.detail)
+            findings.report(warning.kind, listed.path, warning.detail)
 
 
-def _divide(
-    preparation: Preparation, groups: dict[str, str], out: Path, settings: Settings
-) -> None:
+def _divide(findings: Findings, groups: dict[str, str], out: Path, settings: Settings) -> None:
     """Sets the splits that the source leaves open."""
-    given = {video.split for video in preparation.source.videos}
+    given = {video.split for video in findings.source.videos}
     if given > {None}:
-        for video in preparation.videos:
+        for video in findings.videos:
             if video.split is None:
                 message = f"no split for {video.listed.path!r}: taken for training"
-                preparation.report("no split", video.listed.where, message)
+                findings.report("no split", video.listed.where, message)
                 video.split = "train"
     if "val" in given or given == {"test"}:
         return
-    todo = [video for video in preparation.videos if video.split in (None, "train")]
+    todo = [video for video in findings.videos if video.split in (None, "train")]
     splits = split_videos(
         [groups[video.record["hash"]] for video in todo],
         [video.label for video in todo],
@@ -127,11 +115,8 @@ def _divide(
 
 def _earlier_splits(groups: dict[str, str], out: Path, settings: Settings) -> dict[str, str]:
     """Returns the splits of an earlier run with the same draw, by content."""
-    path = out / "dataset.json"
-    if not path.exists():
-        return {}
-    earlier = json.loads(path.read_text(encoding="utf-8")).get("drawn")
-    if earlier != {"val": settings.val, "seed": settings.seed}:
+    earlier = read_json(out / "dataset.json") or {}
+    if earlier.get("drawn") != {"val": settings.val, "seed": settings.seed}:
         return {}
     return {
         groups[row["content"]]: row["split"]
@@ -140,35 +125,15 @@ def _earlier_splits(groups: dict[str, str], out: Path, settings: Settings) -> di
     }
 
 
-def _write(
-    preparation: Preparation, out: Path, settings: Settings, summary: dict[str, Any]
-) -> None:
-    entries = [_entry(video) for video in preparation.videos]
-    is_drawn = "val" not in {video.split for video in preparation.source.videos}
+def _write(findings: Findings, out: Path, settings: Settings, summary: dict[str, Any]) -> None:
+    is_drawn = "val" not in {video.split for video in findings.source.videos}
     dataset = {
-        "classes": len(preparation.classes),
+        "classes": len(findings.classes),
         "videos": summary["videos"],
         "drawn": {"val": settings.val, "seed": settings.seed} if is_drawn else None,
         "checks": {"quarantined": summary["quarantined"], "problems": summary["problem_counts"]},
     }
-    write_dataset(out, entries, preparation.classes, dataset, copy=settings.copy)
-
-
-def _entry(video: Video) -> Entry:
-    record, source = video.record, video.listed.path
-    columns = {
-        key: record[key]
-        for key in ("frames", "width", "height", "rotation", "codec", "keyframe_spacing")
-    }
-    columns |= {
-        "content": record["hash"],
-        "fps": round(record["fps"], 3),
-        "seconds": round(length_of(record), 3),
-        "bytes": Path(source).stat().st_size,
-        "converted": "h264" if video.is_converted else "",
-    }
-    split = video.split or "train"
-    return Entry(video.video, split, video.label, source, columns, video.is_converted)
+    write_dataset(out, findings.videos, findings.classes, dataset, copy=settings.copy)
 
 
 @contextmanager
@@ -177,22 +142,6 @@ def _explained(out: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in FULL:
             raise
         raise UserError(f"no space left for {out}: free some and run again, it goes on") from None
-
-
-@contextmanager
-def _locked(out: Path) -> Iterator[None]:
-    """Keeps a second run on the same dataset out; makes the folder."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        file = (out / ".lock").open("w")
-    except OSError as error:
-        raise UserError(f"cannot write to --out {out}: {error.strerror}") from None
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"another run is preparing {out}: wait for it") from None
-        yield

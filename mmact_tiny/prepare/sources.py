@@ -5,14 +5,20 @@ Known: class folders (`SRC/<class>/`), split class folders (`SRC/train/<class>/`
 """
 
 import os
-from collections.abc import Iterable
 from pathlib import Path
 
 from ..errors import UserError
-from ..video.files import SPLIT_WORDS, Listed, Source, clean_label, is_video, name_of, walk_videos
-from .annotations import find_annotations, read_annotation_files
-from .labels import read_label_map
-from .problems import Problem
+from ..video.files import is_video, walk_videos
+from .annotations import (
+    SPLIT_WORDS,
+    clean_label,
+    find_annotations,
+    name_of,
+    read_annotation_files,
+    report_unlisted,
+)
+from .labels import find_label_map
+from .types import Listed, Problem, Source
 
 LAYOUTS = """  SRC/<class>/*.mp4                        class folders
   SRC/train/<class>/*.mp4, SRC/val/...     split class folders
@@ -63,10 +69,10 @@ def _read_folders(root: Path, skip: Path | None) -> Source:
             _read_class_folders(source, root, folder, split, skip)
         for folder in folders:
             if folder not in splits:
-                _report_unlisted(source, walk_videos(folder, skip), "not in a split's folder")
+                report_unlisted(source, walk_videos(folder, skip), "not in a split's folder")
     else:
         _read_class_folders(source, root, root, None, skip)
-    read_label_map(source, root)
+    find_label_map(source, root)
     return source
 
 
@@ -88,11 +94,7 @@ def _read_class_folders(
         ]
         if not videos:
             source.problems.append(Problem("empty folder", where, "no video in it: not a class"))
-    _report_unlisted(source, loose, "not in a class folder")
-
-
-def _report_unlisted(source: Source, paths: Iterable[Path], reason: str) -> None:
-    source.problems += [Problem("not listed", str(path), f"{reason}: left out") for path in paths]
+    report_unlisted(source, loose, "not in a class folder")
 
 
 def _has_class_folders(folder: Path, skip: Path | None) -> bool:

@@ -1,43 +1,38 @@
-"""Sums a preparation up: `summary.json`, and tables on the terminal."""
+"""Sums up what was found: `summary.json`, and tables on the terminal."""
 
 import shlex
 import sys
-from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..files import printable
-from .checks import length_of
-from .problems import Problem, count_kinds
-from .types import Preparation, Settings
+from .types import SPLITS, Findings, Problem, Settings, count_kinds, length_of
 
-SPLITS = ("train", "val", "test")
 _MAX_CLASSES = 30  # rows of the table; summary.json has all
 _MAX_PROBLEMS = 50  # of one kind
 
 
-def summarize(preparation: Preparation, settings: Settings) -> dict[str, Any]:
-    """Returns the counts, ranges and problems of a preparation, as `summary.json` holds them."""
-    videos = preparation.videos
+def summarize(findings: Findings, settings: Settings) -> dict[str, Any]:
+    """Returns the counts, ranges and problems, as `summary.json` holds them."""
+    videos = findings.videos
     per_class: list[dict[str, Any]] = [
         {"class": name, "train": 0, "val": 0, "test": 0, "quarantined": 0}
-        for name in preparation.classes
+        for name in findings.classes
     ]
     for video in videos:
         per_class[video.label][video.split or "train"] += 1
-    for _, label, _ in preparation.quarantine:
+    for _, label, _ in findings.quarantine:
         per_class[label]["quarantined"] += 1
     records = [video.record for video in videos]
     return {
-        "layout": preparation.source.layout,
-        "listed": len(preparation.source.videos),
-        "read_now": preparation.num_read,
+        "layout": findings.source.layout,
+        "listed": len(findings.source.videos),
+        "read_now": findings.num_read,
         "videos": {split: sum(v.split == split for v in videos) for split in SPLITS},
-        "quarantined": _counts(fault.kind for _, _, fault in preparation.quarantine),
-        "problem_counts": count_kinds(preparation.problems),
+        "quarantined": count_kinds(fault.kind for _, _, fault in findings.quarantine),
+        "problem_counts": count_kinds(problem.kind for problem in findings.problems),
         "classes": per_class,
         "imbalance": _imbalance([row["train"] for row in per_class]),
         "batch_size": settings.batch_size,
@@ -46,23 +41,23 @@ def summarize(preparation: Preparation, settings: Settings) -> dict[str, Any]:
         "fps": _range([record["fps"] for record in records]),
         "shorter_side": _range([min(record["width"], record["height"]) for record in records]),
         "keyframe_spacing": _range([record["keyframe_spacing"] for record in records]),
-        "sizes": _counts(f"{record['width']}x{record['height']}" for record in records),
-        "codecs": _counts(record["codec"] for record in records),
+        "sizes": count_kinds(f"{record['width']}x{record['height']}" for record in records),
+        "codecs": count_kinds(record["codec"] for record in records),
         "problems": [
             {"kind": p.kind, "where": p.where, "message": p.message, "fatal": p.is_fatal}
-            for p in preparation.problems
+            for p in findings.problems
         ],
     }
 
 
-def show_summary(preparation: Preparation, summary: dict[str, Any], out: Path) -> None:
+def show_summary(findings: Findings, summary: dict[str, Any], out: Path) -> None:
     """Prints the report; its last line is the command that comes next."""
     from rich.console import Console
 
     # Plain text: names may hold what rich takes for markup, or bytes that are not UTF-8.
     width = None if sys.stdout.isatty() else 100
     console = Console(markup=False, emoji=False, highlight=False, soft_wrap=True, width=width)
-    for text in _problem_lines(preparation):
+    for text in _problem_lines(findings):
         console.print(printable(text))
     console.print(_class_table(summary["classes"]))
     for name in ("seconds", "frames", "fps", "shorter_side", "keyframe_spacing"):
@@ -74,21 +69,21 @@ def show_summary(preparation: Preparation, summary: dict[str, Any], out: Path) -
     kept = " + ".join(f"{summary['videos'][split]} {split}" for split in SPLITS)
     console.print(
         f"{summary['listed']} videos listed ({summary['layout']}), {summary['read_now']} read now: "
-        f"{kept}, {len(preparation.quarantine)} in quarantine"
+        f"{kept}, {len(findings.quarantine)} in quarantine"
     )
-    if not preparation.fatal:
+    if not findings.fatal:
         command = f"python tools/train.py configs/tsn_tiny.py --data {shlex.quote(str(out))}"
         console.print(printable(f"next: {command}"))
 
 
-def _problem_lines(preparation: Preparation) -> list[str]:
+def _problem_lines(findings: Findings) -> list[str]:
     lines = []
     quarantine = [
         Problem(f"quarantine: {fault.kind}", listed.path, fault.detail or fault.kind)
-        for listed, _, fault in preparation.quarantine
+        for listed, _, fault in findings.quarantine
     ]
     by_kind: dict[str, list[Problem]] = {}
-    for problem in [*quarantine, *preparation.problems]:
+    for problem in [*quarantine, *findings.problems]:
         by_kind.setdefault(problem.kind, []).append(problem)
     for kind, problems in by_kind.items():
         severity = "error" if problems[0].is_fatal else "note"
@@ -115,10 +110,6 @@ def _class_table(rows: list[dict[str, Any]]) -> Any:
     totals = (str(sum(row[c] for row in rows)) for c in (*SPLITS, "quarantined"))
     table.add_row("all", *totals)
     return table
-
-
-def _counts(items: Iterable[str]) -> dict[str, int]:
-    return dict(Counter(items).most_common())
 
 
 def _imbalance(train: list[int]) -> float | None:

@@ -1,4 +1,4 @@
-"""Writes the canonical dataset: lists, label map, and the videos below `videos/`.
+"""Writes the dataset: lists, label map, and the videos below `videos/`.
 
     DIR/train.txt, val.txt, test.txt   `videos/<path> <label>` on each line, one space
     DIR/label_map.txt                  line i names class i
@@ -10,38 +10,25 @@ Stock `VideoDataset` splits lines on spaces, so names are percent-encoded where 
 """
 
 import csv
-import json
+import io
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import Any
 
 from ..errors import UserError
+from ..files import open_atomically, write_atomically, write_json
+from .types import SPLITS, Video, length_of
 
 VERSION = 1
-SPLITS = ("train", "val", "test")
 VIDEO_COLUMNS = (
     *("video", "split", "label", "class", "source", "content", "frames", "fps", "seconds"),
     *("width", "height", "rotation", "codec", "keyframe_spacing", "bytes", "converted"),
 )
 _MAX_NAME_BYTES = 200  # file systems allow 255
 _ENCODED = set("%\"'`\\:*?<>|&;$#,")
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A video of the dataset: its path in it, and everything that `videos.csv` says of it."""
-
-    video: str
-    split: str
-    label: int
-    source: str
-    columns: dict[str, Any]
-    is_written: bool = False  # it is there already, nothing to link or copy
 
 
 def encode_name(name: str) -> str:
@@ -68,7 +55,7 @@ def _encode_part(part: str) -> str:
 
 def write_dataset(
     out: Path,
-    entries: Sequence[Entry],
+    videos: Sequence[Video],
     classes: Sequence[str],
     dataset: Mapping[str, Any],
     *,
@@ -79,29 +66,39 @@ def write_dataset(
     Videos of an earlier run that are not in it any more are taken away.
     """
     earlier = {row["video"] for row in read_videos_table(out)}
-    for entry in entries:
-        if not entry.is_written:
-            place_video(entry.source, out / entry.video, copy=copy)
-    for video in earlier - {entry.video for entry in entries}:
-        (out / video).unlink(missing_ok=True)
+    for video in videos:
+        if not video.is_converted:  # else it is there already
+            place_video(video.listed.path, out / video.video, copy=copy)
+    for name in earlier - {video.video for video in videos}:
+        (out / name).unlink(missing_ok=True)
     for split in SPLITS:
-        lines = [f"{entry.video} {entry.label}\n" for entry in entries if entry.split == split]
+        lines = [f"{video.video} {video.label}\n" for video in videos if video.split == split]
         if lines:
-            with replacing(out / f"{split}.txt") as file:
-                file.writelines(lines)
+            _write_text(out / f"{split}.txt", "".join(lines))
         else:
             (out / f"{split}.txt").unlink(missing_ok=True)
-    with replacing(out / "label_map.txt") as file:
-        file.writelines(f"{name}\n" for name in classes)
-    with replacing(out / "videos.csv") as file:
-        writer = csv.DictWriter(file, VIDEO_COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        for entry in entries:
-            fixed = {"video": entry.video, "split": entry.split, "label": entry.label}
-            writer.writerow(
-                fixed | {"class": classes[entry.label], "source": entry.source} | entry.columns
-            )
+    _write_text(out / "label_map.txt", "".join(f"{name}\n" for name in classes))
+    rows = (_columns(video, classes[video.label]) for video in videos)
+    write_table(out / "videos.csv", VIDEO_COLUMNS, rows)
     write_json(out / "dataset.json", {"version": VERSION} | dict(dataset))
+
+
+def _columns(video: Video, label_name: str) -> dict[str, object]:
+    """Returns what `videos.csv` says of a video."""
+    record, source = video.record, video.listed.path
+    known: dict[str, object] = {key: record.get(key) for key in VIDEO_COLUMNS if key in record}
+    return known | {
+        "video": video.video,
+        "split": video.split,
+        "label": video.label,
+        "class": label_name,
+        "source": source,
+        "content": record["hash"],
+        "fps": round(record["fps"], 3),
+        "seconds": round(length_of(record), 3),
+        "bytes": Path(source).stat().st_size,
+        "converted": "h264" if video.is_converted else "",
+    }
 
 
 def read_videos_table(out: Path) -> list[dict[str, str]]:
@@ -115,23 +112,24 @@ def read_videos_table(out: Path) -> list[dict[str, str]]:
 
 def place_video(source: str, target: Path, *, copy: bool) -> None:
     """Puts a video in its place as a symbolic link, or as a copy; leaves what is right already."""
-    target.parent.mkdir(parents=True, exist_ok=True)
     if copy:
         if target.is_file() and not target.is_symlink() and _same_file_status(source, target):
             return
-        new = target.with_name(f".{os.getpid()}.new")
-        shutil.copy2(source, new)
-    else:
-        if target.is_symlink() and os.readlink(target) == source:  # noqa: PTH115
-            return
-        new = target.with_name(f".{os.getpid()}.new")
-        new.unlink(missing_ok=True)
-        try:
-            new.symlink_to(source)
-        except OSError as error:
-            raise UserError(
-                f"{target.parent} takes no symbolic links ({error.strerror}); add --copy"
-            ) from None
+        with open_atomically(target) as file, open(source, "rb") as original:  # noqa: PTH123
+            shutil.copyfileobj(original, file)
+        shutil.copystat(source, target)
+        return
+    if target.is_symlink() and os.readlink(target) == source:  # noqa: PTH115
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    new = target.with_name(".new")
+    new.unlink(missing_ok=True)
+    try:
+        new.symlink_to(source)
+    except OSError as error:
+        raise UserError(
+            f"{target.parent} takes no symbolic links ({error.strerror}); add --copy"
+        ) from None
     new.replace(target)
 
 
@@ -140,28 +138,14 @@ def _same_file_status(source: str, target: Path) -> bool:
     return (ours.st_size, ours.st_mtime_ns) == (theirs.st_size, theirs.st_mtime_ns)
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Writes a JSON file that people can read, whole or not at all."""
-    with replacing(path) as file:
-        json.dump(content, file, indent=2, ensure_ascii=False)
-        file.write("\n")
-
-
-def write_rows(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> None:
     """Writes a CSV file, whole or not at all."""
-    with replacing(path) as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    _write_text(path, text.getvalue())
 
 
-@contextmanager
-def replacing(path: Path) -> Iterator[IO[str]]:
-    """Opens a file for writing that takes the place of `path` once it is complete."""
-    new = path.with_name(f".{path.name}.new")
-    try:
-        with new.open("w", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
-            yield file
-        new.replace(path)
-    finally:
-        new.unlink(missing_ok=True)
+def _write_text(path: Path, text: str) -> None:
+    write_atomically(text.encode("utf-8", "surrogateescape"), path)

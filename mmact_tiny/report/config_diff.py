@@ -17,7 +17,7 @@ def stock_difference(config: Mapping[str, Any]) -> dict[str, Any]:
         `base`: their names; `rows`: key, stock's value and ours, as text; `note`: why there is no
         comparison, or None.
     """
-    from ..config import read_config
+    from ..compat.configs import read_config
 
     bases = list(config.get("stock_base") or [])
     if not bases:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..dataset import read_annotations
 from ..errors import UserError
-from ..overrides.registry import SPLITS
+from ..pipeline import SPLITS
 
 MAX_UNNAMED = 10_000  # classes that have no names: a label may be any number
 

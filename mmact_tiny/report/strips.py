@@ -10,8 +10,9 @@ import numpy as np
 from ..checkpoints.config_text import check_types
 from ..errors import UserError
 from ..pipeline import CROPS
-from ..recognizer import sample_of
-from ..video.guarded_reader import GuardedReader
+from ..video.files import sample_of
+from ..video.frames import choose_evenly
+from ..video.isolated import GuardedReader
 
 MAX_FRAMES = 8
 HEIGHT = 112  # pixels
@@ -79,11 +80,6 @@ def _picture_steps(config: Mapping[str, Any] | None) -> tuple[list[Any], int]:
     except Exception as error:  # a transform of any kind; the cause is in its own words
         raise UserError(f"the test's pipeline cannot be built here: {error}") from error
     return steps, next((CROPS[name] for name in types[end:] if name in CROPS), 1)
-
-
-def choose_evenly(count: int, most: int) -> list[int]:
-    """Returns all indices of `count` things, or `most` of them from the first to the last."""
-    return np.linspace(0, count - 1, min(count, most)).round().astype(int).tolist()
 
 
 class _Strip:

@@ -2,31 +2,56 @@
 
 import asyncio
 import errno
+import ipaddress
+import json
 import logging
 import mimetypes
+import shutil
+import socket
 import tempfile
+import threading
 import time
-from collections.abc import AsyncIterator
-from concurrent.futures import CancelledError
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+from urllib.parse import urlsplit
 
 from fastapi import FastAPI, Request
-from fastapi.responses import FileResponse, JSONResponse, Response
+from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from python_multipart.exceptions import FormParserError
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers, MutableHeaders, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
-from starlette.types import Receive, Scope, Send
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .same_origin import SameOrigin
-from .upload import Body, Refused, receive_video
-from .waiting_line import Full, Job, Left, WaitingLine
-from .web_answer import Answerer
-from .web_reply import Reply
+from ..errors import UserError
+from .answer import Answerer
 
 PAGE = Path(__file__).parent / "page"
+LIVE = "application/x-ndjson"
 LOOK_SECONDS = 0.05  # between two looks at whether the client is still there
+SILENT_SECONDS = 30.0  # without a byte of an upload
+UPLOAD_SECONDS = 900.0  # for all of it
+DISCARD_SECONDS = 2.0  # for the rest of one that is refused
+MAX_PARTS = 8  # files, and fields, of a form
+FORM_BYTES = 64 * 1024  # of a form around its file
+STOPPED = "The server has been stopped."
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "img-src 'self' data:; media-src 'self' blob:; connect-src 'self'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
+    "Cache-Control": "no-store",
+}
 logger = logging.getLogger("mmact_tiny")
 
 
@@ -41,13 +66,10 @@ class Example:
 
 @dataclass(frozen=True)
 class Site:
-    """All that the application works with.
-
-    `folder` takes the uploads, each for as long as its request lasts.
-    """
+    """All that the application works with; `folder` takes the uploads."""
 
     answerer: Answerer
-    line: WaitingLine
+    queue: "Queue"
     folder: Path
     max_bytes: int
     examples: list[Example]
@@ -56,157 +78,350 @@ class Site:
 def create_app(site: Site, *, host: str) -> FastAPI:
     """Returns the application for a server bound to `host`."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    app.add_middleware(SameOrigin, host=host)
-    page = {"/": "index.html", "/page.css": "page.css", "/page.js": "page.js"}
-    for address, name in page.items():
-        app.add_api_route(address, _file(PAGE / name), methods=["GET", "HEAD"])
+    app.add_middleware(OwnPageOnly, host=host)
+
+    def find_example(number: str) -> Example:
+        """Returns an example by its number, counted from 0; nothing else is ever looked up."""
+        if number not in map(str, range(len(site.examples))):
+            raise HTTPException(404, "There is no such example.")
+        return site.examples[int(number)]
 
     @app.get("/api/health")
     async def health() -> dict[str, Any]:
-        recognizer = site.answerer.recognizer
-        model = recognizer.cfg.model
-        return {
-            "status": "ok",
-            "model": f"{model.type}, {model.backbone.type}",
-            "checkpoint": recognizer.checkpoint.name,
-            "engine": recognizer.engine.name,
-            "protocol": recognizer.protocol,
-            "classes": recognizer.labels,
-            "max_bytes": site.max_bytes,
-            "max_seconds": site.answerer.max_seconds,
-            "examples": [example.name for example in site.examples],
-            "free_places": site.line.places - site.line.num_taken,
-        }
+        return _describe(site)
 
     @app.get("/examples/{number}")
-    async def example(number: int) -> Response:
-        video = _example(site, number).video
+    async def example_video(number: str) -> Response:
+        video = find_example(number).video
         return FileResponse(video, media_type=mimetypes.guess_type(video.name)[0] or "video/mp4")
 
     @app.get("/examples/{number}/poster")
-    async def poster(number: int) -> Response:
-        return Response(_example(site, number).poster, media_type="image/jpeg")
+    async def example_poster(number: str) -> Response:
+        return Response(find_example(number).poster, media_type="image/jpeg")
 
     @app.post("/api/recognize")
-    async def recognize(request: Request) -> Response:
-        return Recognition(site, request.query_params.get("example"))
-
-    @app.exception_handler(Refused)
-    async def refused(request: Request, error: Refused) -> Response:
-        return JSONResponse({"error": str(error)}, error.status)
+    async def answer(request: Request, example: str | None = None, pictures: str = "") -> Response:
+        video = None if example is None else find_example(example).video
+        steps = recognize(site, request, video, pictures=pictures == "1")
+        step: dict[str, Any] = await anext(steps, {})
+        if LIVE in request.headers.get("accept", "") and step.get("event") != "error":
+            return StreamingResponse(_lines(step, steps), media_type=LIVE)
+        async for later in steps:
+            step = later
+        if step.pop("event", None) == "error":
+            return Refusal(step, step.pop("status"), {"connection": "close"})
+        return JSONResponse(step)
 
     @app.exception_handler(HTTPException)
-    async def no_such_route(request: Request, error: HTTPException) -> Response:
+    async def refused(request: Request, error: HTTPException) -> Response:
         return JSONResponse({"error": error.detail}, error.status_code, error.headers)
 
+    app.mount("/", StaticFiles(directory=PAGE, html=True))
     return app
 
 
-def _file(path: Path) -> Any:
-    async def answer() -> Response:
-        return FileResponse(path)
+def _describe(site: Site) -> dict[str, Any]:
+    recognizer = site.answerer.recognizer
+    model = recognizer.cfg.model
+    return dict(
+        status="ok",
+        model=f"{model.type}, {model.backbone.type}",
+        checkpoint=recognizer.checkpoint.name,
+        engine=recognizer.engine.name,
+        protocol=recognizer.protocol,
+        classes=recognizer.labels,
+        max_bytes=site.max_bytes,
+        max_seconds=site.answerer.max_seconds,
+        examples=[example.name for example in site.examples],
+        free_places=site.queue.places - site.queue.num_taken,
+    )
 
-    return answer
+
+async def _lines(first: dict[str, Any], steps: AsyncIterator[dict[str, Any]]) -> AsyncIterator[str]:
+    yield json.dumps(first) + "\n"
+    async for step in steps:
+        yield json.dumps(step, ensure_ascii=False) + "\n"
 
 
-def _example(site: Site, number: int | str) -> Example:
-    """Returns an example by its number, counted from 0; nothing else is ever looked up."""
-    numbers = {str(index): example for index, example in enumerate(site.examples)}
-    if str(number) not in numbers:
-        raise Refused(404, "There is no such example.")
-    return numbers[str(number)]
+class Refusal(JSONResponse):
+    """An answer that stays open a moment, while the rest of an upload is thrown away.
+
+    A client who is cut off while sending may never read the answer; one who reads it may leave.
+    """
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        server, end = scope["app"].state.server, time.monotonic() + DISCARD_SECONDS
+        start = {"type": "http.response.start", "status": self.status_code}
+        await send(start | {"headers": self.raw_headers})
+        await send({"type": "http.response.body", "body": self.body, "more_body": True})
+        while time.monotonic() < end and not server.should_exit:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_SECONDS):
+                    if (await receive())["type"] == "http.disconnect":
+                        break
+        await send({"type": "http.response.body"})
 
 
-class Recognition(Response):
-    """Receives, waits, recognizes and answers in one coroutine, which leaves nothing behind.
+class OwnPageOnly:
+    """Refuses requests for another host or from another site's page; adds security headers.
 
-    The answer is one JSON object. A client that accepts `application/x-ndjson` gets a line for
-    each step instead: `{"event": "waiting", "ahead": 2}`, then `recognizing`, `done` or `error`.
+    A page of another site can make its visitor's browser send requests to a server on the
+    visitor's own machine: directly (the browser then says so in `Sec-Fetch-Site` and `Origin`), or
+    under a name of its own that it points to 127.0.0.1 (DNS rebinding; that name is in `Host`).
+    Starlette's TrustedHostMiddleware knows names only, not "any address" for a server on all.
+
+    Args:
+        app: The application.
+        host: What the server is bound to. Loopback names are always right; for a server on all
+            addresses (0.0.0.0, ::) so is any address, and this machine's own name.
+    """
+
+    def __init__(self, app: ASGIApp, host: str) -> None:
+        self.app = app
+        self.any_address = host in ("0.0.0.0", "::")
+        name = socket.gethostname().lower()
+        self.names = {name, f"{name}.local"} if self.any_address else {host.lower()}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(HEADERS)
+            await send(message)
+
+        reason = self.reason_against(Headers(scope=scope), scope["method"])
+        answer = self.app if reason is None else JSONResponse({"error": reason}, 403)
+        await answer(scope, receive, send_with_headers)
+
+    def reason_against(self, headers: Headers, method: str) -> str | None:
+        """Returns why a request is refused, or None; other sites may link to the page."""
+        host = headers.get("host", "").lower()
+        if not self._is_ours(host):
+            return "The Host header names another machine."
+        if method in ("GET", "HEAD"):
+            return None
+        origin = headers.get("origin", f"http://{host}").lower()
+        from_here = headers.get("sec-fetch-site", "none") in ("same-origin", "none")
+        if from_here and origin in (f"http://{host}", f"https://{host}"):
+            return None
+        return "The request comes from a page of another site."
+
+    def _is_ours(self, netloc: str) -> bool:
+        try:
+            host = urlsplit(f"//{netloc}").hostname or ""
+        except ValueError:
+            return False
+        known = host in self.names or is_loopback(host)
+        return known or (self.any_address and _address(host) is not None)
+
+
+def is_loopback(host: str) -> bool:
+    """Returns whether a host's name or address means this machine to itself only."""
+    address = _address(host)
+    return host.lower() == "localhost" or (address is not None and address.is_loopback)
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    with suppress(ValueError):
+        return ipaddress.ip_address(host)
+    return None
+
+
+class Queue:
+    """One thread that works for one client at a time, in the order of coming.
+
+    It is an executor, whose thread outlives a request: a client who leaves gives the place up at
+    once, and the next client's work still waits until the thread is free.
+
+    Args:
+        places: How many clients may be there at once: sending, waiting, or being worked for.
+    """
+
+    def __init__(self, places: int) -> None:
+        self.places = places
+        self.num_taken = 0
+        self._jobs: list[Future[Any]] = []
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="recognize")
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Holds a place; an HTTPException says that none is left."""
+        if self.num_taken >= self.places:
+            raise HTTPException(503, "The server is busy: please try again in a minute.")
+        self.num_taken += 1
+        try:
+            yield
+        finally:
+            self.num_taken -= 1
+
+    @property
+    def jobs(self) -> list[Future[Any]]:
+        """The jobs that are not done, in order."""
+        self._jobs = [job for job in self._jobs if not job.done()]
+        return self._jobs
+
+    def join(self, work: Callable[[], Any]) -> Future[Any]:
+        """Returns a job at the end of the queue, which gets what `work` returns."""
+        job = self._worker.submit(work)
+        self.jobs.append(job)
+        return job
+
+    def num_ahead(self, job: Future[Any]) -> int:
+        """Returns how many are served before a job, with the current one; 0 at its turn."""
+        jobs = self.jobs
+        return jobs.index(job) if job in jobs else 0
+
+    def close(self, seconds: float) -> bool:
+        """Ends all jobs; returns whether the current one ended within this time."""
+        self._worker.shutdown(wait=False, cancel_futures=True)
+        return not wait(self.jobs, timeout=seconds).not_done
+
+
+async def recognize(
+    site: Site, request: Request, example: Path | None, *, pictures: bool
+) -> AsyncIterator[dict[str, Any]]:
+    """Receives a video, waits, recognizes, and leaves nothing behind.
+
+    Yields `{"event": "waiting", "ahead": 2}`, `{"event": "recognizing"}`, and last `done` with the
+    answer or `error` with its `status`; by then the upload is deleted and the place given up. The
+    last is missing where the client has left.
 
     Args:
         site: What there is to work with.
-        example: The number of an example, instead of an upload.
+        request: Its body is the video, or a form with the video.
+        example: The video of an example, instead.
+        pictures: Whether the frames are wanted.
     """
+    start = time.perf_counter()
+    try:
+        with site.queue.place():
+            async with _video(site, request, example) as video:
+                received, told = time.perf_counter(), None
+                with _job(site, video, pictures) as job:
+                    while told is None or not job.done():
+                        await _check_wanted(request)
+                        ahead = site.queue.num_ahead(job)
+                        if ahead != told:
+                            step = dict(event="waiting", ahead=ahead)
+                            yield step if ahead else dict(event="recognizing")
+                        told = ahead
+                        await asyncio.sleep(LOOK_SECONDS)
+                    turn, answer = job.result()
+        waited = dict(receiving=received - start, waiting=turn - received)
+        seconds = {key: round(value, 3) for key, value in waited.items()} | answer["seconds"]
+        yield {"event": "done"} | answer | {"seconds": seconds}
+    except ClientDisconnect:
+        logger.debug("a client left")
+    except UserError as error:
+        yield dict(event="error", status=422, error=str(error))
+    except HTTPException as error:
+        yield dict(event="error", status=error.status_code, error=error.detail)
+    except Exception:
+        logger.exception("a recognition failed")
+        reason = "The recognition failed; the server's log says why."
+        yield dict(event="error", status=500, error=reason)
 
-    def __init__(self, site: Site, example: str | None) -> None:
-        super().__init__()
-        self.site = site
-        self.example = example
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        body = Body(receive)
-        request = Request(scope, body)
-        reply = Reply(request, send)
+@contextmanager
+def _job(site: Site, video: Path, pictures: bool) -> Iterator[Future[Any]]:
+    """Gives the job that answers, whose result is the time of its start and the answer.
+
+    Whoever leaves takes it out of the queue; where it has begun, it ends at its next check.
+    """
+    left = threading.Event()
+
+    def check() -> None:
+        if left.is_set():
+            raise CancelledError
+
+    answer = site.answerer.answer
+    job = site.queue.join(lambda: (time.perf_counter(), answer(video, check, pictures=pictures)))
+    try:
+        yield job
+    finally:
+        left.set()
+        job.cancel()
+
+
+async def _check_wanted(request: Request) -> None:
+    if await request.is_disconnected():
+        raise ClientDisconnect
+    if request.app.state.server.should_exit:
+        raise HTTPException(503, STOPPED)
+
+
+@asynccontextmanager
+async def _video(site: Site, request: Request, example: Path | None) -> AsyncIterator[Path]:
+    """Gives the video: an example, or the upload, which is deleted at the end."""
+    if example is not None:
+        yield example
+        return
+    try:
+        # The name tells FFmpeg nothing: what the file is decides how it is read.
+        with tempfile.NamedTemporaryFile(dir=site.folder, suffix=".video") as file:
+            await receive_video(request, file, max_bytes=site.max_bytes)
+            yield Path(file.name)
+    except OSError as error:  # also of closing the file, which writes what is left
+        if error.errno != errno.ENOSPC:
+            raise
+        raise HTTPException(507, "The server's disk is full.") from None
+
+
+async def receive_video(request: Request, file: IO[bytes], *, max_bytes: int) -> None:
+    """Writes an upload to a file: the body of the request, or the first file of a form.
+
+    It ends as soon as more than `max_bytes` come, whatever length the request declares or hides.
+
+    Raises:
+        HTTPException: too large, too slow, empty, or a form that is broken or has no file.
+        ClientDisconnect: the client went away.
+    """
+    is_form = request.headers.get("content-type", "").lower().startswith("multipart/form-data")
+    too_large = HTTPException(413, f"The upload is larger than {max_bytes / 1e6:g} MB.")
+    most = max_bytes + is_form * FORM_BYTES
+    if int(request.headers.get("content-length", 0)) > most:
+        raise too_large
+    limited = Request(request.scope, _limited(request.receive, most, too_large))
+    try:
+        if is_form:
+            await _receive_form(limited, file)
+        else:
+            async for chunk in limited.stream():
+                file.write(chunk)
+    except asyncio.CancelledError:  # how uvicorn ends what is under way
+        raise HTTPException(503, STOPPED) from None
+    file.flush()
+    if file.tell() > max_bytes:
+        raise too_large
+    if file.tell() == 0:
+        raise HTTPException(400, "The upload is empty.")
+
+
+async def _receive_form(request: Request, file: IO[bytes]) -> None:
+    limits = dict(max_files=MAX_PARTS, max_fields=MAX_PARTS, max_part_size=FORM_BYTES)
+    try:
+        async with request.form(**limits) as form:
+            uploads = [part for _, part in form.multi_items() if isinstance(part, UploadFile)]
+            if not uploads:
+                raise HTTPException(400, "The form has no file in it.")
+            await run_in_threadpool(shutil.copyfileobj, uploads[0].file, file)
+    except FormParserError:  # which Starlette 1.6 and older let through
+        raise HTTPException(400, "Invalid multipart data.") from None
+
+
+def _limited(receive: Receive, max_bytes: int, too_large: HTTPException) -> Receive:
+    """Returns a `receive` that raises an HTTPException for a body too large or too slow."""
+    num_bytes, end = 0, time.monotonic() + UPLOAD_SECONDS
+
+    async def receive_in_time() -> Message:
+        nonlocal num_bytes
         try:
-            start = time.perf_counter()
-            with self.site.line.place():
-                async with self._video(request) as video:
-                    receiving = round(time.perf_counter() - start, 3)
-                    answer = await self._answer(request, reply, video)
-            answer["seconds"] = {"receiving": receiving, **answer["seconds"]}
-            await reply.end(200, answer)
-        except Full:
-            await reply.end(503, {"error": "The server is busy: please try again in a minute."})
-        except Refused as error:
-            await reply.end(error.status, {"error": str(error)})
-        except (ClientDisconnect, Left, CancelledError):
-            logger.debug("a client left")
-        except asyncio.CancelledError:  # how uvicorn ends what is under way
-            await reply.end(503, {"error": "The server has been stopped."})
-            return await reply.close()
-        except Exception:
-            logger.exception("a recognition failed")
-            await reply.end(500, {"error": "The recognition failed; the server's log says why."})
-        await body.discard_rest()
-        await reply.close()
+            async with asyncio.timeout(min(SILENT_SECONDS, end - time.monotonic())):
+                message = await receive()
+        except TimeoutError:
+            raise HTTPException(408, "The upload took too long.") from None
+        num_bytes += len(message.get("body", b""))
+        if num_bytes > max_bytes:
+            raise too_large
+        return message
 
-    @asynccontextmanager
-    async def _video(self, request: Request) -> AsyncIterator[Path]:
-        """Gives the video: an example, or the upload, which is deleted at the end."""
-        if self.example is not None:
-            yield _example(self.site, self.example).video
-            return
-        try:
-            # The name tells FFmpeg nothing: what the file is decides how it is read.
-            with tempfile.NamedTemporaryFile(dir=self.site.folder, suffix=".video") as file:
-                await receive_video(request, file, max_bytes=self.site.max_bytes)  # type: ignore[arg-type]
-                yield Path(file.name)
-        except OSError as error:  # also of closing the file, which writes what is left
-            if error.errno != errno.ENOSPC:
-                raise
-            raise Refused(507, "The server's disk is full.") from None
-
-    async def _answer(self, request: Request, reply: Reply, video: Path) -> dict[str, Any]:
-        pictures = request.query_params.get("pictures") == "1"
-        turn: list[float] = []
-
-        def work(job: Job) -> dict[str, Any]:
-            turn.append(time.perf_counter())
-            return self.site.answerer.answer(video, job, pictures=pictures)
-
-        start = time.perf_counter()
-        job = self.site.line.join(work)
-        try:
-            await self._follow(request, reply, job)
-            answer = job.future.result()
-        finally:
-            self.site.line.leave(job)
-        answer["seconds"] = {"waiting": round(turn[0] - start, 3), **answer["seconds"]}
-        return answer
-
-    async def _follow(self, request: Request, reply: Reply, job: Job) -> None:
-        """Tells how many are ahead, until the job is done.
-
-        Raises:
-            ClientDisconnect: nobody waits for it any more.
-        """
-        told = None
-        while not job.future.done():
-            if await request.is_disconnected():
-                raise ClientDisconnect
-            ahead = self.site.line.num_ahead(job)
-            if ahead != told:
-                step = dict(event="waiting", ahead=ahead) if ahead else dict(event="recognizing")
-                await reply.tell(step)
-                told = ahead
-            await asyncio.sleep(LOOK_SECONDS)
+    return receive_in_time

@@ -1,6 +1,5 @@
-"""Serves a page that recognizes the action in videos which people drop, choose or record."""
+"""Starts and ends the server of the page: address, uploads' folder, examples, signals."""
 
-import contextlib
 import errno
 import logging
 import os
@@ -8,22 +7,25 @@ import signal
 import socket
 import sys
 import tempfile
-import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import uvicorn
+from fastapi import FastAPI
+
 from .. import dataset as datasets
-from ..errors import UserError
-from ..recognizer import Recognizer, find_videos, sample_of
-from ..video.guarded_reader import GuardedReader
-from .glance import glance
-from .same_origin import is_loopback
+from ..errors import EXIT_INTERRUPTED, UserError
+from ..recognizer import Recognizer
+from ..video.files import find_videos, sample_of
+from ..video.isolated import GuardedReader
+from .answer import Answerer, examine
+from .app import Example, Queue, Site, create_app, is_loopback
 
 PLACES = 16  # requests at once: sending, waiting, or being recognized
 MAX_EXAMPLES = 8
 BUNDLED = Path(__file__).parents[2] / "data" / "tiny"
-EXIT_INTERRUPTED, EXIT_TERMINATED = 130, 143  # 128 + the signal, as the shell has it
+EXIT_TERMINATED = 143  # by SIGTERM, as the shell expects
 END_SECONDS = 2.0  # for a recognition that Ctrl-C interrupts
 logger = logging.getLogger("mmact_tiny")
 
@@ -44,74 +46,40 @@ def serve(
         port: Port; 0 takes a free one.
         max_mb: Size limit of an upload, in 10^6 bytes.
         max_seconds: Length limit of a video.
-        examples: Folder of the videos to click. By default one of each class of the validation
-            videos that the checkpoint's config names, else of the bundled clips.
+        examples: Folder of the videos to click, instead of a validation or a bundled video a class.
         **recognizer: Arguments of `Recognizer`.
 
     Raises:
-        UserError: the extra is not installed, a limit or an address that cannot be used, or what
-            `Recognizer` raises.
+        UserError: a limit or an address that cannot be used, or what `Recognizer` raises.
     """
     for name, value in (("--max-mb", max_mb), ("--max-seconds", max_seconds)):
         if not value > 0:
             raise UserError(f"{name} {value:g}: expected a number above 0")
-    _require_extra()
-    from .app import Example, Site, create_app
-    from .waiting_line import WaitingLine
-    from .web_answer import Answerer
-
-    line = WaitingLine(PLACES)
+    queue = Queue(PLACES)
     ended = True
+    # As Ctrl-C does, SIGTERM has to unwind the stack, so that the uploads' folder goes.
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_TERMINATED))
     try:
         with (
-            _sigterm_as_exit(),
             listen(host, port) as listening,
             tempfile.TemporaryDirectory(prefix="mmact_tiny-uploads-") as folder,
         ):
-            with _without_wandb():
-                made = Recognizer(**recognizer)
-            answerer = Answerer(made, max_seconds=max_seconds)
+            answerer = Answerer(Recognizer(**recognizer), max_seconds=max_seconds)
             try:
-                site = Site(
-                    answerer,
-                    line,
-                    folder=Path(folder),
-                    max_bytes=int(max_mb * 1e6),
-                    examples=[Example(*example) for example in find_examples(made, examples)],
-                )
-                _announce(made, host, listening)
+                found = list(find_examples(answerer.recognizer, examples))
+                site = Site(answerer, queue, Path(folder), int(max_mb * 1e6), found)
+                _announce(answerer.recognizer, host, listening)
                 server_of(create_app(site, host=host)).run(sockets=[listening])
             finally:
                 answerer.close()
-                ended = line.close(END_SECONDS)
+                ended = queue.close(END_SECONDS)
     except (KeyboardInterrupt, SystemExit) as end:
         if not ended:  # a forward pass that cannot be interrupted would be waited for
             print("interrupted", file=sys.stderr, flush=True)
             os._exit(EXIT_INTERRUPTED if isinstance(end, KeyboardInterrupt) else EXIT_TERMINATED)
         raise
-
-
-@contextlib.contextmanager
-def _without_wandb() -> Iterator[None]:
-    """Has MMAction2 not import wandb, whose temporary folders a server ended at once leaves."""
-    if "wandb" in sys.modules:
-        yield
-        return
-    sys.modules["wandb"] = None  # type: ignore[assignment]
-    try:
-        yield
     finally:
-        del sys.modules["wandb"]
-
-
-def _require_extra() -> None:
-    try:
-        import fastapi  # noqa: F401
-        import PIL  # noqa: F401
-        import python_multipart  # noqa: F401
-        import uvicorn  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise UserError(f"{error.name} is not installed: pip install -e '.[web]'") from None
+        signal.signal(signal.SIGTERM, before)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -123,15 +91,9 @@ def listen(host: str, port: int) -> socket.socket:
     if not 0 <= port <= 65535:
         raise UserError(f"--port {port}: expected 0 to 65535")
     try:
-        family, kind, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listening = socket.socket(family, kind)
-        try:
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listening.bind(address)
-            listening.listen()
-        except OSError:
-            listening.close()
-            raise
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        both = family == socket.AF_INET6  # `::` takes IPv4 too
+        return socket.create_server(address, family=family, dualstack_ipv6=both)
     except socket.gaierror as error:
         raise UserError(f"--host {host}: {error.strerror}") from None
     except OSError as error:
@@ -140,14 +102,12 @@ def listen(host: str, port: int) -> socket.socket:
                 f"port {port} of {host} is taken: another program serves there\n"
                 f"  choose another: --port {port + 1}, or a free one: --port 0"
             ) from None
-        raise UserError(f"cannot serve on port {port} of {host}: {error.strerror}") from None
-    return listening
+        reason = os.strerror(error.errno or 0)
+        raise UserError(f"cannot serve on port {port} of {host}: {reason}") from None
 
 
-def server_of(app: Any) -> Any:
-    """Returns the `uvicorn.Server` of an application; its `run` ends with a signal."""
-    import uvicorn
-
+def server_of(app: FastAPI) -> uvicorn.Server:
+    """Returns the server of an application; its `run` ends with a signal."""
     config = uvicorn.Config(
         app,
         http="h11",
@@ -159,13 +119,12 @@ def server_of(app: Any) -> Any:
         limit_concurrency=20 * PLACES,
         timeout_graceful_shutdown=1,
     )
-    return uvicorn.Server(config)
+    app.state.server = uvicorn.Server(config)  # so that requests see when it ends
+    return app.state.server
 
 
-def find_examples(
-    recognizer: Recognizer, folder: str | Path | None
-) -> Iterator[tuple[str, Path, bytes]]:
-    """Yields the name, the file and the poster of each example; warns of one that does not do.
+def find_examples(recognizer: Recognizer, folder: str | Path | None) -> Iterator[Example]:
+    """Yields the examples; warns of a video that does not do.
 
     Args:
         recognizer: Its config may name validation videos.
@@ -175,19 +134,18 @@ def find_examples(
         UserError: no such folder, or none of its files is a video.
     """
     if folder is None:
-        named = _validation_videos(recognizer) or _one_of_each_class(BUNDLED)
+        named = _validation_videos(recognizer) or _bundled_videos()
     else:
-        videos = find_videos([folder])
-        named = [(video.stem, video) for video in videos]
+        named = [(video.stem, video) for video in find_videos([folder])]
         if len(named) > MAX_EXAMPLES:
             logger.info("examples: the first %d of %d videos", MAX_EXAMPLES, len(named))
-    look = GuardedReader(glance)
+    reader = GuardedReader(examine)
     for name, video in named[:MAX_EXAMPLES]:
         try:
-            yield name, video, look(sample_of(video))["poster"]
+            yield Example(name, video, reader(sample_of(video)).poster)
         except UserError as error:
             logger.warning("example %s left out: %s", video, error)
-    look.close()
+    reader.close()
 
 
 def _validation_videos(recognizer: Recognizer) -> list[tuple[str, Path]]:
@@ -199,12 +157,11 @@ def _validation_videos(recognizer: Recognizer) -> list[tuple[str, Path]]:
     return _first_of_each_label(Path(ann_file), Path(prefix), recognizer.labels)
 
 
-def _one_of_each_class(root: Path) -> list[tuple[str, Path]]:
-    """Returns a validation video of each class of a dataset folder; none where it is not."""
-    try:
-        dataset = datasets.find_dataset(root)
-    except UserError:
+def _bundled_videos() -> list[tuple[str, Path]]:
+    """Returns a bundled clip of each class; none where the project's folder is not there."""
+    if not BUNDLED.is_dir():
         return []
+    dataset = datasets.find_dataset(BUNDLED)
     val = dataset.splits["val"]
     return _first_of_each_label(val.ann_file, val.video_dir, datasets.class_names(dataset))
 
@@ -230,20 +187,3 @@ def _announce(recognizer: Recognizer, host: str, listening: socket.socket) -> No
         logger.warning("warning: --host %s lets anybody on the network use this server", host)
     shown = f"[{host}]" if ":" in host else host
     logger.info("page: http://%s:%d (Ctrl-C ends it)", shown, port)
-
-
-@contextlib.contextmanager
-def _sigterm_as_exit() -> Iterator[None]:
-    """Makes SIGTERM unwind the stack, as Ctrl-C does, so that the uploads' folder goes."""
-
-    def leave(number: int, frame: object) -> None:
-        sys.exit(EXIT_TERMINATED)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

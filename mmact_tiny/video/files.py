@@ -1,12 +1,12 @@
-"""What a source of videos comes down to: a list of paths with labels, splits and origins."""
+"""Tells videos by their names, finds them in folders, and says in a line why one cannot be read."""
 
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from hashlib import sha256
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
-from ..prepare.problems import Problem
+from ..errors import UserError
 
 VIDEO_SUFFIXES = frozenset(
     (
@@ -14,45 +14,12 @@ VIDEO_SUFFIXES = frozenset(
         *(".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm", ".wmv"),
     )
 )
-SPLIT_WORDS = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
-}
+_DECORD_PLACE = re.compile(r"^\[[\d:]+\] \S+:\d+: ")
 
 
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """A video as the source lists it.
-
-    Attributes:
-        path: absolute, symbolic links kept.
-        name: its path below `videos/` in a dataset, before encoding; one for one path.
-        label: the class's name or number, as written.
-        split: train, val, test, or None where the source does not say.
-        where: file:line, or the folder.
-    """
-
-    path: str
-    name: str
-    label: str
-    split: str | None
-    where: str
-
-
-@dataclass(slots=True)
-class Source:
-    """Everything that a source lists, and what is wrong with the listing."""
-
-    layout: str
-    videos: list[Listed]
-    label_map: list[str] | None = None
-    label_map_path: Path | None = None
-    problems: list[Problem] = field(default_factory=list)
+def is_video(name: str) -> bool:
+    """Returns whether a file's name ends like a video's."""
+    return os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES  # noqa: PTH122
 
 
 def walk_videos(folder: Path, skip: Path | None = None) -> Iterator[Path]:
@@ -70,27 +37,40 @@ def walk_videos(folder: Path, skip: Path | None = None) -> Iterator[Path]:
                 yield Path(parent, name)
 
 
-def clean_label(text: str) -> str:
-    """Returns a label as one line of text: no control characters, single spaces."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+def find_videos(paths: Sequence[str | Path]) -> list[Path]:
+    """Returns the files named, and the videos below each folder, sorted; each once.
+
+    Raises:
+        UserError: a path that does not exist, or a folder without a video.
+    """
+    videos: list[Path] = []
+    for path in map(Path, paths):
+        if path.is_dir():
+            found = sorted(walk_videos(path))
+            if not found:
+                suffixes = " ".join(sorted(VIDEO_SUFFIXES))
+                raise UserError(f"no video in {path}; looked for {suffixes}")
+            videos.extend(found)
+        elif path.exists():
+            videos.append(path)
+        else:
+            raise UserError(f"no video file {path}")
+    return list(dict.fromkeys(videos))
 
 
-def is_video(name: str) -> bool:
-    """Returns whether a file's name ends like a video's."""
-    return os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES  # noqa: PTH122
+def sample_of(video: str | Path) -> dict[str, Any]:
+    """Returns what a test pipeline starts from, for one video without a label.
+
+    Raises:
+        UserError: no such file; or no regular one, as a pipe, which might never give anything.
+    """
+    path = Path(video)
+    if not path.is_file():
+        raise UserError("not a regular file" if path.exists() else "no such file")
+    return dict(filename=str(video), label=-1, start_index=0, modality="RGB")
 
 
-def name_of(path: str, root: Path) -> str:
-    """Returns a video's place below `videos/`: as below the source's root, or by its folder."""
-    relative = os.path.relpath(path, root)
-    if not relative.startswith(".."):
-        return Path(relative).as_posix()
-    folder, name = os.path.split(path)
-    digest = sha256(os.fsencode(folder)).hexdigest()[:8]
-    return f"outside/{digest}/{name}"
-
-
-def read_text(file: Path) -> str:
-    """Returns a file's text, lines ended by \\n; names that are not UTF-8 survive."""
-    text = file.read_bytes().decode("utf-8-sig", "surrogateescape")
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+def reason_of(error: BaseException) -> str:
+    """Returns an error in a line; decord's begin with time and place, and end with a stack."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return _DECORD_PLACE.sub("", lines[0])[:300] if lines else type(error).__name__

@@ -1,4 +1,4 @@
-"""Decoding only what the sampled frames need, with decord's frames, pixel for pixel.
+"""Decodes the frames of a video that are asked for, and tells when each of them is shown.
 
 Decord decodes every frame up to the one that is wanted. Here the packets are read first, so that
 it is known which frames are wanted before the decoder starts; it is fed from the keyframe before
@@ -8,22 +8,23 @@ file whose packets do not tell its frames apart goes to decord.
 """
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import av
 import numpy as np
 
-from ..compat.mm import TRANSFORMS, BaseTransform, DecordDecode, DecordInit
+from ..compat import NOT_A_VIDEO
+from ..compat.mm import TRANSFORMS, BaseTransform, DecordDecode, DecordInit, get
+from ..errors import UserError
+from .files import sample_of
+from .isolated import GuardedReader
 
-DECODERS = ("packets", "decord")
 MAX_PACKET_BYTES = 512 << 20  # they stand in memory; decord streams a larger file
-_STEPS = {
-    "packets": {"DecordInit": "PacketInit", "DecordDecode": "PacketDecode"},
-    "decord": {"PacketInit": "DecordInit", "PacketDecode": "DecordDecode"},
-}
 
 
 class UnclearPackets(Exception):
@@ -47,7 +48,6 @@ class PacketReader:
 
     def __init__(self, source: str | Path | BytesIO, *, num_threads: int = 1) -> None:
         name = source if isinstance(source, BytesIO) else str(source)
-        self.num_packets_decoded = 0
         self._container = av.open(name, mode="r")
         if not self._container.streams.video:
             raise UnclearPackets("no video stream")
@@ -124,7 +124,6 @@ class PacketReader:
     def _feed(self, packet: av.Packet, wanted: set[int], frames: dict[int, np.ndarray]) -> None:
         context = self._stream.codec_context
         context.skip_frame = "DEFAULT" if packet.pts in wanted else "NONREF"
-        self.num_packets_decoded += 1
         self._take(context.decode(packet), wanted, frames)
 
     @staticmethod
@@ -175,6 +174,8 @@ class PacketInit(DecordInit):
         try:
             source = name if self.io_backend == "disk" else BytesIO(self._read(name))
             reader = PacketReader(source, num_threads=self.num_threads)
+        except av.InvalidDataError:
+            raise ValueError(NOT_A_VIDEO) from None
         except (UnclearPackets, av.FFmpegError):
             return super().transform(results)
         results["video_reader"] = reader
@@ -183,8 +184,6 @@ class PacketInit(DecordInit):
         return results
 
     def _read(self, name: str) -> bytes:
-        from ..compat.mm import get
-
         return get(name, backend_args=dict(backend=self.io_backend, **self.kwargs))
 
 
@@ -216,21 +215,112 @@ class PacketDecode(BaseTransform):
         return f"{type(self).__name__}(mode={self._decord_decode.mode})"
 
 
-def with_decoder(pipeline: Sequence[Any], decoder: str, **init: Any) -> list[Any]:
-    """Returns a pipeline whose decord steps are those of `packets`, or the reverse.
+@dataclass(frozen=True)
+class FrameTimes:
+    """The frames of a video by index, in the order shown, as decord counts them.
 
-    A step of another decoder, and decord's `efficient` mode, which returns other frames, stay.
+    `seconds` counts from the first frame, shape (frames,); `duration` is from the first frame to
+    the end of the last, in seconds. `pts` has the time stamps of the packets, and is empty where
+    they do not tell the frames apart.
+    """
+
+    seconds: np.ndarray
+    duration: float
+    fps: float
+    pts: list[int]
+
+    def __len__(self) -> int:
+        return len(self.seconds)
+
+
+class _Packet(NamedTuple):
+    """What is kept of a packet: an hour of video has 100,000."""
+
+    pts: int | None
+    duration: int
+    is_discard: bool
+
+
+def ask_frame_times(video: str | Path) -> FrameTimes:
+    """Returns when the frames are shown, read in a process of its own, as `GuardedReader` does.
+
+    Raises:
+        UserError: the video cannot be read, or has no frames.
+    """
+    reader = GuardedReader(lambda sample: read_frame_times(sample["filename"]))
+    try:
+        return reader(sample_of(video))
+    except UserError as error:
+        raise UserError(f"cannot read video {video}: {error}") from None
+    finally:
+        reader.close()
+
+
+def read_frame_times(video: str | Path) -> FrameTimes:
+    """Returns when the frames are shown; decodes the video where its packets do not say.
+
+    Raises:
+        UserError: the video cannot be read, or has no frames.
+    """
+    try:
+        with av.open(str(video)) as container:
+            if not container.streams.video:
+                raise UserError("no video stream")
+            stream = container.streams.video[0]
+            packets = [
+                _Packet(packet.pts, packet.duration or 0, packet.is_discard)
+                for packet in container.demux(stream)
+                if packet.size
+            ]
+            fps = float(stream.average_rate or stream.guessed_rate or 25)
+            unit = stream.time_base or Fraction(1, 25)
+        try:
+            times = clear_times(packets)
+        except UnclearPackets:
+            return _decoded_times(video, fps)
+    except av.FFmpegError as error:
+        raise UserError(str(error.strerror or error)) from error
+    last = next(packet for packet in packets if packet.pts == times[-1])
+    seconds = (np.array(times, dtype=np.int64) - times[0]) * float(unit)
+    length = last.duration * float(unit) or 1 / fps
+    return FrameTimes(seconds, float(seconds[-1]) + length, fps, times)
+
+
+def _decoded_times(video: str | Path, fps: float) -> FrameTimes:
+    """Returns the times of the frames that decoding gives; evenly spread where they are unclear."""
+    times = [frame.time for _, frame in decode(video)]
+    if not times:
+        raise UserError("no frames")
+    clear = [time for time in times if time is not None]
+    seconds = np.array(clear) - clear[0] if clear else np.zeros(0)
+    if len(clear) < len(times) or (np.diff(seconds) <= 0).any():
+        seconds = np.arange(len(times)) / fps
+    return FrameTimes(seconds, float(seconds[-1]) + 1 / fps, fps, [])
+
+
+def decode(
+    video: str | Path, wanted: set[int] | None = None
+) -> Iterator[tuple[int | None, av.VideoFrame]]:
+    """Yields `(pts, frame)` of a video in the order shown; a packet that is damaged is left out.
 
     Args:
-        pipeline: Stock's steps.
-        decoder: `packets` or `decord`.
-        **init: Arguments of the step that opens the file.
+        video: The file.
+        wanted: The only `pts` that matter; the decoder may leave out what none of them needs.
     """
-    names = _STEPS[decoder]
-    if any(step.get("mode") == "efficient" for step in pipeline):
-        return list(pipeline)
-    steps = []
-    for step in pipeline:
-        step = dict(step, type=names.get(step["type"], step["type"]))
-        steps.append(dict(step, **init) if step["type"].endswith("Init") else step)
-    return steps
+    container: Any
+    with av.open(str(video)) as container:
+        stream = container.streams.video[0]
+        stream.thread_type = "AUTO"
+        for packet in container.demux(stream):
+            if wanted is not None:
+                stream.codec_context.skip_frame = "DEFAULT" if packet.pts in wanted else "NONREF"
+            try:
+                frames = packet.decode()
+            except av.FFmpegError:
+                continue
+            yield from ((frame.pts, frame) for frame in frames)
+
+
+def choose_evenly(count: int, most: int) -> list[int]:
+    """Returns all indices of `count` things, or `most` of them from the first to the last."""
+    return np.linspace(0, count - 1, min(count, most)).round().astype(int).tolist()

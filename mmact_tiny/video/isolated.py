@@ -1,183 +1,229 @@
-"""Runs a function in worker processes that may crash, hang or run out of memory.
-
-A decoder can bring its process down or never return; `concurrent.futures` gives up the whole
-pool then. Here each worker is a plain `python -m mmact_tiny.video.isolated` that takes a call at
-a time as a line of JSON, so that a lost worker costs its one call and is replaced. The workers
-import what the function's module imports and nothing of the caller's.
-"""
+"""Calls a function in processes of its own, where a decoder may crash, hang or leak."""
 
 import contextlib
-import importlib
-import json
+import multiprocessing
 import os
-import selectors
+import pickle
 import signal
-import subprocess
+import stat
 import sys
-import tempfile
+import threading
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, TimeoutError, wait
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-READY = b"ready\n"
+from pebble import ProcessExpired, ProcessPool
 
+from .. import hardware
+from ..errors import UserError
+from .files import reason_of
 
-@dataclass(frozen=True, slots=True)
-class Lost:
-    """In place of a result: why the call has none."""
-
-    reason: str
-
-
-class Worker:
-    """One process, and the call it is busy with."""
-
-    def __init__(self, task: str) -> None:
-        paths = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
-        self.messages = tempfile.TemporaryFile()  # noqa: SIM115
-        # A session of its own: Ctrl-C reaches the caller only, which then ends the workers.
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "mmact_tiny.video.isolated", task],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self.messages,
-            env=dict(os.environ, PYTHONPATH=paths),
-            start_new_session=True,
-        )
-        assert self.process.stdin is not None and self.process.stdout is not None
-        self.stdin, self.stdout = self.process.stdin, self.process.stdout
-        self.key: Any = None
-        self.deadline = 0.0
-        self.seconds = 0.0
-        self.answer = b""
-        self.started = False
-
-    def call(self, key: Any, arguments: dict[str, Any], seconds: float) -> None:
-        self.key, self.seconds, self.answer = key, seconds, b""
-        self.deadline = time.monotonic() + seconds
-        with contextlib.suppress(BrokenPipeError):  # gone: its end of file is read next
-            self.stdin.write(json.dumps(arguments).encode() + b"\n")
-            self.stdin.flush()
-
-    def receive(self) -> Any:
-        """Returns the result, `Lost`, or None when only a part of the answer has come."""
-        chunk = os.read(self.stdout.fileno(), 1 << 20)
-        self.answer += chunk
-        if not self.started and self.answer.startswith(READY):
-            self.started, self.answer = True, self.answer.removeprefix(READY)
-        if self.answer.endswith(b"\n"):
-            result = json.loads(self.answer)
-            return Lost(result["raised"]) if "raised" in result else result["result"]
-        if chunk:
-            return None
-        status = self.process.wait()
-        if not self.started:  # no call is at fault: every worker would end like this one
-            self.messages.seek(0)
-            raise RuntimeError(f"a worker cannot start:\n{self.messages.read().decode()}")
-        name = signal.Signals(-status).name if status < 0 else f"status {status}"
-        return Lost(f"decoder crashed: {name}")
-
-    def end(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        self.stdout.close()
-        self.messages.close()
-        with contextlib.suppress(BrokenPipeError):
-            self.stdin.close()
+VIDEO_SECONDS = 120.0
+VIDEOS_A_PROCESS = 200  # decord 0.6 leaks a little with every video
+Key = TypeVar("Key")
 
 
-def run_isolated(
-    task: str,
-    calls: Iterable[tuple[Any, dict[str, Any], float]],
-    *,
-    num_workers: int,
-) -> Iterator[tuple[Any, Any]]:
-    """Calls `task` once for every item of `calls`, in `num_workers` processes.
+class Lost(UserError):
+    """Why a call has no result.
+
+    Attributes:
+        kind: a few words, the same for all of the kind.
+        detail: the particulars.
+    """
+
+    def __init__(self, kind: str, detail: str, message: str) -> None:
+        super().__init__(message)
+        self.kind, self.detail = kind, detail
+
+
+class GuardedReader:
+    """Calls a function in other processes; a call that takes one down costs itself only.
+
+    The processes are forked when the first call needs them: they have what this one has then, so
+    the function need not be picklable, and nothing is imported again. Its arguments and results
+    are pickled.
 
     Args:
-        task: `package.module:function`; the function takes keyword arguments and returns
-            something that JSON can hold.
-        calls: (key, keyword arguments, time limit in seconds), taken as workers become free.
-        num_workers: how many processes, at most one call in each.
-
-    Yields:
-        (key, result or `Lost`), in the order in which they are done.
+        function: What is called, a pipeline for one.
+        video_seconds: Time limit for a call.
+        calls_a_process: After so many calls a new process takes over.
+        num_processes: How many calls may run at once.
+        niceness: Of the processes; by default that of all readers beside a model.
     """
-    waiting = iter(calls)
-    selector = selectors.DefaultSelector()
-    workers: set[Worker] = set()
 
-    def start() -> Worker:
-        worker = Worker(task)
-        workers.add(worker)
-        selector.register(worker.stdout, selectors.EVENT_READ, worker)
-        return worker
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        video_seconds: float = VIDEO_SECONDS,
+        calls_a_process: int = VIDEOS_A_PROCESS,
+        *,
+        num_processes: int = 1,
+        niceness: int | None = None,
+    ) -> None:
+        self.function = function
+        self.video_seconds = video_seconds
+        self.calls_a_process = calls_a_process
+        self.num_processes = num_processes
+        self.niceness = niceness
+        self._pool: ProcessPool | None = None
+        self._end_pool: Callable[[], object] = lambda: (
+            None
+        )  # at most once, or when this object goes
+        self._lock = threading.Lock()
+        self._calls: set[Future[bytes]] = set()
 
-    def end(worker: Worker) -> None:
-        workers.discard(worker)
-        selector.unregister(worker.stdout)
-        worker.end()
+    def __call__(self, *arguments: Any) -> Any:
+        """Returns what the function returns.
 
-    def give(worker: Worker | None) -> None:
-        """Gives the next call to a worker, to a new one for None; ends it when none is left."""
-        call = next(waiting, None)
-        if call is not None:
-            (worker or start()).call(*call)
-        elif worker is not None:
-            end(worker)
+        Raises:
+            Lost: the function failed, crashed, or took too long; in a line.
+        """
+        future = self._schedule(arguments, self.video_seconds)
+        wait([future])
+        if not future.cancelled() and isinstance(future.exception(), BrokenProcessPool):
+            # The system ended the process before it took the call.
+            self._calls.discard(future)
+            future = self._schedule(arguments, self.video_seconds)
+        return self._result(future, self.video_seconds)
 
-    try:
-        for _ in range(num_workers):
-            give(None)
-        while workers:
-            soonest = min(worker.deadline for worker in workers)
-            ready = [
-                (key.data, key.data.receive())
-                for key, _ in selector.select(max(0.0, soonest - time.monotonic()))
-            ]
-            answered = {worker for worker, result in ready if result is not None}
-            now = time.monotonic()
-            for worker in [w for w in workers if w.deadline <= now and w not in answered]:
-                ready.append((worker, Lost(f"timed out: no end after {worker.seconds:.0f} s")))
-                worker.process.kill()
-            for worker, result in ready:
-                if result is None:
-                    continue
-                key = worker.key
-                alive = worker.process.poll() is None and not _timed_out(result)
-                if not alive:
-                    end(worker)
-                give(worker if alive else None)
-                yield key, result
-    finally:
-        for worker in workers:
-            worker.end()
-        selector.close()
+    def call_each(
+        self, calls: Iterable[tuple[Key, tuple[Any, ...], float]]
+    ) -> Iterator[tuple[Key, Any]]:
+        """Yields `(key, result or Lost)` of each call, in the order in which they are done.
 
-
-def _timed_out(result: Any) -> bool:
-    return isinstance(result, Lost) and result.reason.startswith("timed out")
-
-
-def serve(task: str) -> None:
-    """Answers calls until the caller is gone: the body of a worker process."""
-    module, _, name = task.partition(":")
-    function = getattr(importlib.import_module(module), name)
-    # Only answers go to the pipe; what a library prints does not.
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-    answers.write(READY)
-    answers.flush()
-    for line in sys.stdin.buffer:
+        Args:
+            calls: `(key, arguments, time limit in seconds)`, taken as processes become free.
+        """
+        waiting = iter(calls)
+        running: dict[Future[bytes], tuple[Key, float]] = {}
         try:
-            answer = {"result": function(**json.loads(line))}
-        except Exception as error:
-            answer = {"raised": f"{type(error).__name__}: {error}"}
-        answers.write(json.dumps(answer).encode() + b"\n")
-        answers.flush()
+            while True:
+                # One call more than a process needs: it never waits for this one.
+                while len(running) < 2 * self.num_processes and (call := next(waiting, None)):
+                    key, arguments, seconds = call
+                    running[self._schedule(arguments, seconds)] = key, seconds
+                if not running:
+                    return
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    key, seconds = running.pop(future)
+                    try:
+                        yield key, self._result(future, seconds)
+                    except Lost as lost:
+                        yield key, lost
+        finally:
+            self.close()
+
+    def start(self) -> None:
+        """Starts the processes where none run. A call does it too."""
+        with self._lock:
+            self._running_pool()
+
+    def close(self) -> None:
+        """Ends the processes, from any thread; the next call starts others."""
+        with self._lock:
+            self._pool = None
+            for future in list(self._calls):
+                future.cancel()
+            self._end_pool()
+
+    def _running_pool(self) -> ProcessPool:
+        # A pool is broken once the system ended a process between two calls.
+        if self._pool is None or not self._pool.active:
+            self._end_pool()
+            niceness = hardware.reader_niceness() if self.niceness is None else self.niceness
+            self._pool = ProcessPool(
+                self.num_processes,
+                self.calls_a_process,
+                _set_up,
+                (weakref.ref(self), os.getpid(), niceness),
+                multiprocessing.get_context("fork"),
+            )
+            self._end_pool = end = weakref.finalize(self, _end, self._pool)
+            end.atexit = False  # pebble ends its processes then
+            if not self._pool.active:  # asking starts it
+                raise RuntimeError("the processes that read videos cannot be started")
+        return self._pool
+
+    def _schedule(self, arguments: tuple[Any, ...], seconds: float) -> Future[bytes]:
+        with self._lock:
+            future = self._running_pool().schedule(_call, arguments, timeout=seconds)
+            self._calls.add(future)
+        return future
+
+    def _result(self, future: Future[bytes], seconds: float) -> Any:
+        try:
+            reason, result = pickle.loads(future.result())
+        except TimeoutError:
+            limit = f"{seconds:g} s"
+            raise Lost("timed out", f"no end after {limit}", f"timed out after {limit}") from None
+        except ProcessExpired as error:
+            code = error.exitcode
+            name = signal.Signals(-code).name if code < 0 else f"status {code}"
+            raise Lost("decoder crashed", name, f"the decoder crashed ({name})") from None
+        except (BrokenProcessPool, CancelledError):
+            raise Lost("decoder crashed", "ended", "the decoder was ended") from None
+        finally:
+            self._calls.discard(future)
+        if reason is not None:
+            raise Lost("unreadable", reason, reason)
+        return result
 
 
-if __name__ == "__main__":
-    serve(sys.argv[1])
+def _end(pool: ProcessPool) -> None:
+    """Ends a pool's processes; its threads take 0.1 s to notice, which nobody waits for."""
+    pool.stop()
+    threading.Thread(target=pool.join, daemon=True).start()
+
+
+_function: Callable[..., Any]  # of this process, where it is one of a pool
+
+
+def _set_up(reader: "weakref.ref[GuardedReader]", parent: int, niceness: int) -> None:
+    """Makes a forked process fit for calls."""
+    global _function
+    owner = reader()
+    if owner is None:  # given up meanwhile
+        os._exit(0)
+    _function = owner.function
+    os.nice(niceness)
+    _drop_sockets()
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # how pebble ends it: also within a decoder
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)  # a forked thread pool would never answer
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """Ends this process after its parent: other forks keep the pipe open that would tell it."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(0)
+
+
+def _drop_sockets() -> None:
+    """Lets go of the parent's connections: a fork would keep them open when the parent closes them.
+
+    Their numbers stay taken, by /dev/null: an inherited object may close them once more.
+    """
+    nothing = os.open(os.devnull, os.O_RDWR)
+    with contextlib.suppress(FileNotFoundError):  # a system without /proc
+        for fd in [int(path.name) for path in Path("/proc/self/fd").iterdir()]:
+            with contextlib.suppress(OSError):  # the one that listed them
+                if fd > 2 and stat.S_ISSOCK(os.fstat(fd).st_mode):
+                    os.dup2(nothing, fd)
+
+
+def _call(*arguments: Any) -> bytes:
+    """Calls the function; returns `(reason, result)` as bytes.
+
+    Pickled here, tensors too: PyTorch would pass them in shared memory, which ends with a process.
+    """
+    try:
+        answer: tuple[str | None, Any] = (None, _function(*arguments))
+    except Exception as error:  # whatever a decoder throws at a broken file
+        answer = (reason_of(error), None)
+    return pickle.dumps(answer, protocol=pickle.HIGHEST_PROTOCOL)

@@ -6,17 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from matplotlib.figure import Figure
 
 from ..compat.mm import DATASETS, Config, init_default_scope
 from ..errors import UserError
 from ..hooks.dataset import seed_generators
-from ..overrides.registry import split_datasets
-from ..report.strips import choose_evenly
-from ..video.guarded_reader import GuardedReader
+from ..pipeline import split_datasets
+from ..video.frames import choose_evenly
+from ..video.isolated import GuardedReader
 from .describe import config_to_describe
 from .sampling import quiet, run_transforms
-from .sheet import CellOfSheet, lay_out, write_picture
+from .sheet import Panel, lay_out, write_picture
 from .timeline import browse_video
 
 MAX_PICTURES = 24  # of one video; a test protocol has 250 views
@@ -49,7 +49,7 @@ def browse(
         write_picture(browse_split(cfg, split, num=num, seed=seed), out)
 
 
-def browse_split(cfg: Config, split: str, *, num: int, seed: int) -> Image.Image:
+def browse_split(cfg: Config, split: str, *, num: int, seed: int) -> Figure:
     """Returns a sheet of `num` videos of a split, as the model would get them.
 
     Random transforms are really applied, seeded by `seed` and the video's line. A video that
@@ -79,7 +79,9 @@ def browse_split(cfg: Config, split: str, *, num: int, seed: int) -> Image.Image
     reader = GuardedReader(lambda item: read_pictures(dataset, item["index"], seed=seed))
     try:
         with quiet():  # the transforms run in the reader's process, which begins here
-            cells = [_cell(dataset.get_data_info(index), index, reader, labels) for index in chosen]
+            cells = [
+                _read_panel(dataset.get_data_info(index), index, reader, labels) for index in chosen
+            ]
     finally:
         reader.close()
     heading = [
@@ -89,9 +91,9 @@ def browse_split(cfg: Config, split: str, *, num: int, seed: int) -> Image.Image
     return lay_out(cells, heading=heading)
 
 
-def _cell(
+def _read_panel(
     info: Mapping[str, Any], index: int, reader: GuardedReader, labels: Sequence[str]
-) -> CellOfSheet:
+) -> Panel:
     """Returns the cell of one video: its pictures, or why there are none."""
     name = str(info.get("filename") or info.get("frame_dir"))
     number = info["label"]
@@ -100,10 +102,10 @@ def _cell(
     try:
         pictures, frames, shape = reader(dict(index=index))
     except UserError as error:
-        return CellOfSheet(title=title, subtitle=name, error=f"cannot be read: {error}")
+        return Panel(title=title, subtitle=name, error=f"cannot be read: {error}")
     title += f"   {' x '.join(map(str, shape))}"
     notes = [f"frame {frame}" for frame in frames]
-    return CellOfSheet(title=title, subtitle=name, pictures=pictures, notes=notes)
+    return Panel(title=title, subtitle=name, pictures=pictures, notes=notes)
 
 
 def read_pictures(

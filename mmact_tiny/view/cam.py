@@ -1,4 +1,4 @@
-"""What spoke for a label: Grad-CAM overlays on the frames that a recognizer saw.
+"""Draws Grad-CAM overlays: which places of the frames raise the score of a label.
 
 Selvaraju et al. 2017, https://arxiv.org/abs/1610.02391, computed by the package grad-cam
 (https://github.com/jacobgil/pytorch-grad-cam), which is an extra.
@@ -18,7 +18,8 @@ from ..checkpoints.weights import load_weights
 from ..compat.mm import Compose
 from ..errors import UserError
 from ..pipeline import CROPS
-from ..recognizer import Recognizer, sample_of
+from ..recognizer import Recognizer
+from ..video.files import sample_of
 from .sampling import run_transforms
 
 VIEWS_TOGETHER = 8  # in one pass forward and back
@@ -45,7 +46,7 @@ class ViewScores(nn.Module):
 
 
 def class_activations(model: Any, images: Tensor, label: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns where each image speaks for a class, and its score.
+    """Returns which places of each image raise the score of a class, and that score.
 
     Args:
         model: A Recognizer2D of single frames (TSN), in evaluation mode, in float32.
@@ -89,7 +90,7 @@ def draw_cam(
     from pytorch_grad_cam.utils.image import show_cam_on_image
 
     from ..engine.engine import normalize
-    from .sheet import CellOfSheet, lay_out, write_picture
+    from .sheet import Panel, lay_out, write_picture
 
     label, score = best
     model = _exact_model(recognizer)
@@ -104,7 +105,7 @@ def draw_cam(
         show_cam_on_image(picture.astype(np.float32) / 255, one, use_rgb=True, image_weight=0.6)
         for picture, one in zip(pictures, maps, strict=True)
     ]
-    cell = CellOfSheet(
+    panel = Panel(
         title=f"{label}: {score:.2f} for the video ({recognizer.protocol})",
         subtitle=str(video),
         pictures=[part for pair in zip(pictures, overlays, strict=True) for part in pair],
@@ -115,10 +116,10 @@ def draw_cam(
         ],
     )
     heading = [
-        f"What spoke for {label!r}",
-        "red: most, blue: nothing; the score of each frame alone",
+        f"Where the score of {label!r} comes from (Grad-CAM)",
+        "red: most, blue: nothing; under each overlay the score of the frame alone",
     ]
-    write_picture(lay_out([cell], heading=heading, thumb=224), out)
+    write_picture(lay_out([panel], heading=heading, thumb=224), out)
 
 
 def centre_crops(steps: Sequence[Any]) -> list[Any]:

@@ -6,10 +6,11 @@ from pathlib import Path
 
 from ..errors import UserError
 from ..infer import Row
-from ..recognizer import Recognizer, find_videos
+from ..recognizer import Recognizer
+from ..video.files import find_videos
 from .cam import check_cam_extra, draw_cam
 from .render import render_video
-from .segments import cells_of
+from .windows import cells_of
 
 logger = logging.getLogger("mmact_tiny")
 

@@ -1,9 +1,8 @@
-"""The labelled video: a video with its best labels as bars burnt in, its sound kept.
+"""Burns the best labels into a copy of a video as bars, and keeps its times and its sound.
 
-Every frame keeps its time. The frames are upright and have square pixels, so that any player
-shows them as they are meant; a video whose short side is below 240 pixels is enlarged by a whole
-factor, so that its labels can be read. For windows a track along the bottom shows the label of
-each moment, with a play head.
+The frames are upright and have square pixels, so that any player shows them as they are meant; a
+video whose short side is below 240 pixels is enlarged by a whole factor, so that its labels can
+be read. For windows a track along the bottom shows the label of each moment, with a play head.
 """
 
 import logging
@@ -16,14 +15,14 @@ from typing import Any
 import av
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
-from PIL import Image, ImageDraw
+from matplotlib.patheffects import withStroke
 
 from ..errors import UserError
 from ..files import open_atomically
-from ..progress import show_progress
-from .drawing import PALETTE, Color, bars, draw_text, shorten
-from .segments import Cell, merge
-from .sound import Sounds
+from ..progress import Bar
+from ..video.frames import decode
+from .sheet import GREY, PALETTE, draw_text, new_canvas, shorten, text_width, to_pixels
+from .windows import Cell, merge
 
 logger = logging.getLogger("mmact_tiny")
 READABLE = 240  # pixels of the short side
@@ -35,6 +34,9 @@ MATRICES = {
     5: (Colorspace.ITU601, 5),
     6: (Colorspace.ITU601, 6),
 }
+MP4_CODECS = {"aac", "mp3", "ac3", "eac3", "opus", "flac", "alac"}  # of sound
+AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
+SHADE = (0.0, 0.0, 0.0, 0.6)  # behind the labels
 ENCODER = {"preset": "veryfast", "crf": "20"}
 
 
@@ -46,7 +48,7 @@ def render_video(
     Args:
         video: The file; it is decoded once here, whatever its scores took.
         out: An MP4 of H.264 and the sound as it was (AAC where MP4 cannot hold it).
-        cells: Which answer counts when, from `segments.cells_of`; one cell has no track.
+        cells: Which answer counts when, from `windows.cells_of`; one cell has no track.
         duration: Of the video, in seconds; 0 where there is no track.
 
     Raises:
@@ -74,8 +76,8 @@ def _copy_drawn(
         stream.thread_type = "AUTO"
         start = Fraction(source.start_time or 0, 1_000_000)
         total = stream.frames or round((source.duration or 0) / 1e6 * (stream.average_rate or 25))
-        bar = show_progress("rendering", total, unit="frames", keep=False)
-        with av.open(file, "w", format="mp4") as sink, bar as advance:
+        bar = Bar("rendering", total, unit="frames")
+        with av.open(file, "w", format="mp4") as sink, bar:
             encoder = _Encoder(sink, stream, canvas, start)
             sounds = Sounds(source, sink, start)
             for packet in source.demux([stream, *sounds.streams]):
@@ -89,15 +91,13 @@ def _copy_drawn(
                     continue
                 for frame in frames:
                     encoder.add(frame, overlay)
-                    advance()
+                    bar.advance()
             encoder.finish()
             sounds.finish()
     return damaged
 
 
 def _first_frame(video: str | Path) -> av.VideoFrame:
-    from ..video.frame_times import decode
-
     try:
         found = next(decode(video), None)
     except (av.FFmpegError, IndexError) as error:
@@ -176,6 +176,64 @@ class _Encoder:
         self._sink.mux(self._stream.encode(None))
 
 
+class Sounds:
+    """Takes the audio packets of one file into another, every track, at the same times.
+
+    Args:
+        source: The container that is read.
+        sink: The container that is written; its header must not be written yet.
+        start: Seconds that the new file begins later than the old one counts.
+    """
+
+    def __init__(self, source: Any, sink: Any, start: Fraction) -> None:
+        self._sink, self._start = sink, start
+        self._targets: dict[int, Any] = {}
+        self._copied: set[int] = set()
+        self._last: dict[int, int] = {}
+        for stream in source.streams.audio:
+            codec = stream.codec_context
+            if codec is None or not codec.sample_rate:
+                logger.warning("sound track %d left out: its codec is not known", stream.index)
+            elif codec.codec.canonical_name in MP4_CODECS:
+                self._targets[stream.index] = sink.add_stream_from_template(stream)
+                self._copied.add(stream.index)
+            else:
+                rate = codec.sample_rate if codec.sample_rate in AAC_RATES else 48000
+                target = sink.add_stream("aac", rate=rate)
+                target.codec_context.layout = "mono" if codec.channels == 1 else "stereo"
+                self._targets[stream.index] = target
+        self.streams = [s for s in source.streams.audio if s.index in self._targets]
+
+    def add(self, packet: Any) -> None:
+        """Copies a packet, or decodes it and encodes what it holds."""
+        target = self._targets[packet.stream.index]
+        offset = round(self._start / packet.time_base)
+        if packet.stream.index in self._copied:
+            index, dts = packet.stream.index, packet.dts
+            if dts is None or dts <= self._last.get(index, dts - 1):
+                return  # the mark at the end; or damaged: MP4 has no steps back in time
+            self._last[index] = dts
+            packet.pts = None if packet.pts is None else packet.pts - offset
+            packet.dts = dts - offset
+            packet.stream = target
+            self._sink.mux(packet)
+            return
+        try:
+            frames = packet.decode()
+        except av.FFmpegError:
+            return
+        for frame in frames:
+            if frame.pts is not None:
+                frame.pts -= offset
+            self._sink.mux(target.encode(frame))
+
+    def finish(self) -> None:
+        """Writes what the encoders still hold."""
+        for index, target in self._targets.items():
+            if index not in self._copied:
+                self._sink.mux(target.encode(None))
+
+
 class Overlay:
     """Draws the answer of a moment on a picture: bars above, and the track along the bottom."""
 
@@ -186,60 +244,88 @@ class Overlay:
         names = dict.fromkeys(c.predictions[0][0] for c in cells if c.predictions)
         self._colors = {name: PALETTE[i % len(PALETTE)] for i, name in enumerate(names)}
         self._ends = np.array([cell.end for cell in cells])
-        self._panels: tuple[int, Image.Image | None] = (-1, None)
+        self._number, self._bars = -1, np.zeros((0, 0, 4), np.uint8)
         self._track = self._draw_track() if len(cells) > 1 else None
 
     def draw(self, picture: np.ndarray, seconds: float) -> None:
         """Draws in place on uint8 RGB, (height, width, 3)."""
         number = min(int(np.searchsorted(self._ends, seconds, side="right")), len(self._cells) - 1)
-        if number != self._panels[0]:
-            self._panels = (number, self._draw_bars(self._cells[number]))
-        if self._panels[1] is not None:
-            _blend(picture, self._panels[1], (self._margin, self._margin))
+        if number != self._number:
+            self._number, self._bars = number, self._draw_bars(self._cells[number])
+        _blend(picture, self._bars, (self._margin, self._margin))
         if self._track is not None:
-            _blend(picture, self._track, (0, self._size[1] - self._track.height))
-            self._draw_play_head(picture, seconds)
+            _blend(picture, self._track, (0, self._size[1] - len(self._track)))
+            self._draw_play_head(picture, seconds, len(self._track))
 
-    def _draw_bars(self, cell: Cell) -> Image.Image | None:
+    def _draw_bars(self, cell: Cell) -> np.ndarray:
         """Returns the panel, with as many rows as take less than half of the height."""
         rows = max(1, round(self._size[1] * 0.45 / (1.5 * self._text)))
         shown = [
-            (label, score, self._colors.get(label, (130, 130, 130)))
+            (label, score, self._colors.get(label, GREY))
             for label, score in cell.predictions[:rows]
         ]
         width = max(self._size[0] - 2 * self._margin, 40)
-        return bars(shown, size=self._text, width=width) if shown else None
+        return draw_bars(shown, size=self._text, width=width) if shown else self._bars[:0]
 
-    def _draw_track(self) -> Image.Image:
-        """Returns the strip of labels over the whole video, with its names where they fit."""
+    def _draw_track(self) -> np.ndarray:
+        """Returns the labels over the whole video, with their names where they fit."""
         width, height = self._size[0], round(self._text * 1.6)
-        track = Image.new("RGBA", (width, height), (0, 0, 0, 150))
-        draw = ImageDraw.Draw(track)
+        figure, canvas = new_canvas(width, height, SHADE)
         for one in merge(self._cells):
             left, right = (round(one[key] / self._duration * width) for key in ("start", "end"))
-            color: Color = (*self._colors[one["label"]], 230)
-            draw.rectangle((left, 2, max(left, right - 2), height - 1), fill=color)
+            length, color = max(1, right - left - 2), self._colors[one["label"]]
+            canvas.barh([2], [length], height - 2, left, align="edge", color=color, alpha=0.9)
             room = right - left - self._text
             name = shorten(one["label"], self._text, room) if room > 0 else ""
             if len(name) > 4 or name == one["label"]:
-                place = (left + self._text / 2, height / 2 + 1)
-                white, black = (255, 255, 255, 255), (0, 0, 0, 255)
-                draw_text(draw, place, name, self._text, fill=white, outline=black)
-        return track
+                _draw_white(canvas, (left + self._text / 2, height / 2 + 1), name, self._text)
+        return to_pixels(figure)
 
-    def _draw_play_head(self, picture: np.ndarray, seconds: float) -> None:
-        assert self._track is not None
+    def _draw_play_head(self, picture: np.ndarray, seconds: float, height: int) -> None:
         half = max(1, self._text // 10)
         x = round(min(seconds / self._duration, 1.0) * (self._size[0] - 1))
-        strip = picture[-self._track.height - 2 * half :]
-        strip[:, max(0, x - 2 * half) : x + 2 * half + 1] = 0
-        strip[:, max(0, x - half) : x + half + 1] = 255
+        track = picture[-height - 2 * half :]
+        track[:, max(0, x - 2 * half) : x + 2 * half + 1] = 0
+        track[:, max(0, x - half) : x + half + 1] = 255
 
 
-def _blend(picture: np.ndarray, panel: Image.Image, place: tuple[int, int]) -> None:
+def draw_bars(rows: Sequence[tuple[str, float, str]], *, size: int, width: int) -> np.ndarray:
+    """Returns a panel of bars, see-through, uint8 RGBA: a row for each `(label, score, colour)`.
+
+    Args:
+        rows: The best first; scores from 0 to 1.
+        size: Of the font, in pixels.
+        width: The panel is never wider, in pixels; a label that is too long is shortened.
+    """
+    pad, row_height = max(2, size // 3), round(size * 1.5)
+    score_width = text_width("0.00", size)
+    longest = max(text_width(label, size) for label, _, _ in rows)
+    inside = round(min(width - 2 * pad, max(longest + score_width + 4 * pad, 12 * size)))
+    figure, canvas = new_canvas(inside + 2 * pad, len(rows) * row_height + 2 * pad, SHADE)
+    tops = [pad + number * row_height for number in range(len(rows))]
+    filled = [round(inside * min(max(score, 0.0), 1.0)) for _, score, _ in rows]
+    for lengths, colors in ((inside, "#323232"), (filled, [color for _, _, color in rows])):
+        canvas.barh(tops, lengths, row_height - 3, pad, align="edge", color=colors, alpha=0.85)
+    for top, (label, score, _) in zip(tops, rows, strict=True):
+        middle = top + row_height / 2 - 1
+        label = shorten(label, size, inside - score_width - 3 * pad)
+        _draw_white(canvas, (2 * pad, middle), label, size)
+        _draw_white(canvas, (inside, middle), f"{score:.2f}", size, ha="right")
+    return to_pixels(figure)
+
+
+def _draw_white(
+    canvas: Any, place: tuple[float, float], text: str, size: int, **style: Any
+) -> None:
+    """Draws a text that can be read on any ground: white, outlined in black."""
+    outline = withStroke(linewidth=2 * max(1, size // 12), foreground="black")
+    draw_text(canvas, place, text, size, color="white", path_effects=[outline], **style)
+
+
+def _blend(picture: np.ndarray, panel: np.ndarray, place: tuple[int, int]) -> None:
     """Lays a see-through panel over a picture, in place; what sticks out is cut off."""
     x, y = place
-    over = np.asarray(panel)[: picture.shape[0] - y, : picture.shape[1] - x].astype(np.uint16)
+    over = panel[: picture.shape[0] - y, : picture.shape[1] - x].astype(np.uint16)
     under = picture[y : y + over.shape[0], x : x + over.shape[1]]
     alpha = over[..., 3:]
     under[:] = (over[..., :3] * alpha + under * (255 - alpha) + 127) // 255

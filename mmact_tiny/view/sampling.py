@@ -12,7 +12,7 @@ import torch
 
 from ..compat.mm import TRANSFORMS, Config, SampleFrames
 from ..errors import UserError
-from ..overrides.registry import split_datasets
+from ..pipeline import split_datasets
 
 FRAME_SIZE = (
     256,

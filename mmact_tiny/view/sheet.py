@@ -1,23 +1,178 @@
-"""A contact sheet: cells of pictures in a row under their caption, laid out on one page."""
+"""Draws text in any script and contact sheets with matplotlib, and writes them as PNG files.
 
+Lengths are pixels, counted from the top left corner: a figure has 72 dots an inch, so that a font
+of 15 points is 15 pixels high.
+"""
+
+import functools
 import io
+import logging
+import unicodedata
+import warnings
+from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
+from matplotlib.figure import Figure, FigureBase
+from matplotlib.font_manager import FontProperties, findSystemFonts, fontManager, get_font
+from matplotlib.patches import Rectangle
 
 from ..files import write_atomically
-from .drawing import ALARM, GREY, INK, PALE, PAPER, draw_text, fit, shorten
 
-TEXT = 15  # pixels of the captions
-GAP = 8
-MAX_WIDTH = 1800  # pixels of a page, unless one cell is wider
+logger = logging.getLogger("mmact_tiny")
+DPI = 72
+# Told apart with any kind of colour vision: Okabe and Ito, https://jfly.uni-koeln.de/color/
+PALETTE = ("#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#f0e442", "#0072b2", "#d55e00")
+INK, GREY, PALE, ALARM = "#141414", "#6e6e6e", "#e2e2e2", "#b00020"
+OWN_FONT = "DejaVu Sans"  # which matplotlib brings
+UPRIGHT = ("Regular", "Book", "Medium")  # rather than bold or slanted
+EAST_ASIAN = ("CJK", "HIRAGANA", "KATAKANA", "HANGUL", "IDEOGRAPHIC", "FULLWIDTH")
+TEXT = 15  # of the captions
+LINE, GAP = 21, 8
+MAX_WIDTH = 1800  # of a page, unless one panel is wider
+_packages_named: set[str] = set()
 
 
-@dataclass
-class CellOfSheet:
+def plain(text: str) -> str:
+    """Returns a text in one line, with a mark for what has no picture: control characters."""
+    return "".join(
+        " " if c in "\t\r\n" else "\ufffd" if unicodedata.category(c) in ("Cc", "Cs") else c
+        for c in text
+    )
+
+
+def choose_fonts(text: str) -> list[str]:
+    """Returns the font families that have the characters of a text, matplotlib's own first.
+
+    Characters that no installed font has show as boxes, and a warning says once which package
+    would help.
+    """
+    return list(_choose_fonts(frozenset(map(ord, plain(text)))))
+
+
+@functools.lru_cache(maxsize=1024)
+def _choose_fonts(characters: frozenset[int]) -> tuple[str, ...]:
+    families = [OWN_FONT]
+    missing = characters - get_font(fontManager.findfont(OWN_FONT)).get_charmap().keys()
+    for path in sorted(findSystemFonts()) if missing else []:
+        try:
+            font = get_font(path)
+        except (OSError, RuntimeError):  # a font of bitmaps, or a damaged one
+            continue
+        if font.style_name in UPRIGHT and (found := missing & font.get_charmap().keys()):
+            fontManager.addfont(path)  # it may be newer than matplotlib's list
+            families.append(font.family_name)
+            missing -= found
+    if missing:
+        _warn_of_boxes("".join(map(chr, sorted(missing))))
+    return tuple(families)
+
+
+def _warn_of_boxes(characters: str) -> None:
+    east_asian = any(unicodedata.name(c, "").startswith(EAST_ASIAN) for c in characters)
+    package = "fonts-noto-cjk" if east_asian else "fonts-noto-core"
+    if package not in _packages_named:
+        _packages_named.add(package)
+        logger.warning(
+            "no installed font has the characters %s: shown as boxes. The package %s has them",
+            characters[:10],
+            package,
+        )
+
+
+def text_width(text: str, size: float) -> float:
+    """Returns the width of a text in pixels."""
+    font = FontProperties(family=choose_fonts(text), size=size)
+    with _no_glyph_warnings():
+        return RendererAgg(1, 1, DPI).get_text_width_height_descent(plain(text), font, False)[0]
+
+
+def shorten(text: str, size: float, room: float, *, keep_end: bool = False) -> str:
+    """Returns the text, or as much of it with `…` as fits in `room` pixels.
+
+    Args:
+        text: A label or a file name.
+        size: Of the font.
+        room: What it may take.
+        keep_end: Leave out the beginning, as of a path whose end tells more.
+    """
+    text = plain(text)
+    if text_width(text, size) <= room:
+        return text
+
+    def part(length: int) -> str:
+        return f"…{text[len(text) - length :]}" if keep_end else f"{text[:length]}…"
+
+    lengths = range(1, len(text))
+    return part(bisect_right(lengths, room, key=lambda n: text_width(part(n), size)))
+
+
+def draw_text(
+    owner: FigureBase | Axes,
+    place: tuple[float, float],
+    text: str,
+    size: float,
+    *,
+    room: float | None = None,
+    keep_end: bool = False,
+    **style: Any,
+) -> None:
+    """Draws one line of text on a figure or its axes, in their units, from left to right.
+
+    Args:
+        owner: What to draw on.
+        place: Of the text's left end, half-way up, unless the style says `ha` or `va`.
+        text: Any; it is no formula, whatever it has of `$` signs.
+        size: Of the font.
+        room: Its width at most, in pixels; what is longer is shortened.
+        keep_end: As `shorten` has it.
+        **style: What matplotlib's `Text` takes.
+    """
+    text = plain(text) if room is None else shorten(text, size, room, keep_end=keep_end)
+    style = dict(color=INK, ha="left", va="center_baseline") | style
+    owner.text(*place, text, size=size, family=choose_fonts(text), parse_math=False, **style)
+
+
+def new_canvas(width: int, height: int, background: Any = "white") -> tuple[Figure, Axes]:
+    """Returns a figure of so many pixels, and axes over all of it whose units are pixels."""
+    figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor=background)
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0), autoscale_on=False)
+    axes.set_axis_off()
+    return figure, axes
+
+
+def to_pixels(figure: Figure) -> np.ndarray:
+    """Returns a figure as uint8 RGBA, (height, width, 4)."""
+    canvas = FigureCanvasAgg(figure)
+    with _no_glyph_warnings():
+        canvas.draw()
+    return np.asarray(canvas.buffer_rgba())
+
+
+def write_picture(figure: Figure, out: str | Path) -> None:
+    """Writes a PNG, whole or not at all.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    content = io.BytesIO()
+    with _no_glyph_warnings():
+        figure.savefig(content, format="png", dpi=DPI)
+    write_atomically(content.getvalue(), out)
+
+
+def _no_glyph_warnings() -> warnings.catch_warnings:
+    """Silences matplotlib's warning for each missing character: `choose_fonts` gave one."""
+    return warnings.catch_warnings(action="ignore", category=UserWarning)
+
+
+@dataclass(frozen=True)
+class Panel:
     """Pictures (uint8 RGB) with a title, a line below it, a note under each, or an error."""
 
     title: str
@@ -25,77 +180,49 @@ class CellOfSheet:
     pictures: Sequence[np.ndarray] = ()
     notes: Sequence[str] = ()
     error: str = ""
-    columns: int = 8
-    width: int = field(default=360)
 
 
 def lay_out(
-    cells: Sequence[CellOfSheet], *, heading: Sequence[str], thumb: int = 150
-) -> Image.Image:
-    """Returns the page.
+    panels: Sequence[Panel], *, heading: Sequence[str], thumb: int = 150, columns: int = 8
+) -> Figure:
+    """Returns a page of panels, all of one size.
 
     Args:
-        cells: In reading order.
+        panels: In reading order.
         heading: Lines above all; the first one larger.
-        thumb: The longer side of a picture on the page, in pixels.
+        thumb: The longer side of a picture on the page.
+        columns: Pictures side by side in a panel, at most.
     """
-    drawn = [_draw_cell(cell, thumb) for cell in cells]
-    widest = max((one.width for one in drawn), default=thumb)
-    per_row = max(1, min(len(drawn), (MAX_WIDTH - GAP) // (widest + GAP)))
-    width = max(per_row * (widest + GAP) + GAP, 700)
-    rows = [drawn[i : i + per_row] for i in range(0, len(drawn), per_row)]
-    top = GAP + round(TEXT * 1.6) * len(heading) + GAP
-    height = top + sum(max(one.height for one in row) + GAP for row in rows)
-    page = Image.new("RGB", (width, height), PAPER)
-    draw = ImageDraw.Draw(page)
+    count = max((len(panel.pictures) for panel in panels), default=0)
+    columns = max(1, min(columns, count))
+    width = max(columns * (thumb + 4) + GAP, 360)
+    height = 2 * LINE + max(-(-count // columns) * (thumb + LINE + 4), LINE) + GAP
+    across = max(1, min(len(panels), (MAX_WIDTH - GAP) // (width + GAP)))
+    top = GAP + 24 * len(heading) + GAP
+    page_width = max(across * (width + GAP) + GAP, 700)
+    page, axes = new_canvas(page_width, top + -(-len(panels) // across) * (height + GAP))
     for number, line in enumerate(heading):
-        size = TEXT + 3 if number == 0 else TEXT
-        place = (GAP, GAP + TEXT * 1.6 * (number + 0.5))
-        draw_text(draw, place, shorten(line, size, width - 2 * GAP), size)
-    for row in rows:
-        for number, one in enumerate(row):
-            page.paste(one, (GAP + number * (widest + GAP), top))
-        top += max(one.height for one in row) + GAP
+        place, size = (GAP, GAP + 12 + 24 * number), TEXT if number else TEXT + 3
+        draw_text(axes, place, line, size, room=page_width - 2 * GAP)
+    for number, panel in enumerate(panels):
+        x, y = GAP + number % across * (width + GAP), top + number // across * (height + GAP)
+        axes.add_patch(Rectangle((x, y), width, height, fill=False, edgecolor=PALE))
+        _draw_panel(axes, panel, x + 6, y, room=width - 12, thumb=thumb, columns=columns)
     return page
 
 
-def _draw_cell(cell: CellOfSheet, thumb: int) -> Image.Image:
-    """Returns one cell: title and subtitle, then the pictures in rows, each with its note."""
-    pictures = [fit(picture, thumb, thumb) for picture in cell.pictures]
-    columns = max(1, min(cell.columns, len(pictures)))
-    wide = max((picture.width for picture in pictures), default=thumb)
-    high = max((picture.height for picture in pictures), default=0)
-    line = round(TEXT * 1.4)
-    note = line if any(cell.notes) else 0
-    width = max(columns * (wide + 4) + 8, cell.width)
-    rows = -(-len(pictures) // columns)
-    body = rows * (high + note + 4) if pictures else 2 * line
-    page = Image.new("RGB", (width, 2 * line + body + 8), PAPER)
-    draw = ImageDraw.Draw(page)
-    draw.rectangle((0, 0, width - 1, page.height - 1), outline=PALE)
-    room = width - 12
-    draw_text(draw, (6, line * 0.6), shorten(cell.title, TEXT, room), TEXT)
-    subtitle = shorten(cell.subtitle, TEXT - 2, room, keep_end=True)
-    draw_text(draw, (6, line * 1.55), subtitle, TEXT - 2, fill=GREY)
-    if cell.error:
-        error = shorten(cell.error, TEXT - 2, room)
-        draw_text(draw, (6, 2.7 * line), error, TEXT - 2, fill=ALARM)
-    for number, picture in enumerate(pictures):
-        left = 6 + number % columns * (wide + 4)
-        top = 2 * line + 4 + number // columns * (high + note + 4)
-        page.paste(picture, (left, top))
-        if number < len(cell.notes):
-            text = shorten(cell.notes[number], TEXT - 2, wide)
-            draw_text(draw, (left, top + high + note / 2), text, TEXT - 2, fill=INK)
-    return page
-
-
-def write_picture(image: Image.Image, out: str | Path) -> None:
-    """Writes a PNG, whole or not at all.
-
-    Raises:
-        UserError: it cannot be written.
-    """
-    content = io.BytesIO()
-    image.save(content, format="PNG")
-    write_atomically(content.getvalue(), out)
+def _draw_panel(
+    axes: Axes, panel: Panel, x: float, y: float, *, room: int, thumb: int, columns: int
+) -> None:
+    """Draws the title and subtitle, then the pictures in rows, each above its note."""
+    draw_text(axes, (x, y + 12), panel.title, TEXT, room=room)
+    draw_text(axes, (x, y + 32), panel.subtitle, TEXT - 2, room=room, keep_end=True, color=GREY)
+    draw_text(axes, (x, y + 57), panel.error, TEXT - 2, room=room, color=ALARM)
+    for number, picture in enumerate(panel.pictures):
+        left = x + number % columns * (thumb + 4)
+        top = y + 2 * LINE + 4 + number // columns * (thumb + LINE + 4)
+        scale = thumb / max(picture.shape)
+        right, bottom = left + picture.shape[1] * scale, top + picture.shape[0] * scale
+        axes.imshow(picture, extent=(left, right, bottom, top), aspect="auto")
+        for note in panel.notes[number : number + 1]:
+            draw_text(axes, (left, top + thumb + 10), note, TEXT - 2, room=thumb)

@@ -1,40 +1,30 @@
-"""Which frames a config takes of one video, marked on a time line, for each of its splits."""
+"""Draws which frames of one video a config takes, on a time line for each of its splits."""
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.patches import ConnectionPatch
+from matplotlib.ticker import MaxNLocator
 
 from ..compat.mm import Compose, Config
 from ..errors import UserError
-from ..overrides.registry import SPLITS
-from ..report.strips import choose_evenly
-from ..video.frame_times import FrameTimes, ask_frame_times
-from ..video.frames import PacketDecode, PacketInit
-from ..video.guarded_reader import GuardedReader
-from .drawing import (
-    ALARM,
-    GREY,
-    INK,
-    PALE,
-    PALETTE,
-    PAPER,
-    Color,
-    draw_text,
-    fit,
-    shorten,
-    text_width,
-)
+from ..pipeline import SPLITS
+from ..video.frames import FrameTimes, PacketDecode, PacketInit, ask_frame_times, choose_evenly
+from ..video.isolated import GuardedReader
 from .sampling import Sampling, quiet, read_sampling, say_sampling
+from .sheet import ALARM, DPI, GREY, PALE, PALETTE, TEXT, draw_text
 
-WIDTH, LEFT = 1500, 30  # pixels of the page, and of its margins
-TEXT = 15
-BAR = 30  # height of the time line
-MAX_THUMBS = 10
+WIDTH, MARGIN = 1500, 40  # pixels
+HEADING, SPLIT, FAILURE = 40, 340, 40  # heights of the parts of a page
+SEGMENT_COLORS = ("#cddceb", "#eef4fa")
+MAX_PICTURES = 10
 
 
-def browse_video(cfg: Config, video: str | Path, *, seed: int) -> Image.Image:
+def browse_video(cfg: Config, video: str | Path, *, seed: int) -> Figure:
     """Returns a page with a time line a split: segments, sampled frames, and their pictures.
 
     Args:
@@ -46,27 +36,34 @@ def browse_video(cfg: Config, video: str | Path, *, seed: int) -> Image.Image:
         UserError: the video cannot be read, or no split's pipeline samples a video.
     """
     times = ask_frame_times(video)
-    rows, failures = [], []
+    found: dict[str, Sampling | UserError] = {}
     for split in SPLITS:
         try:
             with quiet():
-                sampling = read_sampling(cfg, split, video=video, seed=seed)
+                found[split] = read_sampling(cfg, split, video=video, seed=seed)
         except UserError as error:
-            failures.append(error)
-            rows.append(_draw_failure(split, error))
-        else:
-            rows.append(_draw_sampling(sampling, times, str(video)))
-    if len(failures) == len(SPLITS):
-        raise UserError(f"cannot read video {video}: {failures[0]}")
+            found[split] = error
+    if all(isinstance(one, UserError) for one in found.values()):
+        raise UserError(f"cannot read video {video}: {found[SPLITS[0]]}")
+    heights = [FAILURE if isinstance(one, UserError) else SPLIT for one in found.values()]
+    page = Figure(figsize=(WIDTH / DPI, (HEADING + sum(heights)) / DPI), dpi=DPI)
+    grid = page.add_gridspec(1 + len(heights), 1, height_ratios=[HEADING, *heights], hspace=0)
+    top, *parts = (page.add_subfigure(grid[row]) for row in range(grid.nrows))
     heading = f"{Path(video).name}: {len(times)} frames, {times.duration:.2f} s (seed {seed})"
-    page = Image.new("RGB", (WIDTH, 40 + sum(row.height for row in rows)), PAPER)
-    size = TEXT + 3
-    draw_text(ImageDraw.Draw(page), (LEFT, 22), shorten(heading, size, WIDTH - 2 * LEFT), size)
-    top = 40
-    for row in rows:
-        page.paste(row, (0, top))
-        top += row.height
+    _draw_words(top, heading, 0.5, TEXT + 3)
+    for part, (split, one) in zip(parts, found.items(), strict=True):
+        if isinstance(one, UserError):
+            _draw_words(part, f"{split}: {one}", 0.5, color=ALARM)
+        else:
+            _draw_split(part, one, times, str(video))
     return page
+
+
+def _draw_words(
+    part: SubFigure, text: str, height: float, size: float = TEXT, **style: Any
+) -> None:
+    place = (MARGIN / WIDTH, height)
+    draw_text(part, place, text, size, room=WIDTH - 2 * MARGIN, **style)
 
 
 def borders_of(sampling: Sampling) -> list[tuple[float, float]]:
@@ -83,103 +80,66 @@ def borders_of(sampling: Sampling) -> list[tuple[float, float]]:
     return []
 
 
-def _draw_failure(split: str, error: UserError) -> Image.Image:
-    page = Image.new("RGB", (WIDTH, 40), PAPER)
-    text = shorten(f"{split}: {error}", TEXT, WIDTH - 2 * LEFT)
-    draw_text(ImageDraw.Draw(page), (LEFT, 20), text, TEXT, fill=ALARM)
-    return page
+def seconds_of(times: FrameTimes, frame: float) -> float:
+    """Returns when a frame begins, or a place between two; `len(times)` is the video's end."""
+    return float(np.interp(frame, range(len(times) + 1), [*times.seconds, times.duration]))
 
 
-def _draw_sampling(sampling: Sampling, times: FrameTimes, video: str) -> Image.Image:
-    """Returns a split's strip: words, axis, time line, and the pictures below their places."""
-    shown = _chosen(sampling)
-    pictures = _decode(video, [frame for _, frame in shown])
-    thumb_width = (WIDTH - 2 * LEFT) // len(shown) - 8
-    thumbs = [fit(picture, min(thumb_width, 300), 170) for picture in pictures]
-    bar_top, thumbs_top = 78, 78 + BAR + 34
-    bottom = thumbs_top + max(thumb.height for thumb in thumbs)
-    page = Image.new("RGB", (WIDTH, bottom + 54), PAPER)
-    draw = ImageDraw.Draw(page)
+def _draw_split(part: SubFigure, sampling: Sampling, times: FrameTimes, video: str) -> None:
+    """Draws one split: words, axis, time line, and the pictures below their places."""
     words = say_sampling(sampling)
-    views = f"{sampling.split}: {words[0]}; {words[1]}"
-    draw_text(draw, (LEFT, 16), shorten(views, TEXT, WIDTH - 2 * LEFT), TEXT)
-    _draw_axis(draw, times, bar_top)
-    _draw_line(draw, sampling, times, bar_top)
-    pitch = (WIDTH - 2 * LEFT) / len(shown)
-    for number, ((clip, frame), thumb) in enumerate(zip(shown, thumbs, strict=True)):
-        middle = LEFT + (number + 0.5) * pitch
-        color = PALETTE[clip % len(PALETTE)]
-        place = (_x(times, frame), bar_top + BAR + 2)
-        draw.line((*place, middle, thumbs_top - 3), fill=color, width=2)
-        left = round(middle - thumb.width / 2)
-        page.paste(thumb, (left, thumbs_top))
-        draw.rectangle(
-            (left - 2, thumbs_top - 2, left + thumb.width + 1, thumbs_top + thumb.height + 1),
-            outline=color,
-            width=2,
-        )
-        seconds = times.seconds[min(frame, len(times) - 1)]
-        room = round(pitch) - 4
-        notes = (f"frame {frame}", f"{seconds:.2f} s, clip {clip + 1}")
-        for line, note in enumerate(notes):
-            place = (middle, thumbs_top + thumb.height + 12 + 17 * line)
-            fill = GREY if line else INK
-            draw_text(draw, place, shorten(note, 13, room), 13, fill=fill, anchor="mm")
-    return page
-
-
-def _chosen(sampling: Sampling) -> list[tuple[int, int]]:
-    """Returns `(clip, frame)` of the frames that get a picture, evenly chosen."""
+    _draw_words(part, f"{sampling.split}: {words[0]}; {words[1]}", 1 - 16 / SPLIT)
     pairs = [(i, frame) for i, clip in enumerate(sampling.frame_inds) for frame in clip]
-    return [pairs[place] for place in choose_evenly(len(pairs), MAX_THUMBS)]
+    shown = [pairs[i] for i in choose_evenly(len(pairs), MAX_PICTURES)]
+    grid = part.add_gridspec(
+        2, len(shown), height_ratios=(30, 170), hspace=0.3, wspace=0.06,
+        left=MARGIN / WIDTH, right=1 - MARGIN / WIDTH, top=1 - 78 / SPLIT, bottom=42 / SPLIT,
+    )  # fmt: skip
+    line = part.add_subplot(grid[0, :])
+    _draw_axis(line, times)
+    _draw_line(line, sampling, times)
+    pictures = _decode(video, [frame for _, frame in shown])
+    for column, ((clip, frame), picture) in enumerate(zip(shown, pictures, strict=True)):
+        axes = part.add_subplot(grid[1, column], xticks=[], yticks=[], anchor="N")
+        axes.imshow(picture)
+        color, seconds = PALETTE[clip % len(PALETTE)], seconds_of(times, frame)
+        axes.spines[:].set(color=color, linewidth=2)
+        axes.set_xlabel(f"frame {frame}\n{seconds:.2f} s, clip {clip + 1}", fontsize=13)
+        part.add_artist(
+            ConnectionPatch((seconds, 0), (0.5, 1), line.transData, axes.transAxes, color=color)
+        )
 
 
-def _x(times: FrameTimes, frame: float) -> float:
-    """Returns the pixel column of a frame's time; `len(times)` is the end."""
-    before = min(int(frame), len(times) - 1)
-    after = times.seconds[before + 1] if before + 1 < len(times) else times.duration
-    part = min(frame - before, 1.0)
-    seconds = times.seconds[before] + part * (after - times.seconds[before])
-    return LEFT + float(seconds) / times.duration * (WIDTH - 2 * LEFT)
+def _draw_axis(line: Axes, times: FrameTimes) -> None:
+    """Has seconds and frame numbers above the time line."""
+
+    def label(seconds: float, _: float) -> str:
+        frame = int(np.searchsorted(times.seconds, seconds - 1e-6))
+        return f"{seconds:g} s\nframe {min(frame, len(times) - 1)}"
+
+    line.set(xlim=(0, times.duration), ylim=(0, 1), yticks=[], facecolor=PALE)
+    line.xaxis.set_major_locator(MaxNLocator(15, steps=[1, 2, 5, 10]))
+    line.xaxis.set_major_formatter(label)
+    line.tick_params(top=True, labeltop=True, bottom=False, labelbottom=False, labelsize=12)
+    line.spines[:].set_color(GREY)
 
 
-def _draw_axis(draw: ImageDraw.ImageDraw, times: FrameTimes, bar_top: int) -> None:
-    """Draws seconds and frame numbers above the time line, at round seconds."""
-    steps = [m * 10.0**e for e in range(-3, 5) for m in (1, 2, 5)]
-    step = next((step for step in steps if times.duration / step <= 15), times.duration)
-    for number in range(int(times.duration / step + 1e-9) + 1):
-        seconds = number * step
-        x = LEFT + seconds / times.duration * (WIDTH - 2 * LEFT)
-        frame = min(int(np.searchsorted(times.seconds, seconds - 1e-6)), len(times) - 1)
-        draw.line((x, bar_top - 6, x, bar_top), fill=GREY)
-        label = f"{seconds:g} s"
-        anchor = "lm" if number == 0 else "mm"
-        if x + text_width(label, 13) / 2 > WIDTH - 4:
-            continue
-        draw_text(draw, (x, bar_top - 30), label, 13, anchor=anchor)
-        draw_text(draw, (x, bar_top - 15), f"frame {frame}", 11, fill=GREY, anchor=anchor)
+def _draw_line(line: Axes, sampling: Sampling, times: FrameTimes) -> None:
+    """Draws the segments, in turn dark and pale, the clips, and a mark at each sampled frame."""
 
+    def stretch(first: float, after: float) -> tuple[float, float]:
+        begin = seconds_of(times, first)
+        return begin, seconds_of(times, after) - begin
 
-def _draw_line(
-    draw: ImageDraw.ImageDraw, sampling: Sampling, times: FrameTimes, bar_top: int
-) -> None:
-    """Draws the time line: segments in turn pale and white, clips, and each sampled frame."""
-    bottom = bar_top + BAR
-    draw.rectangle((LEFT, bar_top, WIDTH - LEFT, bottom), fill=PALE)
-    for number, (first, after) in enumerate(borders_of(sampling)):
-        box = (_x(times, first), bar_top, _x(times, after), bottom)
-        draw.rectangle(box, fill=(238, 244, 250) if number % 2 else (205, 220, 235), outline=GREY)
-    draw.rectangle((LEFT, bar_top, WIDTH - LEFT, bottom), outline=GREY)
+    borders = [stretch(*border) for border in borders_of(sampling)]
+    line.broken_barh(borders, (0, 1), facecolors=SEGMENT_COLORS, edgecolor=GREY)
     for number, clip in enumerate(sampling.frame_inds):
-        color: Color = PALETTE[number % len(PALETTE)]
+        color = PALETTE[number % len(PALETTE)]
         if sampling.clip_len > 1:  # clips may overlap: each at a height of its own
-            level = bar_top + 4 + number % 4 * 6
-            draw.rectangle(
-                (_x(times, min(clip)), level, _x(times, max(clip)), level + 3), fill=color
-            )
-        for frame in clip:
-            x = _x(times, frame)
-            draw.line((x, bar_top, x, bottom), fill=color, width=3 if sampling.clip_len == 1 else 1)
+            level = 0.75 - number % 4 * 0.2
+            line.broken_barh([stretch(min(clip), max(clip))], (level, 0.12), color=color)
+        seconds = [seconds_of(times, frame) for frame in clip]
+        line.vlines(seconds, 0, 1, color=color, linewidth=3 if sampling.clip_len == 1 else 1)
 
 
 def _decode(video: str, frames: Sequence[int]) -> list[np.ndarray]:

@@ -1,31 +1,77 @@
-"""A window that slides over a long video: each stretch of seconds is scored as a clip by itself.
+"""Scores a long video in windows of seconds, and merges neighbours of equal label to segments.
 
 Windows begin at 0, stride, 2 x stride, ... seconds, as long as they fit. Where frames are left
 after the last of them, one more of the same length ends with the video. A video that is shorter
 than a window is one window. Within a window the frames are those that the protocol's sampler
 takes of a video of that length. Every frame is decoded once, however many windows overlap there.
+
+At any moment the window counts whose middle is nearest, so the border between two windows is
+half-way between their middles. Neighbours with the same best label make one segment, with the
+mean of their scores for it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby, pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, NotRequired, Required, TypedDict
 
 import av
 import numpy as np
 
 from ..compat.mm import TRANSFORMS, Compose
 from ..errors import UserError
+from ..files import printable, write_answers
+from ..infer import Prediction, Row
 from ..progress import track
-from ..recognizer import Recognizer, sample_of
-from ..video.frame_times import FrameTimes, ask_frame_times, decode
-from ..video.frames import upright
-from ..video.guarded_reader import VIDEO_SECONDS, GuardedReader
+from ..recognizer import Recognizer
+from ..video.files import sample_of
+from ..video.frames import FrameTimes, ask_frame_times, decode, upright
+from ..video.isolated import VIDEO_SECONDS, GuardedReader
 from ..video.read_ahead import ReadAhead
 from .sampling import find_sampler
 
 EDGE = 1e-6  # seconds; times are sums of fractions
 SHORTEST = 0.02  # seconds: about a frame, below which windows only repeat each other
+COLUMNS = ("video", "kind", "start", "end", "label", "score", "error")
+
+
+class WindowAnswer(TypedDict):
+    """The best labels of a window, from `start` to `end` seconds, or why there are none."""
+
+    start: float
+    end: float
+    predictions: NotRequired[list[Prediction]]
+    error: NotRequired[str]
+
+
+class Segment(TypedDict):
+    """Neighbouring windows with the same best label, and the mean of their scores for it."""
+
+    start: float
+    end: float
+    label: str
+    score: float
+
+
+class WindowsRow(TypedDict, total=False):
+    """The answer for a video, in seconds; for one that cannot be read `video` and `error` alone."""
+
+    video: Required[str]
+    duration: float
+    window: float
+    stride: float
+    windows: list[WindowAnswer]
+    segments: list[Segment]
+    error: str
+
+
+class Cell(NamedTuple):
+    """The stretch of seconds where one answer counts; no predictions where it has an error."""
+
+    start: float
+    end: float
+    predictions: list[tuple[str, float]]
 
 
 @dataclass(frozen=True)
@@ -198,3 +244,112 @@ class WindowViews:
                 index = self._position
             if index in self._taken:
                 self._frames[index] = frame
+
+
+def window_rows(
+    recognizer: Recognizer,
+    videos: Sequence[Path],
+    top_k: int,
+    *,
+    window: float,
+    stride: float,
+) -> Iterator[WindowsRow]:
+    """Yields the answer for each video; every window has its `top_k` best labels."""
+    for video in videos:
+        try:
+            scored = score_windows(recognizer, video, window=window, stride=stride)
+        except UserError as error:
+            yield dict(video=str(video), error=str(error))
+            continue
+        answers = [
+            _answer(recognizer, part, scores, top_k)
+            for part, scores in zip(scored.windows, scored.scores, strict=True)
+        ]
+        if all("error" in answer for answer in answers):
+            reason = answers[0]["error"]
+            yield dict(video=str(video), error=f"cannot read video {video}: {reason}")
+            continue
+        row: WindowsRow = dict(
+            video=str(video),
+            duration=round(scored.duration, 3),
+            window=window,
+            stride=stride,
+            windows=answers,
+        )
+        row["segments"] = merge(cells_of(row))
+        yield row
+
+
+def _answer(
+    recognizer: Recognizer, window: Window, scores: np.ndarray | UserError, top_k: int
+) -> WindowAnswer:
+    answer: WindowAnswer = dict(start=round(window.start, 3), end=round(window.end, 3))
+    if isinstance(scores, UserError):
+        answer["error"] = str(scores)
+    else:
+        best = recognizer.top_k(scores, top_k)
+        answer["predictions"] = [dict(label=label, score=score) for label, score in best]
+    return answer
+
+
+def cells_of(row: Row) -> list[Cell]:
+    """Returns which answer counts when, without a gap from 0 to the end.
+
+    Args:
+        row: From `window_rows`; or an answer for the whole video, with `predictions` alone.
+    """
+    whole = WindowAnswer(start=0.0, end=float("inf"), predictions=row.get("predictions", []))
+    windows = row.get("windows") or [whole]
+    middles = [(one["start"] + one["end"]) / 2 for one in windows]
+    borders = [0.0, *((a + b) / 2 for a, b in pairwise(middles))]
+    ends = [*borders[1:], windows[-1]["end"]]
+    return [
+        Cell(start, end, [(best["label"], best["score"]) for best in one.get("predictions", [])])
+        for start, end, one in zip(borders, ends, windows, strict=True)
+    ]
+
+
+def merge(cells: Sequence[Cell]) -> list[Segment]:
+    """Returns the segments; the stretch of windows that have no answer is left out."""
+    segments: list[Segment] = []
+    for label, group in groupby(
+        cells, key=lambda c: c.predictions[0][0] if c.predictions else None
+    ):
+        same = list(group)
+        if label is not None:
+            score = sum(cell.predictions[0][1] for cell in same) / len(same)
+            start, end = round(same[0].start, 3), round(same[-1].end, 3)
+            segments.append(dict(start=start, end=end, label=label, score=score))
+    return segments
+
+
+def say_segments(row: Row) -> list[str]:
+    """Returns a line for each segment: `   0.0 -   5.0 s  typing: 0.93`."""
+    return [
+        f"{s['start']:7.1f} - {s['end']:7.1f} s  {printable(s['label'])}: {s['score']:.4f}"
+        for s in row["segments"]
+    ]
+
+
+def write_segments(path: Path, rows: Sequence[Row]) -> None:
+    """Writes answers as a JSON list, JSON Lines, or CSV.
+
+    The CSV has the best label of each window (kind `window`), then the merged stretches (kind
+    `segment`); a video that cannot be read is a row of kind `video`.
+
+    Raises:
+        UserError: the file cannot be written; what was there is as before.
+    """
+    write_answers(path, rows, COLUMNS, _table)
+
+
+def _table(row: Row) -> Iterator[dict[str, Any]]:
+    video = row["video"]
+    if "error" in row:
+        yield dict(video=video, kind="video", error=row["error"])
+        return
+    for one in row["windows"]:
+        best = one["predictions"][0] if "predictions" in one else dict(error=one["error"])
+        yield dict(video=video, kind="window", start=one["start"], end=one["end"], **best)
+    for one in row["segments"]:
+        yield dict(video=video, kind="segment", **one)

@@ -1,21 +1,18 @@
 """The cache's entries: found, checked, rebuilt, bounded, cleared, and whole whatever happens."""
 
+import multiprocessing
 import os
-import subprocess
-import sys
-import threading
+import resource
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from pattern_videos import make_video
 
-from mmact_tiny.cache.cache import ClipCache, default_root
+from mmact_tiny.cache.cache import CacheFullError, ClipCache, default_root
 from mmact_tiny.cache.clip import ClipReader
 from mmact_tiny.cache.encode import ClipError
-from mmact_tiny.cache.room import CacheFullError
 from mmact_tiny.errors import UserError
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -28,6 +25,10 @@ def cache(tmp_path: Path) -> ClipCache:
     return ClipCache(tmp_path / "cache")
 
 
+def entry_of(cache: ClipCache, video: Path | str) -> Path | None:
+    return found[0] if (found := cache.find(video)) else None
+
+
 def files(root: Path) -> list[str]:
     """Returns the cache's entries and what lies in tmp/, without the remembered hashes."""
     found = (path.relative_to(root) for path in root.rglob("*") if path.is_file())
@@ -35,10 +36,10 @@ def files(root: Path) -> list[str]:
 
 
 def test_an_entry_is_built_once(cache: ClipCache, video: Path) -> None:
-    assert cache.path(video) is None
+    assert entry_of(cache, video) is None
     entry = cache.build(video)
     before = entry.stat()
-    assert cache.path(video) == entry == cache.build(video)
+    assert entry_of(cache, video) == entry == cache.build(video)
     assert ClipCache(cache.root).build(video) == entry
     assert entry.stat().st_mtime_ns == before.st_mtime_ns
     assert files(cache.root) == ["small-256-v1"]
@@ -56,10 +57,10 @@ def test_names_do_not_matter_and_content_does(cache: ClipCache, video: Path) -> 
     for name in ("with spaces.mp4", "quote's \".mp4", "видео 動画.mp4", "no_suffix"):
         copy = video.with_name(name)
         copy.write_bytes(video.read_bytes())
-        assert cache.path(copy) == entry
+        assert entry_of(cache, copy) == entry
         link = video.with_name(f"link to {name}")
         link.symlink_to(copy)
-        assert cache.path(link) == entry
+        assert entry_of(cache, link) == entry
     odd = make_video(video.with_name('кот\'s "film" 1.mp4'), size=(320, 180), num_frames=9)
     found = cache.find(odd) if cache.build(odd) else None
     assert found is not None
@@ -69,7 +70,7 @@ def test_names_do_not_matter_and_content_does(cache: ClipCache, video: Path) -> 
 def test_a_changed_source_gets_a_new_entry(cache: ClipCache, video: Path) -> None:
     old = cache.build(video)
     make_video(video, size=(320, 180), num_frames=7)
-    assert cache.path(video) is None
+    assert entry_of(cache, video) is None
     new = cache.build(video)
     found = cache.find(video)
     assert new != old and found is not None and found[1].num_frames == 7
@@ -85,7 +86,7 @@ def test_a_broken_entry_is_rebuilt(cache: ClipCache, video: Path, damage: str) -
     content = {"cut": whole[:-9], "flipped": bytes(flipped), "emptied": b""}
     entry.write_bytes(content.get(damage, other.read_bytes()))
     for reader in (cache, ClipCache(cache.root)):  # also one that has seen the whole entry
-        assert reader.path(video) is None
+        assert entry_of(reader, video) is None
     assert cache.build(video).read_bytes() == whole
 
 
@@ -93,56 +94,60 @@ def test_what_was_broken_in_memory_of_hashes_is_read_again(cache: ClipCache, vid
     entry = cache.build(video)
     for note in (cache.root / "sources").rglob("*/*"):
         note.write_text("")
-    assert ClipCache(cache.root).path(video) == entry
+    assert entry_of(ClipCache(cache.root), video) == entry
+
+
+def in_process(work: Callable[[], object]) -> Callable[[], str]:
+    """Starts work in a forked process; returns what waits for it and gives its result in words."""
+    fork = multiprocessing.get_context("fork")
+    answers = fork.SimpleQueue()
+
+    def run() -> None:
+        try:
+            answers.put(str(work()))
+        except UserError as error:
+            answers.put(str(error))
+
+    process = fork.Process(target=run)
+    process.start()
+
+    def wait() -> str:
+        process.join(timeout=120)
+        assert process.exitcode == 0
+        return answers.get()
+
+    return wait
 
 
 def test_two_processes_build_at_once(cache: ClipCache, video: Path) -> None:
-    code = (
-        "import sys, time\nfrom mmact_tiny.cache.cache import ClipCache\n"
-        "print('ready', flush=True)\nsys.stdin.readline()\n"
-        "cache = ClipCache(sys.argv[1])\n"
-        "for name in sys.argv[2:]: print(cache.build(name))\n"
-    )
-    videos = [str(video)]
-    videos += [str(make_video(video.with_name(f"{i}.mp4"), num_frames=5 + i)) for i in range(3)]
-    builders = [
-        subprocess.Popen(
-            [sys.executable, "-c", code, str(cache.root), *videos],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=ROOT,
-        )
-        for _ in range(2)
-    ]
-    for builder in builders:
-        assert builder.stdout is not None and builder.stdout.readline() == "ready\n"
-    for builder in builders:
-        assert builder.stdin is not None
-        builder.stdin.write("go\n")
-        builder.stdin.flush()
-    outputs = [builder.communicate(timeout=120)[0] for builder in builders]
-    assert [builder.returncode for builder in builders] == [0, 0]
-    assert outputs[0] == outputs[1]
+    videos = [video]
+    videos += [make_video(video.with_name(f"{i}.mp4"), num_frames=5 + i) for i in range(3)]
+    ready = multiprocessing.get_context("fork").Barrier(2)
+
+    def build() -> list[Path]:
+        ready.wait(timeout=60)
+        return [ClipCache(cache.root).build(name) for name in videos]
+
+    builders = [in_process(build) for _ in range(2)]
+    assert builders[0]() == builders[1]()
     assert files(cache.root) == ["small-256-v1"] * 4
-    assert all(cache.path(name) is not None for name in videos)
+    assert all(entry_of(cache, name) is not None for name in videos)
 
 
 def test_a_full_disk_leaves_no_half_entry(cache: ClipCache, video: Path) -> None:
-    # RLIMIT_FSIZE has the kernel refuse the write, as it does on a full disk.
-    code = (
-        "import resource, sys\nfrom mmact_tiny.cache.cache import ClipCache\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]),) * 2)\n"
-        "ClipCache(sys.argv[1]).build(sys.argv[2])\n"
-    )
     for limit in (0, 100, 5_000, cache.build(video).stat().st_size - 10):
         cache.clear()
-        command = [sys.executable, "-c", code, str(cache.root), str(video), str(limit)]
-        run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
-        assert "UserError: cannot write the clip cache entry" in run.stderr
-        assert "--cache-dir" in run.stderr
+
+        def build(limit: int = limit) -> Path:
+            # The kernel refuses the write, as it does on a full disk.
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+            return ClipCache(cache.root).build(video)
+
+        message = in_process(build)()
+        assert message.startswith(f"cannot write the clip cache entry of {video} in {cache.root}: ")
+        assert "have MMACT_TINY_CACHE name another folder" in message
         assert files(cache.root) == []
-        assert cache.path(video) is None
+        assert entry_of(cache, video) is None
     assert cache.build(video).exists()
 
 
@@ -152,32 +157,37 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path, video: Path) -> None:
         ClipCache(tmp_path / "file" / "cache").build(video)
 
 
-def test_the_bound_removes_what_was_used_longest_ago(cache: ClipCache, video: Path) -> None:
+def test_what_does_not_fit_is_not_cached_and_removes_nothing(cache: ClipCache, video: Path) -> None:
     videos = [make_video(video.with_name(f"{i}.mp4"), num_frames=8 + i) for i in range(4)]
-    entries = [cache.build(name) for name in videos[:3]]
-    for age, entry in ((300, entries[1]), (200, entries[0]), (100, entries[2])):
-        now = entry.stat().st_mtime
-        os.utime(entry, (now - age, now))
-    sizes = [entry.stat().st_size for entry in entries]
-    bounded = ClipCache(cache.root, max_bytes=int(sum(sizes) * 1.1))
-    entries.append(bounded.build(videos[3]))
-    assert not entries[1].exists()  # the oldest use
-    assert entries[2].exists() and entries[3].exists()
-    assert bounded.num_bytes() <= sum(sizes) * 1.1
-
-
-def test_a_run_does_not_remove_what_it_uses(cache: ClipCache, video: Path) -> None:
-    videos = [make_video(video.with_name(f"{i}.mp4"), num_frames=8) for i in range(1)]
-    videos += [make_video(video.with_name(f"long{i}.mp4"), num_frames=9 + i) for i in range(3)]
     size = cache.build(videos[0]).stat().st_size
-    bounded = ClipCache(cache.root, max_bytes=int(size * 1.5))
-    assert bounded.path(videos[0]) is not None  # a use
-    with pytest.raises(CacheFullError, match="clips in use"):
-        bounded.build(videos[1])
+    bounded = ClipCache(cache.root, max_bytes=size + 10, format="fast")
+    report = bounded.build_many(videos, workers=1)  # entries of other settings count too
+    assert (report.built, report.no_room) == ([], [str(name) for name in videos])
+    bounded = ClipCache(cache.root, max_bytes=int(size * 2.5))
     report = bounded.build_many(videos, workers=1)
-    assert report.present == [str(videos[0])]
-    assert sorted(report.no_room) == [str(name) for name in videos[1:]]
-    assert bounded.num_bytes() == size
+    assert (report.present, report.built) == ([str(videos[0])], [str(videos[1])])
+    assert report.no_room == [str(name) for name in videos[2:]]
+    assert size < bounded.num_bytes() <= size * 2.5
+    with pytest.raises(
+        CacheFullError, match=f"no room in the {int(size * 2.5)} bytes of the cache"
+    ):
+        bounded.build(videos[3])
+    assert files(cache.root) == ["small-256-v1"] * 2, "nothing is left of what did not fit"
+    bounded.clear()
+    assert bounded.build(videos[3]).exists()
+
+
+def test_the_bound_counts_what_other_processes_write(cache: ClipCache, video: Path) -> None:
+    videos = [make_video(video.with_name(f"{i}.mp4"), num_frames=8) for i in range(2)]
+    videos += [make_video(video.with_name("2.mp4"), num_frames=9)]
+    size = cache.build(video).stat().st_size
+    cache.clear()
+    bounded = ClipCache(cache.root, max_bytes=int(size * 2.5))
+    bounded.build(videos[0])
+    cache.build(video)
+    cache.build(make_video(video.with_name("3.mp4"), size=(320, 180), num_frames=23))
+    with pytest.raises(CacheFullError):
+        bounded.build(videos[2])
 
 
 def test_build_many_reports_each_video(cache: ClipCache, video: Path) -> None:
@@ -189,18 +199,12 @@ def test_build_many_reports_each_video(cache: ClipCache, video: Path) -> None:
     abandoned = cache.root / "tmp" / "killed.mp4"
     abandoned.touch()
     os.utime(abandoned, (0, 0))
-    calls: list[tuple[int, int, str]] = []
-    report = cache.build_many(
-        [video, other, bad, missing, video],
-        workers=2,
-        progress=lambda done, total: calls.append((done, total, threading.current_thread().name)),
-    )
+    report = cache.build_many([video, other, bad, missing, video], workers=2)
     assert report.built == [str(video)]
     assert report.present == [str(other)]
     assert sorted(report.failed) == [str(bad), str(missing)]
     assert "cannot cache" in report.failed[str(bad)]
     assert "No such file" in report.failed[str(missing)]
-    assert [call[:2] for call in calls] == [(1, 4), (2, 4), (3, 4), (4, 4)]
     assert files(cache.root) == ["small-256-v1", "small-256-v1"]
 
 
@@ -229,7 +233,7 @@ def test_bad_arguments(tmp_path: Path) -> None:
         with pytest.raises(UserError):
             ClipCache(tmp_path, **wrong)  # type: ignore[arg-type]
     with pytest.raises(ClipError, match="No such file"):
-        ClipCache(tmp_path).path(tmp_path / "missing.mp4")
+        entry_of(ClipCache(tmp_path), tmp_path / "missing.mp4")
 
 
 def test_the_default_folder(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,11 +36,11 @@ def test_preparation_fills_bounds_and_clears_the_cache(
     arguments = [str(folder), "--out", str(tmp_path / "data"), "--cache"]
     assert prepare_data.main(arguments) == EXIT_OK
     assert f"clip cache {cache_root}: 6 clips built, 0 there already" in capsys.readouterr().out
-    assert all(ClipCache().path(video) for video in folder.rglob("*.mp4"))
+    assert all(ClipCache().find(video) for video in folder.rglob("*.mp4"))
     assert prepare_data.main(arguments) == EXIT_OK
     assert "0 clips built, 6 there already" in capsys.readouterr().out
     assert prepare_data.main(["--clear-cache"]) == EXIT_OK
-    assert not any(ClipCache().path(video) for video in folder.rglob("*.mp4"))
+    assert not any(ClipCache().find(video) for video in folder.rglob("*.mp4"))
     assert prepare_data.main([*arguments, "--cache-size", "60K"]) == EXIT_OK
     assert "clips did not fit in --cache-size" in capsys.readouterr().out
     assert 0 < ClipCache().num_bytes() <= 60_000
@@ -75,4 +75,4 @@ def test_training_fills_the_cache_and_reads_it(
     assert (work_dir / "epoch_1.pth").is_file()
     # From random weights the pipeline's first Resize asks for 110 pixels.
     cache = ClipCache(short_side=110, format="fast")
-    assert all(cache.path(video) for video in folder.rglob("*.mp4"))
+    assert all(cache.find(video) for video in folder.rglob("*.mp4"))

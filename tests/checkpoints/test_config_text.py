@@ -4,17 +4,18 @@ from pathlib import Path
 
 import pytest
 
-from mmact_tiny.compat import repair
+from mmact_tiny.checkpoints.config_text import (
+    check_types,
+    config_from_json,
+    config_from_text,
+    config_to_json,
+    vet_config,
+)
+from mmact_tiny.compat.configs import stock_configs
+from mmact_tiny.compat.mm import Config
+from mmact_tiny.errors import UserError
 
-repair()
-
-import mmaction  # noqa: E402
-from mmengine import Config  # noqa: E402
-
-from mmact_tiny.checkpoints.config_text import check_types, config_from_text, vet_config  # noqa: E402
-from mmact_tiny.errors import UserError  # noqa: E402
-
-CONFIGS = Path(mmaction.__file__).parent / ".mim" / "configs" / "recognition"
+CONFIGS = stock_configs() / "recognition"
 
 
 @pytest.mark.parametrize("folder", ["tsn", pytest.param("", marks=pytest.mark.slow)])
@@ -28,6 +29,7 @@ def test_stock_configs_round_trip(folder):
             continue  # broken upstream
         if folder:
             assert config_from_text(config.pretty_text) == config.to_dict(), path
+            assert config_from_json(config_to_json(config.to_dict())) == config.to_dict(), path
         else:
             text = Config(config.to_dict(), format_python_code=False).pretty_text
             assert config_from_text(text) == config.to_dict(), path
@@ -125,7 +127,31 @@ def test_what_would_load_other_files_is_switched_off():
     }
 
 
-def test_stock_tsn_configs_pass():
+def test_stock_tsn_configs_are_built_as_they_are():
+    """But for the weights of their backbones."""
     for path in sorted((CONFIGS / "tsn").glob("*.py")):
         config = Config.fromfile(path).to_dict()
-        vet_config(config)
+        expected = {**config, "load_from": None, "model": {**config["model"]}}
+        expected["model"]["backbone"] = {**config["model"]["backbone"], "pretrained": None}
+        vetted = vet_config(config)
+        vetted["model"]["backbone"].setdefault("pretrained", None)
+        assert vetted == expected, path
+
+
+def test_a_config_in_json_is_the_config():
+    """Tuples stay tuples; keys that are no text, and those that look like our marks."""
+    config = {
+        "scale": (-1, 256),
+        "nested": [(), {"a": ((1,), [2.5, None, True])}],
+        "classes": {0: "a", (1, 2): "b"},
+        "marks": {"__tuple__": [1]},
+        "names": {"x", "y"},
+        "rate": 0.1,
+        "limit": float("inf"),
+        "empty": {},
+    }
+    assert config_from_json(config_to_json(config)) == config
+    with pytest.raises(TypeError):
+        config_to_json({"a": object()})
+    with pytest.raises(UserError, match=r"config in x\.pth cannot be read: unhashable"):
+        config_from_json('{"__set__": [[]]}', source="x.pth")

@@ -5,27 +5,20 @@ import hashlib
 import itertools
 import os
 import re
-import threading
 from pathlib import Path
 
 import pytest
 import torch
+from mmengine.runner import load_checkpoint as stock_load
+from mmengine.runner.checkpoint import _load_checkpoint
+from toy import Toy
 
 from mmact_tiny import files as atomic
 from mmact_tiny.checkpoints import stock as stock_checkpoints
-from mmact_tiny.checkpoints.load import load_checkpoint, save_checkpoint_atomically
-from mmact_tiny.compat import repair
+from mmact_tiny.checkpoints.load import checkpoint_config, load_checkpoint
+from mmact_tiny.compat.mm import CheckpointLoader, Runner
 from mmact_tiny.errors import UserError
-
-repair()
-
-from mmengine.hooks import Hook  # noqa: E402
-from mmengine.runner import Runner  # noqa: E402
-from mmengine.runner import load_checkpoint as stock_load  # noqa: E402
-from mmengine.runner.checkpoint import CheckpointLoader, _load_checkpoint  # noqa: E402
-from toy import Toy  # noqa: E402
-
-from mmact_tiny.hooks import checkpoint as checkpoint_hooks  # noqa: E402
+from mmact_tiny.hooks import checkpoint as checkpoint_hooks
 
 stock_checkpoints.register()
 NUMBERS = itertools.count()
@@ -52,10 +45,21 @@ def make_runner(work_dir, max_epochs, model=None, **options) -> Runner:
         param_scheduler=[schedule],
         default_scope="mmaction",
         default_hooks={"checkpoint": checkpoint, "logger": {"type": "LoggerHook", "interval": 1}},
-        custom_hooks=[{"type": "WeightsHook"}],
+        custom_hooks=options.pop("custom_hooks", [{"type": "WeightsHook"}]),
         experiment_name=f"toy_{next(NUMBERS)}",  # loggers of one name are shared
         **options,
     )
+
+
+def prepared(work_dir, checkpoint) -> tuple[Runner, checkpoint_hooks.SafeCheckpointHook]:
+    """A run of which a test calls the checkpoint hook itself."""
+    runner = make_runner(work_dir, 1, checkpoint=checkpoint)
+    hook = next(h for h in runner.hooks if isinstance(h, checkpoint_hooks.SafeCheckpointHook))
+    runner.train_loop  # noqa: B018  # builds it
+    hook.before_train(runner)
+    runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+    runner.param_schedulers = runner.build_param_scheduler(runner.param_schedulers)
+    return runner, hook
 
 
 def test_a_run_of_the_stock_runner_is_resumed(tmp_path):
@@ -65,6 +69,8 @@ def test_a_run_of_the_stock_runner_is_resumed(tmp_path):
     assert checkpoint["meta"]["epoch"] == 1 and checkpoint["meta"]["iter"] == 2
     log = checkpoint["message_hub"]["log_scalars"]["train/loss"].data[0]
     assert len(log) == 2
+    assert torch.load(tmp_path / "epoch_1.pth", weights_only=True).keys() == checkpoint.keys()
+    assert checkpoint_config(checkpoint, source="x") == first.cfg.to_dict()
 
     second = make_runner(tmp_path, 2, resume=True)
     second.train()
@@ -94,7 +100,7 @@ def test_resume_restores_weights_optimizer_and_schedule(tmp_path):
 
 
 def test_fine_tuning_explains_the_new_head(tmp_path, caplog):
-    save_checkpoint_atomically({"state_dict": Toy(400).state_dict()}, tmp_path / "k400.pth")
+    torch.save({"state_dict": Toy(400).state_dict()}, tmp_path / "k400.pth")
     (tmp_path / "run").mkdir()
     runner = make_runner(tmp_path / "run", 1, load_from=str(tmp_path / "k400.pth"))
     runner.train()
@@ -105,7 +111,7 @@ def test_fine_tuning_explains_the_new_head(tmp_path, caplog):
 
 
 def test_a_best_checkpoint_cannot_be_resumed_by_half(tmp_path):
-    save_checkpoint_atomically(
+    torch.save(
         {"state_dict": Toy().state_dict(), "meta": {}, "message_hub": {}}, tmp_path / "best.pth"
     )
     runner = make_runner(tmp_path, 1, resume=True, load_from=str(tmp_path / "best.pth"))
@@ -160,36 +166,9 @@ def test_the_last_checkpoint_outlives_a_failed_write(tmp_path, monkeypatch):
     assert not list(tmp_path.glob(".*.tmp"))
 
 
-def test_training_goes_on_while_a_checkpoint_is_written(tmp_path, monkeypatch):
-    runner = make_runner(tmp_path, 2)
-    trains_on, write = threading.Event(), stock_checkpoints.write_atomically
-
-    def slow(data, path):
-        if str(path).endswith("epoch_1.pth"):
-            assert trains_on.wait(timeout=30), "the second epoch waits for the checkpoint"
-            assert not path_of_epoch_1.exists()
-        write(data, path)
-
-    class NextEpoch(Hook):
-        def before_train_iter(self, runner, batch_idx, data_batch=None):
-            if runner.epoch == 1:
-                trains_on.set()
-
-    path_of_epoch_1 = tmp_path / "epoch_1.pth"
-    monkeypatch.setattr(stock_checkpoints, "write_atomically", slow)
-    runner.register_hook(NextEpoch())
-    runner.train()
-    assert trains_on.is_set()
-    assert sorted(p.name for p in tmp_path.glob("*.pth")) == ["epoch_2.pth"]
-    assert (tmp_path / "last_checkpoint").read_text() == str(tmp_path / "epoch_2.pth")
-
-
 def test_the_previous_best_goes_after_the_new_one_is_written(tmp_path):
-    runner = make_runner(tmp_path, 1, checkpoint={"save_best": "acc"})
-    hook = next(h for h in runner.hooks if isinstance(h, checkpoint_hooks.SafeCheckpointHook))
+    runner, hook = prepared(tmp_path, {"save_best": "acc"})
     seen = []
-    runner.train_loop  # noqa: B018  # builds it
-    hook.before_train(runner)
     stock_save = runner.save_checkpoint
 
     def save(*args, **kwargs):
@@ -197,8 +176,6 @@ def test_the_previous_best_goes_after_the_new_one_is_written(tmp_path):
         stock_save(*args, **kwargs)
 
     runner.save_checkpoint = save
-    runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
-    runner.param_schedulers = runner.build_param_scheduler(runner.param_schedulers)
     for epoch, score in ((1, 0.5), (2, 0.7), (3, 0.6)):
         runner.train_loop._epoch = epoch
         hook.after_val_epoch(runner, {"acc": score})
@@ -209,13 +186,7 @@ def test_the_previous_best_goes_after_the_new_one_is_written(tmp_path):
 
 def test_one_epoch_and_the_best_stay_when_the_score_rises(tmp_path):
     """Stock saves the epoch again when it was the best, whatever the interval says."""
-    settings = {"save_best": "acc", "interval": 5, "max_keep_ckpts": 1}
-    runner = make_runner(tmp_path, 1, checkpoint=settings)
-    hook = next(h for h in runner.hooks if isinstance(h, checkpoint_hooks.SafeCheckpointHook))
-    runner.train_loop  # noqa: B018  # builds it
-    hook.before_train(runner)
-    runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
-    runner.param_schedulers = runner.build_param_scheduler(runner.param_schedulers)
+    runner, hook = prepared(tmp_path, {"save_best": "acc", "interval": 5, "max_keep_ckpts": 1})
     for epoch in range(8):
         runner.train_loop._epoch = epoch
         hook.after_train_epoch(runner)
@@ -224,3 +195,62 @@ def test_one_epoch_and_the_best_stay_when_the_score_rises(tmp_path):
     hook.after_train(runner)
     names = sorted(path.name for path in tmp_path.glob("*.pth"))
     assert names == ["best_acc_epoch_8.pth", "epoch_8.pth"]
+
+
+def test_a_failed_write_of_the_best_removes_neither(tmp_path, monkeypatch):
+    runner, hook = prepared(tmp_path, {"save_best": "acc", "max_keep_ckpts": 1})
+    hook.after_train_epoch(runner)
+    runner.train_loop._epoch = 1
+    hook.after_val_epoch(runner, {"acc": 0.5})
+    before = sorted(path.name for path in tmp_path.glob("*.pth"))
+    assert before == ["best_acc_epoch_1.pth", "epoch_1.pth"]
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(atomic.os, "fsync", full)
+    runner.train_loop._epoch = 2
+    with pytest.raises(UserError, match=r"no space to write .*best_acc_epoch_2.pth"):
+        hook.after_val_epoch(runner, {"acc": 0.7})
+    assert sorted(path.name for path in tmp_path.glob("*.pth")) == before
+
+
+def test_a_best_that_has_its_own_name_again_is_not_removed(tmp_path):
+    """As after a resume from before it: the epoch is trained and validated again."""
+    runner, hook = prepared(tmp_path, {"save_best": "acc"})
+    for score in (0.5, 0.7):
+        runner.train_loop._epoch = 1
+        hook.after_val_epoch(runner, {"acc": score})
+        assert [path.name for path in tmp_path.glob("best*")] == ["best_acc_epoch_1.pth"]
+
+
+def test_save_best_of_what_no_validation_gives_is_an_error(tmp_path):
+    runner, hook = prepared(tmp_path, {"save_best": "acc"})
+    with pytest.raises(UserError, match="save_best=acc: a validation gives top1, top5 "):
+        hook.after_val_epoch(runner, {"top1": 0.5, "top5": 1.0})
+    runner, hook = prepared(tmp_path, {"save_best": "auto"})
+    runner.train_loop._epoch = 1
+    hook.after_val_epoch(runner, {"acc/top1": 0.5, "acc/top5": 1.0})
+    assert [path.name for path in tmp_path.glob("best*")] == ["best_acc_top1_epoch_1.pth"]
+
+
+def test_the_average_of_weights_starts_from_what_was_loaded(tmp_path, capsys):
+    """WeightsHook is before EMAHook: a head that does not fit is not copied into the average."""
+    torch.save({"state_dict": Toy(400).state_dict()}, tmp_path / "k400.pth")
+    hooks = [{"type": "EMAHook"}, {"type": "WeightsHook"}]
+    runner = make_runner(tmp_path, 1, load_from=str(tmp_path / "k400.pth"), custom_hooks=hooks)
+    runner.train()
+    assert load_checkpoint(tmp_path / "epoch_1.pth")["ema_state_dict"]
+    assert "size mismatch" not in capsys.readouterr().out
+
+
+def test_a_head_that_does_not_fit_is_for_a_new_training_alone(tmp_path):
+    """To test and to resume, all of the weights have to fit."""
+    make_runner(tmp_path, 1).train()
+    other = load_checkpoint(tmp_path / "epoch_1.pth") | {"state_dict": Toy(400).state_dict()}
+    torch.save(other, tmp_path / "epoch_1.pth")
+    with pytest.raises(UserError, match="does not fit the model: checkpoint has 400 classes"):
+        make_runner(tmp_path, 2, resume=True).train()
+    tested = make_runner(tmp_path, 1, load_from=str(tmp_path / "epoch_1.pth"))
+    with pytest.raises(UserError, match="does not fit the model: checkpoint has 400 classes"):
+        tested.load_or_resume()  # as Runner.test does, which builds no training loop

@@ -39,3 +39,45 @@ def test_weights_are_matched_and_counted():
     assert "backbone.0.weight is (5, 4), the model's (3, 4)" in str(error.value)
     with pytest.raises(UserError, match=r"backbone.7.weight is not in the model"):
         load_weights(model, {**own, "backbone.7.weight": torch.zeros(1)}, path=path)
+
+
+def test_a_layer_that_the_model_lacks_outside_the_backbone_is_told():
+    """Another head's extra tensors are no reason to refuse; of a backbone they are."""
+    model = Toy(2)
+    more = {
+        **model.state_dict(),
+        "cls_head.extra.weight": torch.zeros(1),
+        "ema.decay": torch.ones(1),
+        "note": "no tensor",
+    }
+    assert load_weights(model, more, path="x.pth") == (
+        "9 of 9 tensors loaded from x.pth; 2 tensors of it are not used, e.g. cls_head.extra.weight"
+    )
+
+
+def test_a_head_of_another_width_is_told_from_one_of_other_classes():
+    model = Toy(2)
+    other = {**model.state_dict(), "cls_head.fc_cls.weight": torch.zeros(2, 9)}
+    state_dict, message = match_weights(model, {"state_dict": other}, path="x.pth", new_head=True)
+    assert message == (
+        "8 of 9 tensors loaded from x.pth; checkpoint has another head (cls_head.fc_cls.weight "
+        "does not fit): the head is re-initialised"
+    )
+    assert torch.equal(state_dict["cls_head.fc_cls.bias"], other["cls_head.fc_cls.bias"])
+    assert torch.equal(
+        state_dict["cls_head.fc_cls.weight"], model.state_dict()["cls_head.fc_cls.weight"]
+    )
+    assert list(state_dict) == list(model.state_dict())
+
+
+def test_the_first_three_tensors_that_differ_are_named():
+    wide = Toy(2, width=5).state_dict()
+    with pytest.raises(UserError) as error:
+        load_weights(Toy(2), wide, path="x.pth")
+    assert str(error.value).count("the model's (") == 3 and ", ...)" in str(error.value)
+    with pytest.raises(UserError, match=r"\(backbone.1.bias is missing\)"):
+        load_weights(
+            Toy(2),
+            {k: v for k, v in Toy(2).state_dict().items() if k != "backbone.1.bias"},
+            path="x",
+        )

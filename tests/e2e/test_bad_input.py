@@ -1,18 +1,16 @@
 """Broken, odd and hostile files are read or refused in a line; nothing hangs, nothing crashes."""
 
-import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from bad_inputs import NAMES, READABLE, TABLE, UNREADABLE, is_root, misbehave, mutants, write_clip
-from conftest import ROOT
+from bad_inputs import NAMES, READABLE, TABLE, UNREADABLE, is_root, mutants, write_clip
 
 from mmact_tiny import compat
 from mmact_tiny.errors import UserError
-from mmact_tiny.video.guarded_reader import GuardedReader
+from mmact_tiny.video.isolated import GuardedReader
 
 compat.repair()
 
@@ -41,7 +39,7 @@ def reader() -> Any:
 
 def read(reader: GuardedReader, path: Path) -> str:
     """Returns what became of a file: `readable`, or the reason."""
-    from mmact_tiny.recognizer import sample_of
+    from mmact_tiny.video.files import sample_of
 
     try:
         data = reader(sample_of(path))
@@ -118,29 +116,3 @@ def test_500_mutants_of_a_real_video(
     counts = check_mutants(reader, tmp_path, clip, 500)
     print(f"500 mutants of {clip.name}: {counts}")
     assert sum(counts.values()) == 500
-
-
-def test_a_reader_outlives_its_decoder() -> None:
-    reader = GuardedReader(misbehave, video_seconds=1)
-    found = []
-    for name in ("good", "crash", "good", "hang", "bad", "good"):
-        try:
-            found.append(reader(dict(filename=name))["inputs"])
-        except UserError as error:
-            found.append(str(error))
-    reader.close()
-    crashed, timed_out = "the decoder crashed (SIGSEGV)", "timed out after 1 s"
-    assert found == ["good", crashed, "good", timed_out, "no video in bad", "good"]
-
-
-def test_a_program_ends_though_its_reader_is_still_open() -> None:
-    """A Recognizer at the top level of a script lives until the interpreter is gone."""
-    program = (
-        "from mmact_tiny.video.guarded_reader import GuardedReader\n"
-        "reader = GuardedReader(lambda sample: sample)\n"
-        "print(reader({'number': 1}))\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, cwd=ROOT
-    )
-    assert (done.returncode, done.stdout) == (0, "{'number': 1}\n")

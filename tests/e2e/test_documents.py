@@ -25,7 +25,7 @@ SMALL = ["model.backbone.depth=18", "model.cls_head.in_channels=512"]
 # What another test runs for real, or what needs a network.
 LEFT_OUT = {
     "download.py": "fetches; its code is tested against a server on loopback",
-    "serve.py": "does not end; tests/test_serve.py starts it",
+    "serve.py": "does not end; tests/serve/test_server.py starts it",
 }
 
 

@@ -28,8 +28,7 @@ def growth_over_epochs(folder: Path, epochs: int) -> list[int]:
     from mmengine.registry import init_default_scope
     from torch.utils.data import DataLoader
 
-    from mmact_tiny.hooks.bad_videos import BadVideos
-    from mmact_tiny.hooks.guard import GuardedLoader
+    from mmact_tiny.hooks.guard import BadVideos, GuardedLoader
 
     init_default_scope("mmaction")
     dataset = DATASETS.build(
@@ -56,7 +55,7 @@ def growth_over_epochs(folder: Path, epochs: int) -> list[int]:
         for _ in loader:
             pass
         used.append(family_bytes())
-    assert bad.reasons == {}
+    assert bad.rows == {}
     return used
 
 
@@ -99,8 +98,8 @@ def peak_of_reading(videos: list[Path]) -> int:
     from mmengine.dataset import Compose
     from mmengine.registry import init_default_scope
 
-    from mmact_tiny.recognizer import sample_of
-    from mmact_tiny.video.guarded_reader import GuardedReader
+    from mmact_tiny.video.files import sample_of
+    from mmact_tiny.video.isolated import GuardedReader
 
     init_default_scope("mmaction")
     idle = psutil.Process().memory_info().rss

@@ -1,12 +1,17 @@
 """`tools/export.py`: what it writes is read by training, testing and inference, with the scores."""
 
 import json
+import os
+import shutil
 from pathlib import Path
+from types import ModuleType
+from typing import IO, Any
 
 import pytest
 from hostile_checkpoints import CANARY, HOSTILE
 
 from benchmarks import small_job as job
+from mmact_tiny.checkpoints import load
 from mmact_tiny.checkpoints.load import load_checkpoint
 from mmact_tiny.errors import EXIT_ERROR, EXIT_OK
 from tools import export, infer, test, train
@@ -92,6 +97,27 @@ def test_testing_and_inference_give_the_same_scores(
     assert tested[0] == tested[1] and len(tested[0]) == 4
     assert answers[0] == answers[1]
     assert {answer["label"] for answer in answers[0]} == {"red", "white"}
+
+
+@pytest.mark.parametrize("tool", [test, train])
+def test_the_tensors_of_a_checkpoint_are_loaded_once(
+    tool: ModuleType, run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the Runner, in a test and in a resume; what the tools ask before leaves them alone."""
+    folder = Path(shutil.copytree(run_dir, tmp_path / "run"))
+    names = {path.stat().st_ino: path.name for path in folder.glob("*.pth")}
+    loaded, stock_load = [], load._torch_load
+
+    def count(file: IO[bytes], map_location: Any) -> Any:
+        loaded.append(names[os.fstat(file.fileno()).st_ino])
+        return stock_load(file, map_location)
+
+    monkeypatch.setattr(load, "_torch_load", count)
+    flags = {test: ["--protocol", "val"], train: ["--resume", "--epochs", "1"]}[tool]
+    config = str(run_dir.parent / "job.py")
+    assert tool.main([config, "--work-dir", str(folder), "--device", "cpu", *flags]) == EXIT_OK
+    expected = {test: next(run_dir.glob("best_*.pth")).name, train: "epoch_1.pth"}[tool]
+    assert loaded == [expected]
 
 
 def test_training_starts_from_it(

@@ -2,27 +2,27 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from bad_inputs import misbehave
+from mmengine.dataset import Compose, DefaultSampler, pseudo_collate
+from torch.utils.data import DataLoader
 
-from mmact_tiny import compat, hardware
+from mmact_tiny import hardware
 from mmact_tiny.errors import UserError
-from mmact_tiny.hooks.bad_videos import BadVideos
+from mmact_tiny.hooks import guard
+from mmact_tiny.hooks._mmengine import workers_of
 from mmact_tiny.hooks.dataset import Fault
-
-compat.repair()
-
-from mmact_tiny.hooks.guard import GuardedLoader  # noqa: E402
-from mmact_tiny.video.guarded_reader import GuardedReader  # noqa: E402
-
-pytestmark = pytest.mark.usefixtures("dead_workers_noticed_at_once")
+from mmact_tiny.hooks.guard import BadVideos, GuardedLoader
+from mmact_tiny.video.isolated import GuardedReader
 
 
 class Names:
@@ -55,11 +55,10 @@ def loader_of(
     fraction: float = 1.0,
     workers: int = 2,
     batch_size: int = 3,
+    dataset: Names | None = None,
+    collate: Callable = pseudo_collate,
 ) -> GuardedLoader:
-    from mmengine.dataset import DefaultSampler, pseudo_collate
-    from torch.utils.data import DataLoader
-
-    dataset = Names(names)
+    dataset = dataset or Names(names)
     sampler = DefaultSampler(dataset, shuffle=split == "train", seed=5)
     stock = DataLoader(
         dataset,  # type: ignore[arg-type]
@@ -67,7 +66,7 @@ def loader_of(
         sampler=sampler,
         num_workers=workers,
         persistent_workers=workers > 0,
-        collate_fn=pseudo_collate,
+        collate_fn=collate,
     )
     bad = BadVideos(folder / "bad_videos.json", fraction)
     return GuardedLoader(stock, split=split, seed=5, bad=bad, video_seconds=1)
@@ -85,7 +84,8 @@ GOOD = [f"good{n}" for n in range(12)]
 def test_an_epoch_goes_on_at_any_batch_as_it_would_have(tmp_path: Path) -> None:
     """With and without workers: what is skipped is not read, what follows is the same."""
     whole = [epoch_of(loader_of(GOOD, tmp_path), epoch) for epoch in range(2)]
-    assert whole[0] != whole[1]
+    drawn = [dict(pair for batch in epoch for pair in batch) for epoch in whole]
+    assert all(drawn[0][name] != drawn[1][name] for name in GOOD), "draws of its own each epoch"
     assert sorted(name for batch in whole[0] for name, _ in batch) == sorted(GOOD)
     for workers in (0, 2):
         loader = loader_of(GOOD, tmp_path, workers=workers)
@@ -99,7 +99,9 @@ def test_an_epoch_goes_on_at_any_batch_as_it_would_have(tmp_path: Path) -> None:
     assert {GOOD[index] for index in reads} == {name for name, _ in whole[1][3]}
 
 
-def test_bad_videos_are_replaced_counted_and_recorded(tmp_path: Path) -> None:
+def test_bad_videos_are_replaced_counted_and_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     names = [*GOOD[:9], "bad.mp4", "crash.mp4", "hang.mp4"]
     loader = loader_of(names, tmp_path)
     batches = epoch_of(loader)
@@ -117,9 +119,58 @@ def test_bad_videos_are_replaced_counted_and_recorded(tmp_path: Path) -> None:
     # A resumed run knows them, and reads the same without meeting the crash again.
     resumed = loader_of(names, tmp_path)
     resumed.bad.load()
-    began = time.monotonic()
+    monkeypatch.setattr(guard._mmengine, "kill_workers", lambda *_: pytest.fail("lost"))
     assert epoch_of(resumed) == batches
-    assert time.monotonic() - began < 5, "no worker was lost"
+
+
+class Piped(Names):
+    """Names that go through a pipeline: decoding, and a transform that fails on some."""
+
+    def __getitem__(self, index: int) -> dict:
+        return self.pipeline(self.get_data_info(index))  # type: ignore[return-value]
+
+    def fail(self, sample: dict) -> dict:
+        if "wide" in sample["filename"]:
+            raise OverflowError("-17 out of bounds for uint8\nmore")
+        return dict(inputs=sample["filename"], draws="")
+
+    @property
+    def pipeline(self) -> Compose:
+        return Compose([lambda sample: dict(sample, imgs=[misbehave(sample)]), self.fail])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_transform_that_fails_is_not_blamed_on_the_video(
+    split: str, workers: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = [*GOOD[:4], "wide.mp4", "bad.mp4"]
+    loader = loader_of(names, tmp_path, split=split, workers=workers, dataset=Piped(names))
+    message = (
+        f"the {split} pipeline fails on wide.mp4, which can be read: "
+        "method failed (OverflowError: -17 out of bounds for uint8)\n  correct the pipeline"
+    )
+    with pytest.raises(UserError, match=f"^{re.escape(message)}"):
+        epoch_of(loader)
+    assert "wide.mp4" not in loader.bad.reasons(split)
+    assert 'raise OverflowError("-17 out of bounds' in caplog.text, "the traceback, for the log"
+    loader.close()
+    good = [*GOOD[:4], "bad.mp4"]  # what decoding raises is the video's
+    loader = loader_of(good, tmp_path, split=split, workers=workers, dataset=Piped(good))
+    epoch_of(loader)
+    assert loader.bad.reasons(split) == {"bad.mp4": "no video in bad.mp4"}
+    loader.close()
+
+
+def test_what_collating_raises_is_raised(tmp_path: Path) -> None:
+    def collate(samples: list) -> None:
+        raise RuntimeError("sizes differ")  # the loader's own errors are of this type too
+
+    loader = loader_of(GOOD, tmp_path, collate=collate)
+    with pytest.raises(RuntimeError, match="sizes differ"):
+        epoch_of(loader)
+    assert loader.bad.rows == {}
+    loader.close()
 
 
 def test_testing_leaves_bad_videos_out(tmp_path: Path) -> None:
@@ -127,7 +178,7 @@ def test_testing_leaves_bad_videos_out(tmp_path: Path) -> None:
     loader = loader_of(names, tmp_path, split="test")
     loader.bad.max_fraction = None
     assert [[n for n, _ in batch] for batch in epoch_of(loader)] == [["good0", "good2"]]
-    assert sorted(loader.bad.reasons["test"]) == ["bad1", "bad3", "bad4", "bad5", "crash6"]
+    assert sorted(loader.bad.reasons("test")) == ["bad1", "bad3", "bad4", "bad5", "crash6"]
     nothing = loader_of(["bad0", "bad1"], tmp_path, split="test")
     nothing.bad.max_fraction = None
     with pytest.raises(UserError, match="no test video can be read\n  bad0: no video in bad0"):
@@ -157,7 +208,7 @@ def test_too_many_bad_videos_stop_the_run_with_the_list(tmp_path: Path) -> None:
 def test_a_closed_loader_leaves_no_worker_and_reads_on(tmp_path: Path, workers: int) -> None:
     loader = loader_of(GOOD, tmp_path, workers=workers)
     expected = epoch_of(loader)
-    kept = [worker.pid for worker in loader._inner._iterator._workers] if workers else []
+    kept = [worker.pid for worker in workers_of(loader._inner._iterator)] if workers else []
     assert len(kept) == workers
     loader.close()
     loader.close()  # nothing is left to end
@@ -173,7 +224,7 @@ def test_what_reads_videos_stands_back_where_the_model_has_the_same_cores(
     expected = min(19, os.nice(0) + steps)
     loader = loader_of(GOOD, tmp_path)
     epoch_of(loader)
-    workers = [worker.pid for worker in loader._inner._iterator._workers]
+    workers = [worker.pid for worker in workers_of(loader._inner._iterator)]
     assert [os.getpriority(os.PRIO_PROCESS, pid) for pid in workers] == [expected] * 2
     loader.close()
     reader = GuardedReader(lambda sample: os.nice(0))
@@ -199,13 +250,13 @@ def test_workers_that_are_asked_to_end_at_a_video_cost_none(
     for number, batch in enumerate(loader):
         found.append(list(zip(batch["inputs"], batch["draws"], strict=True)))
         if number == 1:
-            pids = [worker.pid for worker in loader._inner._iterator._workers]
+            pids = [worker.pid for worker in workers_of(loader._inner._iterator)]
             if sender == "another":
                 subprocess.run(["kill", *map(str, pids)], check=True)
             for pid in pids if sender == "this process" else []:
                 os.kill(pid, signal.SIGTERM)
     assert found == expected
-    assert loader.bad.reasons == {}
+    assert loader.bad.rows == {}
 
 
 def test_workers_that_have_grown_are_replaced(
@@ -214,13 +265,13 @@ def test_workers_that_have_grown_are_replaced(
     """decord leaks; what was read does not change with the worker that reads it."""
     names = [f"grow{n}" for n in range(60)]
     expected = epoch_of(loader_of(names, tmp_path, workers=0))
-    monkeypatch.setattr("mmact_tiny.hooks.watchdog.MAX_GROWTH_BYTES", 50 * 2**20)
+    monkeypatch.setattr("mmact_tiny.hooks.guard.MAX_GROWTH_BYTES", 50 * 2**20)
     loader = loader_of(names, tmp_path)
     loader.sampler.set_epoch(0)
     found, workers = [], set()
     for batch in loader:
         found.append(list(zip(batch["inputs"], batch["draws"], strict=True)))
-        workers |= {worker.pid for worker in loader._inner._iterator._workers}
+        workers |= {worker.pid for worker in workers_of(loader._inner._iterator)}
     assert found == expected
     assert len(workers) > 2
 

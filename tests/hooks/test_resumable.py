@@ -1,16 +1,20 @@
 """What a checkpoint must be to go on from it, and that it cannot have any file removed."""
 
+import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from benchmarks import small_job as job
 from mmact_tiny.checkpoints.load import load_checkpoint
 from mmact_tiny.errors import EXIT_ERROR, EXIT_OK
+from mmact_tiny.hooks.resume import ResumeHook
 from tools import train
 
 
@@ -70,6 +74,29 @@ def test_what_does_not_fit_is_a_line(
     error = capsys.readouterr().err
     assert error.startswith("error: cannot resume") and message in error
     assert error.count("\n") == 1
+
+
+def test_the_middle_of_an_epoch_needs_the_batch_size_that_it_had(
+    trained: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    forged = forge(trained[1], tmp_path / "iter_6.pth", lambda c: c["progress"].update(batches=2))
+    flags = ("--batch-size", "2")
+    assert resume(trained[0], tmp_path / "run", forged, *flags) == EXIT_ERROR
+    error = capsys.readouterr().err
+    assert "cannot resume in the middle of an epoch: batch_size was 4, now 2. Resume from" in error
+    assert resume(trained[0], tmp_path / "run", trained[1] / "epoch_1.pth", *flags) == EXIT_OK
+    assert "resumed with other batch_size: not the same run" in capsys.readouterr().out
+
+
+def test_each_iteration_has_draws_of_its_own() -> None:
+    def drawn(iteration: int) -> tuple[float, float, float]:
+        runner: Any = SimpleNamespace(seed=7, iter=iteration)
+        ResumeHook().before_train_iter(runner, 0)
+        return random.random(), float(np.random.rand()), float(torch.rand(()))
+
+    first, fifth = drawn(0), drawn(4)
+    assert all(one != other for one, other in zip(first, fifth, strict=True))
+    assert drawn(0) == first and drawn(4) == fifth
 
 
 def test_an_epoch_of_which_all_batches_are_done_is_ended(

@@ -1,18 +1,17 @@
-import base64
 from pathlib import Path
 
 import numpy as np
 import pytest
 from video_files import encode_again, write_video
 
-from mmact_tiny.prepare.examine import probe
+from mmact_tiny.prepare.examine import examine
 from mmact_tiny.prepare.leaks import difference_hashes, find_near_copies, group
 
 
 def thumbnails_of(*paths: Path) -> tuple[np.ndarray, np.ndarray]:
     """Returns the thumbnails and lengths of videos, as `find_near_copies` takes them."""
-    records = [probe(str(path)) for path in paths]
-    data = b"".join(base64.b64decode(record["thumbnails"]) for record in records)
+    records = [examine(str(path)) for path in paths]
+    data = b"".join(record["thumbnails"] for record in records)
     seconds = np.array([record["duration_seconds"] for record in records])
     return np.frombuffer(data, np.uint8).reshape(-1, 8, 8, 9), seconds
 

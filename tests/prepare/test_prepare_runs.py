@@ -2,15 +2,22 @@
 
 import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from video_files import write_video
 
 from mmact_tiny.errors import UserError
-from mmact_tiny.prepare.prepare import examine_all as probing
+from mmact_tiny.prepare import examine_all
+from mmact_tiny.prepare.examine import examine
+from mmact_tiny.prepare.examine_all import RecordLog
 from mmact_tiny.prepare.prepare import prepare_data
-from mmact_tiny.prepare.types import Settings
+from mmact_tiny.prepare.types import Record, Settings
 
 
 def lists(out: Path) -> dict[str, list[str]]:
@@ -40,9 +47,9 @@ def test_an_interrupted_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     source, out = tmp_path / "stopped", tmp_path / "stopped_out"
     for index in range(6):
         write_video(source / f"c{index % 2}" / f"{index}.mp4", seed=index)
-    add, count = probing.ProbeLog.add, 0
+    add, count = RecordLog.add, 0
 
-    def stop_after_four(self: probing.ProbeLog, *args: object) -> object:
+    def stop_after_four(self: RecordLog, *args: object) -> object:
         nonlocal count
         count += 1
         if count > 4:
@@ -50,12 +57,22 @@ def test_an_interrupted_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         return add(self, *args)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(probing.ProbeLog, "add", stop_after_four)
+        patch.setattr(RecordLog, "add", stop_after_four)
         prepare_data(source, out)
-    with (out / ".probe.jsonl").open("a") as file:
+    with (out / ".examined.jsonl").open("a") as file:
         file.write('{"path": "torn')
     assert prepare_data(source, out)["read_now"] == 2
     assert prepare_data(source, out)["read_now"] == 0
+
+
+def examine_or_fail(path: str, *arguments: Any) -> Record:
+    """Examines a video, unless its name says to crash or to hang."""
+    name = Path(path).name
+    if "crash" in name:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if "hang" in name:
+        time.sleep(60)
+    return examine(path, *arguments)
 
 
 def test_a_crash_or_a_hang_costs_one_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,7 +81,7 @@ def test_a_crash_or_a_hang_costs_one_video(tmp_path: Path, monkeypatch: pytest.M
         write_video(source / f"c{index % 2}" / f"{index}.mp4", seed=index)
     shutil.copy(source / "c0" / "0.mp4", source / "c0" / "crash.mp4")
     shutil.copy(source / "c0" / "0.mp4", source / "c0" / "hang.mp4")
-    monkeypatch.setattr(probing, "TASK", "isolated_tasks:probe_or_fail")
+    monkeypatch.setattr(examine_all, "examine", examine_or_fail)
     summary = prepare_data(source, out, Settings(seconds_per_video=3))
     assert summary["quarantined"] == {"decoder crashed": 1, "timed out": 1}
     assert sum(summary["videos"].values()) == 8
@@ -96,6 +113,8 @@ def test_copying_and_conversion_leave_the_originals_alone(tmp_path: Path) -> Non
         (["empty", "--out", "out"], "no videos in"),
         (["empty", "--out", "empty"], "is the source itself"),
         (["empty", "--out", "out", "--val", "20"], "between 0 and 1"),
+        (["empty", "--out", "out", "--workers", "0"], "--workers 0: expected 1 or more"),
+        (["empty", "--out", "out", "--time-limit", "0"], "--time-limit 0: expected more than 0"),
     ],
 )
 def test_the_tool_says_what_is_wrong(
@@ -120,15 +139,34 @@ def test_a_full_disk_is_said_in_a_line(tmp_path: Path, monkeypatch: pytest.Monke
     for index in range(4):
         write_video(tmp_path / "src" / f"c{index % 2}" / f"{index}.mp4", seed=index)
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / ".probe.jsonl").symlink_to(full)
-    monkeypatch.setattr(probing.ProbeLog, "_load", lambda self: None)
+    (tmp_path / "out" / ".examined.jsonl").symlink_to(full)
+    monkeypatch.setattr(RecordLog, "_load", lambda self: None)
     with pytest.raises(UserError, match="no space left for"):
         prepare_data(tmp_path / "src", tmp_path / "out")
 
 
 def test_two_runs_at_once_are_refused(tmp_path: Path) -> None:
-    from mmact_tiny.prepare.prepare import _locked
-
+    out = tmp_path / "out"
     write_video(tmp_path / "src" / "c0" / "0.mp4")
-    with _locked(tmp_path / "out"), pytest.raises(UserError, match="another run is preparing"):
-        prepare_data(tmp_path / "src", tmp_path / "out")
+    code = f"from mmact_tiny.files import held\nwith held({str(out)!r}): print(), input()"
+    command = [sys.executable, "-uc", code]
+    with subprocess.Popen(command, stdin=-1, stdout=-1, text=True) as other:
+        other.stdout.readline()
+        with pytest.raises(UserError, match=r"out is in use by .* wait for it, or choose .*--out"):
+            prepare_data(tmp_path / "src", out)
+        other.communicate("\n")
+
+
+def test_what_0_1_0_remembered_is_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for index in range(4):
+        write_video(tmp_path / "src" / f"c{index % 2}" / f"{index}.mp4", seed=index)
+    source, out = tmp_path / "src", tmp_path / "out"
+    assert prepare_data(source, out, Settings(val=0.5))["read_now"] == 4
+    (out / ".examined.jsonl").rename(out / ".probe.jsonl")
+    assert prepare_data(source, out, Settings(val=0.5))["read_now"] == 0
+    assert not (out / ".probe.jsonl").exists()
+    lines = (out / ".examined.jsonl").read_text().splitlines(keepends=True)
+    (out / ".examined.jsonl").write_text('{"version": 0}\n' + "".join(lines[1:]))
+    capsys.readouterr()
+    assert prepare_data(source, out, Settings(val=0.5))["read_now"] == 4
+    assert "another version: every video is decoded again" in capsys.readouterr().out

@@ -2,7 +2,7 @@ import pytest
 from conftest import STOCK
 
 from mmact_tiny.checkpoints.config_text import config_from_text
-from mmact_tiny.config import read_config
+from mmact_tiny.compat.configs import read_config
 from mmact_tiny.report.config_diff import differences, stock_difference
 
 

@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("fastapi", reason="the web extra is not installed")
-pytest.importorskip("uvicorn", reason="the web extra is not installed")
 
 from bad_inputs import write_clip, write_sound
-from web_site import API, BOUNDARY, CLIP, MAX_BYTES, Served, form, wait_until
+from web_site import BOUNDARY, CLIP, MAX_BYTES, Served, form, post, wait_until
 
 pytestmark = pytest.mark.usefixtures("leaves_nothing")
 
@@ -44,10 +43,10 @@ def test_what_is_no_video_is_refused_in_words(served: Served, tmp_path: Path) ->
     [
         (f"multipart/form-data; boundary={BOUNDARY}", form(b"", 'name="video"')["body"], "no file"),
         (f"multipart/form-data; boundary={BOUNDARY}", form(b"")["body"], "The upload is empty."),
-        (f"multipart/form-data; boundary={BOUNDARY}", b"no form", "The form is broken."),
-        (f"multipart/form-data; boundary={BOUNDARY}", form(b"x")["body"][:150], "form is broken."),
-        ("multipart/form-data", b"no boundary", "The form is broken."),
-        ("multipart/form-data; boundary=" + "x" * 300, b"long boundary", "The form is broken."),
+        (f"multipart/form-data; boundary={BOUNDARY}", b"no form", "Invalid multipart data."),
+        (f"multipart/form-data; boundary={BOUNDARY}", form(b"x")["body"][:150], "no file"),
+        ("multipart/form-data", b"no boundary", "Missing boundary"),
+        ("multipart/form-data; boundary=" + "x" * 300, b"long boundary", "Invalid"),
     ],
 )
 def test_a_form_that_is_none(served: Served, content_type: str, body: bytes, reason: str) -> None:
@@ -55,7 +54,9 @@ def test_a_form_that_is_none(served: Served, content_type: str, body: bytes, rea
     assert status == 400 and reason in answer["error"]
 
 
-def test_too_large_is_refused_while_it_comes(served: Served) -> None:
+def test_too_large_is_refused_while_it_comes(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
     refusal = (413, {"error": "The upload is larger than 1 MB."})
     assert served.ask(b"x" * (MAX_BYTES + 1)) == refusal
     assert served.ask(**form(b"x" * (MAX_BYTES + 1))) == refusal
@@ -76,18 +77,23 @@ def test_too_large_is_refused_while_it_comes(served: Served) -> None:
     assert served.ask(endless()) == refusal
     assert 0 < max(sizes) <= MAX_BYTES
     with socket.create_connection(("127.0.0.1", served.port), timeout=10) as connection:
-        head = f"POST {API} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999\r\n\r\n"
-        connection.sendall(head.encode())  # and not a byte more
+        connection.sendall(post(b"", length=99_999_999_999))  # and not a byte more
         assert connection.recv(100).startswith(b"HTTP/1.1 413 ")
-
-
-def test_who_stops_sending_is_not_waited_for(
-    served: Served, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("mmact_tiny.serve.upload.SILENT_SECONDS", 0.2)
+    monkeypatch.setattr("mmact_tiny.serve.app.DISCARD_SECONDS", 0.2)
     with socket.create_connection(("127.0.0.1", served.port), timeout=10) as connection:
-        head = f"POST {API} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\nsome"
-        connection.sendall(head.encode())
+        connection.sendall(post(b"", length=99_999_999_999))
+        with pytest.raises(OSError):  # who sends on without end is cut off
+            for _ in range(100_000):
+                connection.sendall(b"x" * 1_000_000)
+
+
+@pytest.mark.parametrize("limit", ["SILENT_SECONDS", "UPLOAD_SECONDS"])
+def test_who_stops_sending_is_not_waited_for(
+    served: Served, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    monkeypatch.setattr(f"mmact_tiny.serve.app.{limit}", 0.2)
+    with socket.create_connection(("127.0.0.1", served.port), timeout=10) as connection:
+        connection.sendall(post(b"some", length=99))
         assert connection.recv(100).startswith(b"HTTP/1.1 408 ")
 
 
@@ -104,10 +110,9 @@ def test_a_disk_that_is_full(served: Served) -> None:
 
 def test_who_leaves_in_the_middle_leaves_nothing(served: Served) -> None:
     content = CLIP.read_bytes()
-    head = f"POST {API} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(content)}\r\n\r\n"
     with socket.create_connection(("127.0.0.1", served.port)) as connection:
-        connection.sendall(head.encode() + content[: len(content) // 2])
-        wait_until(lambda: served.site.line.num_taken == 1)
+        connection.sendall(post(content[: len(content) // 2], length=len(content)))
+        wait_until(lambda: served.site.queue.num_taken == 1)
         wait_until(lambda: any(served.site.folder.iterdir()))
     wait_until(served.is_clean)
     assert served.ask(content)[0] == 200

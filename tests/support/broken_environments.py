@@ -1,147 +1,147 @@
-"""An environment that is well, and each way to break it, with what has to be said of it."""
+"""Each way to break an environment, with what has to be said of it."""
 
-import copy
-from typing import Any
+from typing import Any, NamedTuple
 
-from mmact_tiny.doctor import environment
-
-OK = {"ok": True, "detail": "works"}
-GPU = {"name": "NVIDIA A100", "memory_gib": 40.0, "driver": "470.57"}
-GOOD: dict[str, Any] = {
-    "python": {"version": "3.12.1", "executable": "python", "requires": ">=3.11,<3.14"},
-    "machine": {
-        "platform": "Linux",
-        "cpu": "a CPU",
-        "cores": 2,
-        "usable_cores": 2,
-        "cpu_flags": ["avx2"],
-        "memory_gib": 16.0,
-        "shared_memory_gib": 8.0,
-        "disk_free_gib": 50.0,
-        "folder": "here",
-        "folder_writable": True,
-    },
-    "gpus": [],
-    "programs": {"nvcc": None, "gcc": "gcc 12", "ffmpeg": None},
-    "requirements": [
-        ["mmact-tiny", "torch>=2.6"],
-        ["mmact-tiny", "mmcv-lite<2.2,>=2.1.0"],
-        ["mmact-tiny", 'pywin32; sys_platform == "win32"'],
-        ["torchvision", "torch==2.14.1"],
-    ],
-    "packages": {
-        **dict.fromkeys(environment.PACKAGES),
-        **{"torch": "2.14.1+cu130", "torchvision": "0.29.1", "mmengine": "0.10.7"},
-        **{"mmcv-lite": "2.1.0", "mmaction2": "1.2.0", "numpy": "2.4.6", "decord": "0.6.0"},
-        **{"av": "18.1.0", "opencv-python": "5.0.0", "opencv-contrib-python": "5.0.0"},
-    },
-    "torch": {
-        "build": "2.14.1+cu130",
-        "cuda_build": "13.0",
-        "cuda_available": False,
-        "cuda_warning": None,
-        "visible_devices": None,
-        "threads": 2,
-        "gpus": {},
-    },
-    "checks": {
-        **{name: OK for name in ("torchvision", "mmengine", "mmcv", "mmaction2", "opencv")},
-        "mmcv.ops": {"ok": False, "detail": "No module named 'mmcv._ext'"},
-        "pkg_resources": {"ok": False, "detail": "not there, not needed"},
-    },
-    "decoders": {
-        **{name: OK for name in ("decord", "av", "opencv")},
-        "torchcodec": {"ok": False, "detail": "No module named 'torchcodec'"},
-    },
+GPU = "NVIDIA A100, 40536 MiB, 470.57"
+CUDA = "2.14.1+cu130, CUDA build 13.0"
+GOOD_VERSIONS = {
+    **{"torch": "2.14.1", "torchvision": "0.29.1", "mmcv": None, "mmcv-lite": "2.1.0"},
+    **{"opencv-python": "5.0.0", "opencv-contrib-python": "5.0.0"},
+    **dict.fromkeys(("opencv-python-headless", "opencv-contrib-python-headless")),
 }
+FULL = {"mmcv": "2.1.0", "mmcv-lite": None}
+TWO = {"mmcv": "2.1.0", "mmcv-lite": "2.1.0"}
 
 
-def failed(detail: str) -> dict[str, Any]:
-    return {"ok": False, "detail": detail}
+class Broken(NamedTuple):
+    """What differs from a good environment, the words of its one problem, and of the fix."""
+
+    what: str
+    fix: str
+    python: str = "3.12.1"
+    machine: dict[str, Any] = {}
+    requirements: list[str] | None = []
+    versions: dict[str, str | None] = {}
+    torch: str = CUDA
+    gpus: list[str] = []
+    cuda: tuple[int, str] = (0, "")
+    fails: dict[str, str] = {}  # what an examination raises, by its name
 
 
-# Each: what differs from GOOD by dotted path, the words of the one problem, the words of its fix.
-BROKEN: dict[str, tuple[dict[str, Any], str, str]] = {
-    "old Python": ({"python/version": "3.10.9"}, "Python 3.10.9: expected >=3.11", "PYTHON="),
-    "missing package": (
-        {"packages/mmcv-lite": None},
-        "mmcv-lite is not installed",
-        "mmcv-lite<2.2",
+BROKEN: dict[str, Broken] = {
+    "old Python": Broken("Python 3.10.9: expected <3.14,>=3.11", "PYTHON=", python="3.10.9"),
+    "missing package": Broken(
+        "mmcv-lite is not installed, which mmact-tiny requires",
+        "pip install -e .",
+        requirements=["mmact-tiny 0.1.0 requires mmcv-lite, which is not installed."],
+        versions={"mmcv-lite": None},
+        fails={"mmcv": "No module named 'mmcv'", "mmaction2": "No module named 'mmcv'"},
     ),
-    "version out of range": (
-        {"packages/mmcv-lite": "2.2.0"},
+    "missing package of another": Broken(
+        "yapf is not installed, which mmengine requires",
+        "pip install yapf",
+        requirements=["mmengine 0.10.7 requires yapf, which is not installed."],
+    ),
+    "version out of range": Broken(
         "mmcv-lite 2.2.0: expected mmcv-lite<2.2,>=2.1.0",
         "pip install 'mmcv-lite<2.2,>=2.1.0'",
+        requirements=[
+            "mmact-tiny 0.1.0 has requirement mmcv-lite<2.2,>=2.1.0, but you have mmcv-lite 2.2.0."
+        ],
     ),
-    "compiled mmcv out of range": (
-        {"packages/mmcv-lite": None, "packages/mmcv": "2.2.0", "checks/mmcv.ops": OK},
-        "mmcv 2.2.0: expected mmcv-lite<2.2",
-        "pip install 'mmcv-lite",
+    "compiled mmcv out of range": Broken(
+        "mmaction2 cannot be imported: AssertionError: MMCV==2.2.0 is used but incompatible.",
+        "pip install 'mmcv-lite>=2.1.0,<2.2'",
+        requirements=["mmact-tiny 0.1.0 requires mmcv-lite, which is not installed."],
+        versions=FULL | {"mmcv": "2.2.0"},
+        fails={"mmaction2": "MMCV==2.2.0 is used but incompatible."},
     ),
-    "another release of torch": (
-        {"packages/torch": "2.13.0"},
+    "another release of torch": Broken(
         "torch 2.13.0: torchvision 0.29.1 expected torch==2.14.1",
         "pytorch.org",
+        requirements=[
+            "torchvision 0.29.1 has requirement torch==2.14.1, but you have torch 2.13.0."
+        ],
     ),
-    "two mmcv": (
-        {"packages/mmcv": "2.1.0", "checks/mmcv.ops": OK},
+    "no pip": Broken("pip check does not run", "ensurepip", requirements=None),
+    "broken PyTorch": Broken(
+        "PyTorch cannot be imported: AssertionError: libcudart.so.12",
+        "pytorch.org",
+        fails={"torch": "libcudart.so.12", "mmengine": "libcudart.so.12"},
+    ),
+    "two mmcv": Broken(
         "mmcv 2.1.0 and mmcv-lite 2.1.0 are both installed",
         "pip uninstall -y mmcv mmcv-lite",
+        versions=TWO,
     ),
-    "mmcv of another torch": (
-        {"packages/mmcv-lite": None, "packages/mmcv": "2.1.0"},
-        "compiled operators do not fit",
+    "mmcv of another torch": Broken(
+        "compiled operators do not fit this PyTorch: AssertionError: undefined symbol",
         "mmcv-lite",
+        versions=FULL,
+        fails={"mmcv.ops": "undefined symbol"},
     ),
-    "torchvision of another build": (
-        {"checks/torchvision": failed("operator torchvision::nms does not exist")},
-        "torchvision does not fit PyTorch (torch 2.14.1+cu130, torchvision 0.29.1): operator",
+    "torchvision of another build": Broken(
+        f"torchvision does not fit PyTorch (torch {CUDA}; torchvision 0.29.1): AssertionError: op",
         "pytorch.org",
+        fails={"torchvision": "operator torchvision::nms does not exist"},
     ),
-    "CPU build beside a GPU": (
-        {"gpus": [GPU], "torch/cuda_build": None, "torch/build": "2.14.1+cpu"},
-        "1 GPU(s), but PyTorch 2.14.1+cpu is a build without CUDA",
+    "CPU build beside a GPU": Broken(
+        "1 GPU(s), but PyTorch 2.14.1+cpu, CUDA build None is a build without CUDA",
         "pytorch.org",
+        gpus=[GPU],
+        torch="2.14.1+cpu, CUDA build None",
     ),
-    "old driver": (
-        {"gpus": [GPU, GPU], "torch/cuda_warning": "The NVIDIA driver is too old"},
-        "2 GPU(s), but PyTorch cannot use them: driver 470.57, PyTorch built for CUDA 13.0: "
+    "old driver": Broken(
+        f"2 GPU(s), but PyTorch cannot use them: driver 470.57, PyTorch {CUDA}: "
         "The NVIDIA driver is too old",
         "update the driver",
+        gpus=[GPU, GPU],
+        cuda=(0, "The NVIDIA driver is too old"),
     ),
-    "a GPU that PyTorch has no code for": (
-        {"torch/cuda_available": True, "torch/gpus": {"cuda:0": failed("no kernel image")}},
-        "cuda:0 fails at a convolution: no kernel image",
+    "a GPU that PyTorch has no code for": Broken(
+        "cuda:1 fails at a convolution: AssertionError: no kernel image",
         "--device cpu",
+        gpus=[GPU, GPU],
+        cuda=(2, ""),
+        fails={"cuda:1": "no kernel image"},
     ),
-    "no libGL": (
-        {"checks/opencv": failed("ImportError: libGL.so.1: cannot open shared object file")},
-        "OpenCV lacks a library of the system: ImportError: libGL.so.1",
+    "no libGL": Broken(
+        "OpenCV lacks a library of the system: AssertionError: libGL.so.1",
+        "pip uninstall -y opencv-python opencv-contrib-python; pip install "
         "opencv-contrib-python-headless",
+        fails={"cv2": "libGL.so.1: cannot open shared object file", "mmcv": "libGL.so.1"},
     ),
-    "decord": ({"decoders/decord": failed("DECORDError")}, "decord cannot decode", "decord"),
-    "mmengine before mmaction2": (
-        {"checks/mmengine": failed("no yapf"), "checks/mmaction2": failed("no yapf")},
-        "mmengine cannot be imported: no yapf",
+    "decord": Broken(
+        "decord cannot decode a small H.264 clip: AssertionError: DECORDError",
+        "pip install --force-reinstall --no-deps decord",
+        fails={"decord": "DECORDError"},
+    ),
+    "mmengine before mmaction2": Broken(
+        "mmengine cannot be imported: AssertionError: no yapf",
         "make clean setup",
+        fails={"mmengine.runner": "no yapf", "mmaction2": "no yapf"},
     ),
-    "read-only folder": (
-        {"machine/folder_writable": False},
-        "cannot write into here",
-        "--work-dir",
+    "read-only folder": Broken(
+        "cannot write into here", "--work-dir", machine={"folder_writable": False}
     ),
-    "full disk": ({"machine/disk_free_gib": 0.4}, "0.4 GiB free", "--work-dir"),
-    "container": ({"machine/shared_memory_gib": 0.06}, "/dev/shm", "--shm-size"),
+    "full disk": Broken("0.4 GiB free", "--work-dir", machine={"disk_free_gib": 0.4}),
+    "container": Broken("/dev/shm", "--shm-size", machine={"shared_memory_gib": 0.06}),
 }
-
-
-def changed(changes: dict[str, Any]) -> dict[str, Any]:
-    env = copy.deepcopy(GOOD)
-    for path, value in changes.items():
-        *parents, leaf = path.split("/")
-        node = env
-        for part in parents:
-            node = node[part]
-        assert leaf in node
-        node[leaf] = value
-    return env
+GOOD: dict[str, Broken] = {
+    "as it is": Broken("", ""),
+    "one GPU": Broken("", "", gpus=[GPU], cuda=(1, "")),
+    "compiled mmcv": Broken(
+        "",
+        "",
+        requirements=["mmact-tiny 0.1.0 requires mmcv-lite, which is not installed."],
+        versions=FULL,
+    ),
+    "another build of OpenCV": Broken(
+        "", "", requirements=["mmengine 0.10.7 requires opencv-python, which is not installed."]
+    ),
+    "other packages than ours": Broken(
+        "", "", requirements=["jupyter 1.1.1 requires notebook, which is not installed."]
+    ),
+    "no /dev/shm": Broken("", "", machine={"shared_memory_gib": None}),
+    "no torchcodec": Broken("", "", versions={"torchcodec": None}, fails={"torchcodec": "none"}),
+}

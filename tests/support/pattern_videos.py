@@ -1,11 +1,14 @@
 """Real video files for the tests: a moving pattern whose brightness tells the frame's index."""
 
 import struct
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
+import pytest
 
 
 def pattern(index: int, width: int, height: int) -> np.ndarray:
@@ -46,6 +49,30 @@ def make_video(
     if rotation:
         _rotate(path, size, rotation)
     return path
+
+
+def count_decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Returns a list that gets an item for each frame that PyAV decodes from now on."""
+    decoded: list[int] = []
+    stock_open = av.open
+
+    class Container:
+        def __init__(self, path: str) -> None:
+            self.stock = stock_open(path)
+            self.streams, self.seek = self.stock.streams, self.stock.seek
+
+        def decode(self, stream: Any) -> Iterator[av.VideoFrame]:
+            for frame in self.stock.decode(stream):
+                decoded.append(frame.pts)
+                yield frame
+
+        def demux(self, stream: Any) -> Iterator[av.Packet]:
+            for packet in self.stock.demux(stream):
+                decoded.append(packet.pts)
+                yield packet
+
+    monkeypatch.setattr(av, "open", Container)
+    return decoded
 
 
 def _rotate(path: Path, size: tuple[int, int], clockwise: int) -> None:

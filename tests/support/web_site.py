@@ -15,12 +15,11 @@ from mmaction.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
-from mmact_tiny.config import resolve_path
+from mmact_tiny.compat.configs import resolve_path
 from mmact_tiny.recognizer import Recognizer
-from mmact_tiny.serve.app import Example, Site, create_app
+from mmact_tiny.serve.answer import Answerer
+from mmact_tiny.serve.app import Queue, Site, create_app
 from mmact_tiny.serve.server import find_examples, listen, server_of
-from mmact_tiny.serve.waiting_line import WaitingLine
-from mmact_tiny.serve.web_answer import Answerer
 
 CLASSES = ["<b>bold</b> & co", "bouncing ball", "falling rain", "rising bubbles", "waving", "雨"]
 BOUNDARY = "x0123"
@@ -55,8 +54,9 @@ def write_checkpoint(path: Path) -> Path:
 class Served:
     """The address of a running server, and what it works with."""
 
-    def __init__(self, site: Site, port: int) -> None:
+    def __init__(self, site: Site, server: Any, port: int) -> None:
         self.site = site
+        self.server = server
         self.port = port
 
     def ask(
@@ -84,7 +84,7 @@ class Served:
 
     def is_clean(self) -> bool:
         """Returns whether no upload is left, and nobody holds a place."""
-        return not list(self.site.folder.iterdir()) and self.site.line.num_taken == 0
+        return not list(self.site.folder.iterdir()) and self.site.queue.num_taken == 0
 
 
 @contextlib.contextmanager
@@ -96,19 +96,18 @@ def serving(folder: Path, *, protocol: str = "val", max_seconds: float = 30) -> 
     answerer = Answerer(recognizer, max_seconds=max_seconds)
     uploads = folder / "uploads"
     uploads.mkdir()
-    examples = [Example(*example) for example in find_examples(recognizer, None)]
-    site = Site(answerer, WaitingLine(6), uploads, MAX_BYTES, examples)
+    site = Site(answerer, Queue(6), uploads, MAX_BYTES, list(find_examples(recognizer, None)))
     listening = listen("127.0.0.1", 0)
     server = server_of(create_app(site, host="127.0.0.1"))
     thread = threading.Thread(target=server.run, kwargs=dict(sockets=[listening]))
     thread.start()
     try:
-        yield Served(site, listening.getsockname()[1])
+        yield Served(site, server, listening.getsockname()[1])
     finally:
         server.should_exit = True
         thread.join()
         answerer.close()
-        site.line.close(5)
+        site.queue.close(5)
 
 
 def form(content: bytes, disposition: str = 'name="video"; filename="<i>.mp4"') -> dict:
@@ -117,6 +116,18 @@ def form(content: bytes, disposition: str = 'name="video"; filename="<i>.mp4"') 
     head += f"--{BOUNDARY}\r\nContent-Disposition: form-data; {disposition}\r\n\r\n"
     body = head.encode() + content + f"\r\n--{BOUNDARY}--\r\n".encode()
     return dict(body=body, Content_Type=f"multipart/form-data; boundary={BOUNDARY}")
+
+
+def post(content: bytes, length: int | None = None) -> bytes:
+    """Returns a request with this body, as it goes over the connection.
+
+    Args:
+        content: The body, or its beginning.
+        length: What the request says that the whole body has.
+    """
+    length = len(content) if length is None else length
+    head = f"POST {API} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n"
+    return head.encode() + content
 
 
 def wait_until(condition: Callable[[], Any], seconds: float = 10) -> None:

@@ -11,7 +11,7 @@ from small_recognizer import small_recognizer
 from video_files import write_audio
 
 from mmact_tiny.errors import UserError
-from mmact_tiny.video.frame_times import ask_frame_times, decode, read_frame_times
+from mmact_tiny.video.frames import ask_frame_times, decode, read_frame_times
 from mmact_tiny.view.windows import score_windows
 
 SIZE = (96, 64)

@@ -1,48 +1,167 @@
+"""A process that crashes, hangs, grows old or loses its parent costs its own call only."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+import torch
+from conftest import ROOT
 
-from mmact_tiny.video.isolated import Lost, run_isolated
+from mmact_tiny.video.isolated import GuardedReader, Lost
 
-
-def test_a_lost_worker_costs_its_own_call_only() -> None:
-    calls = ((value, {"value": value}, 2.0) for value in range(12))
-    results = dict(run_isolated("isolated_tasks:double", calls, num_workers=2))
-    assert results == {
-        **{value: 2 * value for value in (0, 1, 2, 4, 6, 8, 9, 10, 11)},
-        3: Lost("decoder crashed: SIGKILL"),
-        5: Lost("timed out: no end after 2 s"),
-        7: Lost("ValueError: seven"),
-    }
+CRASHED = ("decoder crashed", "SIGKILL", "the decoder crashed (SIGKILL)")
+TIMED_OUT = ("timed out", "no end after 2 s", "timed out after 2 s")
 
 
-def test_calls_are_taken_as_workers_become_free() -> None:
+def double(value: int) -> int:
+    """Returns twice the value; crashes on 3, hangs on 5, raises on 7."""
+    if value == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if value == 5:
+        time.sleep(60)
+    if value == 7:
+        raise ValueError("seven\nand a stack")
+    return 2 * value
+
+
+@pytest.fixture
+def reader() -> Iterator[GuardedReader]:
+    reader = GuardedReader(double, 2, num_processes=2, niceness=0)
+    yield reader
+    reader.close()
+
+
+def found(result: int | Lost) -> int | tuple[str, str, str]:
+    return (result.kind, result.detail, str(result)) if isinstance(result, Lost) else result
+
+
+def test_a_lost_process_costs_its_own_call_only(reader: GuardedReader) -> None:
+    lost = {3: CRASHED, 5: TIMED_OUT, 7: ("unreadable", "seven", "seven")}
+    expected = {value: lost.get(value, 2 * value) for value in range(12)}
+    calls = ((value, (value,), 2.0) for value in range(12))
+    assert {key: found(result) for key, result in reader.call_each(calls)} == expected
+    for value in range(12):
+        try:
+            assert reader(value) == expected[value]
+        except Lost as error:
+            assert found(error) == expected[value]
+
+
+def test_calls_are_taken_as_processes_become_free(reader: GuardedReader) -> None:
     taken = []
 
-    def calls():
+    def calls() -> Iterator[tuple[int, tuple[int], float]]:
         for value in range(0, 400, 20):
             taken.append(value)
-            yield value, {"value": value}, 10.0
+            yield value, (value,), 10.0
 
-    results = run_isolated("isolated_tasks:double", calls(), num_workers=2)
+    results = reader.call_each(calls())
     next(results)
-    assert len(taken) <= 4
+    assert len(taken) == 4
     results.close()
+    assert list(reader.call_each([])) == []
 
 
-def test_workers_end_with_their_caller() -> None:
-    calls = [(5, {"value": 5}, 60.0), (1, {"value": 1}, 60.0)]
-    start = time.monotonic()
-    results = run_isolated("isolated_tasks:double", calls, num_workers=2)
-    assert next(results) == (1, 2)
-    results.close()
-    assert time.monotonic() - start < 10
+def test_who_waits_for_a_reader_that_is_closed_waits_no_more() -> None:
+    reader, started = GuardedReader(double, 60, niceness=0), threading.Event()
+    lost: list[Lost] = []
+
+    def call() -> None:
+        started.set()
+        try:
+            reader(5)
+        except Lost as error:
+            lost.append(error)
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    assert started.wait(10)
+    while not reader._calls:
+        time.sleep(0.01)
+    reader.close()
+    thread.join(10)
+    assert [str(error) for error in lost] == ["the decoder was ended"]
+    assert reader(1) == 2, "the next call starts another"
+    reader.close()
 
 
-def test_workers_that_cannot_start_are_an_error() -> None:
-    with pytest.raises(RuntimeError, match="No module named 'no_such_module'"):
-        list(run_isolated("no_such_module:f", [(0, {}, 5.0)], num_workers=1))
+def test_a_process_makes_room_for_another_after_its_calls() -> None:
+    reader = GuardedReader(lambda: os.getpid(), calls_a_process=2, niceness=0)
+    pids = [reader() for _ in range(6)]
+    reader.close()
+    assert len(set(pids)) == 3 and pids[0::2] == pids[1::2]
 
 
-def test_nothing_to_do() -> None:
-    assert list(run_isolated("isolated_tasks:double", [], num_workers=2)) == []
+@pytest.mark.parametrize("noticed", [True, False])
+def test_a_process_that_the_system_ends_between_two_calls_costs_none(noticed: bool) -> None:
+    reader = GuardedReader(lambda: os.getpid(), niceness=0)
+    first = reader()
+    os.kill(first, signal.SIGKILL)
+    while noticed and reader._pool.active:
+        time.sleep(0.01)
+    assert reader() != first
+    reader.close()
+
+
+def test_results_outlive_the_process_that_made_them() -> None:
+    """PyTorch would pass tensors in shared memory of a process that is there no more."""
+    reader = GuardedReader(lambda: torch.arange(3.0), calls_a_process=1, niceness=0)
+    results = [reader() for _ in range(3)]
+    reader.close()
+    assert [result.tolist() for result in results] == [[0, 1, 2]] * 3
+
+
+def test_connections_of_this_process_end_when_it_ends_them() -> None:
+    """A server's client would wait for the end of an answer until the reader's process ends."""
+    ours, theirs = socket.socketpair()
+    reader = GuardedReader(double, niceness=0)
+    assert reader(1) == 2
+    ours.close()
+    theirs.settimeout(10)
+    assert theirs.recv(1) == b""
+    theirs.close()
+    reader.close()
+
+
+PROGRAM = """
+import os
+from mmact_tiny.video.isolated import GuardedReader
+reader = GuardedReader(lambda: os.getpid(), niceness=0)
+print(reader() != os.getpid(), flush=True)
+"""
+
+
+@pytest.mark.parametrize("how", ["-c", "stdin", "file"])
+def test_a_program_without_a_main_guard_ends_though_its_reader_is_open(
+    how: str, tmp_path: Path
+) -> None:
+    """A Recognizer at the top level of a script lives until the interpreter is gone."""
+    (tmp_path / "program.py").write_text(PROGRAM)
+    command = {"-c": ["-c", PROGRAM], "stdin": ["-"], "file": [str(tmp_path / "program.py")]}
+    done = subprocess.run(
+        [sys.executable, *command[how]],
+        input=PROGRAM,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=ROOT,
+        env=dict(os.environ, PYTHONPATH=str(ROOT)),
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "True\n", "")
+
+
+def test_processes_end_with_a_program_that_is_killed() -> None:
+    program = PROGRAM.replace("print(reader() != os.getpid(), flush=True)", "print(reader())")
+    program += "second = GuardedReader(lambda: os.getpid(), niceness=0)\nprint(second())\n"
+    program += "os.kill(os.getpid(), 9)\n"
+    done = subprocess.run(
+        [sys.executable, "-uc", program], stdout=subprocess.PIPE, text=True, timeout=120, cwd=ROOT
+    )  # its output ends with the last process that has it
+    assert done.returncode == -signal.SIGKILL and len(done.stdout.split()) == 2

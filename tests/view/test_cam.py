@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT
+from models import build, images
 from PIL import Image
-from test_engine import build
 
 from mmact_tiny.errors import EXIT_ERROR, EXIT_OK, UserError
 from mmact_tiny.view import cam
@@ -25,10 +25,11 @@ needs_grad_cam = pytest.mark.skipif(
 def test_activations_are_those_of_the_paper(name: str, count: int) -> None:
     """Selvaraju et al. 2017, equations 1 and 2: ReLU of the maps, weighted by mean gradients."""
     model = build(name)
-    images = torch.randn(count, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    maps, scores = class_activations(model, images, label=2)
+    inputs = images(count, size=64, seed=1) / 64 - 2
+    maps, scores = class_activations(model, inputs, label=2)
     assert maps.shape == (count, 64, 64) and scores.shape == (count,)
-    features = model.backbone(images).detach().requires_grad_()
+    assert np.ptp(scores) > 0.05
+    features = model.backbone(inputs).detach().requires_grad_()
     logits = model.cls_head.fc_cls(features.mean((2, 3)))
     logits[:, 2].sum().backward()
     weights = features.grad.mean((2, 3), keepdim=True)

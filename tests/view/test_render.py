@@ -12,8 +12,8 @@ from terminals import left_to_see, on_terminal
 
 from mmact_tiny.errors import UserError
 from mmact_tiny.view import render
-from mmact_tiny.view.render import render_video
-from mmact_tiny.view.segments import Cell
+from mmact_tiny.view.render import draw_bars, render_video
+from mmact_tiny.view.windows import Cell
 
 ONE = [Cell(0.0, float("inf"), [("walking the dog", 0.75), ("typing", 0.2), ("sitting", 0.05)])]
 THREE = [
@@ -141,7 +141,7 @@ def test_bars_and_track_change_with_time(tmp_path: Path) -> None:
     video = make_video(tmp_path / "v.mp4", size=(640, 360), options={"crf": "10"})
     render_video(video, tmp_path / "out.mp4", THREE, 0.96)
     _, images = frames_of(tmp_path / "out.mp4")
-    blue, orange = render.PALETTE[:2]
+    blue, orange = (86, 180, 233), (230, 159, 0)
 
     def near(pixel: np.ndarray, color: tuple[int, ...]) -> bool:
         return bool(np.abs(pixel.astype(int) - color).max() < 60)
@@ -156,6 +156,23 @@ def test_bars_and_track_change_with_time(tmp_path: Path) -> None:
     for index in (0, 6, 12, 23):  # the play head is white, where the time is
         x = round(index / 24 * 639)
         assert images[index][bottom, x].min() > 170
+
+
+def test_bars_are_as_long_as_their_scores() -> None:
+    rows = [("typing", 1.0, "#0000ff"), ("walking", 0.5, "#00ff00"), ("none", 0.0, "#ff0000")]
+    panel = draw_bars(rows, size=16, width=300)
+    assert panel.shape == (3 * 24 + 10, 12 * 16 + 10, 4)
+    lengths = []
+    for number, channel in enumerate((2, 1, 0)):
+        line = panel[5 + 24 * number + 1, :, channel]  # above the letters
+        lengths.append(int((line > 150).sum()))
+    assert lengths == [192, 96, 0]
+
+
+@pytest.mark.parametrize("width", [40, 64, 300, 4000])
+def test_a_panel_is_never_wider_than_its_room(width: int) -> None:
+    rows = [("playing squash or racquetball" * 3, 0.7, "#0000ff")]
+    assert draw_bars(rows, size=12, width=width).shape[1] <= width
 
 
 def test_a_render_that_is_stopped_leaves_nothing(

@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 from conftest import STOCK
 from h264_videos import write_video
+from matplotlib.colors import to_rgb
 from PIL import Image
 
-from mmact_tiny.config import read_config
+from mmact_tiny.compat.configs import read_config
 from mmact_tiny.errors import EXIT_OK
-from mmact_tiny.view.drawing import PALETTE
+from mmact_tiny.video.frames import FrameTimes
 from mmact_tiny.view.sampling import read_sampling
-from mmact_tiny.view.timeline import BAR, LEFT, WIDTH, borders_of, browse_video
+from mmact_tiny.view.sheet import PALETTE, to_pixels
+from mmact_tiny.view.timeline import WIDTH, borders_of, browse_video, seconds_of
 from tools import browse
 
 TSM = (
@@ -42,21 +44,29 @@ def test_borders_of_segments(case: str) -> None:
 def test_marks_are_where_the_frames_are(tmp_path: Path) -> None:
     """Validation, 1x1x3: the middles of three equal parts, at a steady rate."""
     video = write_video(tmp_path / "video.mp4", num_frames=60)
-    image = np.asarray(browse_video(read_config(STOCK), video, seed=0)).astype(int)
-    sampling = read_sampling(read_config(STOCK), "val", num_frames=60)
-    assert sampling.frame_inds == [[10], [30], [50]]
-    bars = [y for y in range(len(image)) if _colors(image[y]) == {0, 1, 2}]
-    assert len(bars) >= 2 * BAR  # training's and validation's; test has more colours
-    columns = []
-    for color in PALETTE[:3]:
-        marked = np.abs(image[bars[-BAR // 2]] - color).max(1) == 0
-        columns.append(float(np.flatnonzero(marked).mean()))
-    expected = [LEFT + frame / 60 * (WIDTH - 2 * LEFT) for frame in (10, 30, 50)]
-    assert columns == pytest.approx(expected, abs=2)
+    page = browse_video(read_config(STOCK), video, seed=0)
+    _, _, validation, _ = page.subfigs
+    line, *pictures = validation.axes
+    assert [axes.get_xlabel() for axes in pictures] == [
+        "frame 10\n0.40 s, clip 1",
+        "frame 30\n1.20 s, clip 2",
+        "frame 50\n2.00 s, clip 3",
+    ]
+    assert line.get_xlim() == (0, 2.4)
+    image = to_pixels(page)[..., :3]
+    left, right = (round(line.transAxes.transform((x, 0))[0]) for x in (0, 1))
+    middle = len(image) - round(line.transAxes.transform((0, 0.5))[1])
+    for color, frame in zip(PALETTE, (10, 30, 50), strict=False):
+        marked = (image[middle] == np.round(255 * np.array(to_rgb(color)))).all(1)
+        assert np.flatnonzero(marked).mean() == pytest.approx(
+            left + frame / 60 * (right - left), abs=2
+        )
 
 
-def _colors(row: np.ndarray) -> set[int]:
-    return {i for i, color in enumerate(PALETTE) if (np.abs(row - color).max(1) == 0).any()}
+def test_frames_are_placed_by_their_time() -> None:
+    times = FrameTimes(np.array([0.0, 0.1, 5.0]), 6.0, 10.0, [0, 1, 50])
+    placed = [seconds_of(times, frame) for frame in (0, 1, 1.5, 2, 3)]
+    assert placed == pytest.approx([0.0, 0.1, 2.55, 5.0, 6.0])
 
 
 @pytest.mark.parametrize(
@@ -65,7 +75,17 @@ def _colors(row: np.ndarray) -> set[int]:
 def test_any_strategy_and_length(config: str, num_frames: int, tmp_path: Path) -> None:
     video = write_video(tmp_path / "video.mp4", num_frames=num_frames)
     page = browse_video(read_config(config), video, seed=3)
-    assert page.width == WIDTH and page.height > 3 * 200
+    height, width, _ = to_pixels(page).shape
+    assert width == WIDTH and height == 40 + 3 * 340
+
+
+def test_a_split_that_fails_is_a_line(tmp_path: Path) -> None:
+    video = write_video(tmp_path / "video.mp4", num_frames=30)
+    cfg = read_config(STOCK)
+    cfg.train_dataloader.dataset.pipeline = [dict(type="SampleFrames", clip_len=1)]
+    page = browse_video(cfg, video, seed=0)
+    assert page.subfigs[1].texts[0].get_text().startswith("train: the train pipeline does not")
+    assert to_pixels(page).shape[0] == 40 + 40 + 2 * 340
 
 
 def test_the_tool_writes_it(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
-"""Windows: where they begin and end, and that each is scored as a clip by itself."""
+"""Windows: where they begin and end, that each is scored as a clip by itself, and segments."""
 
+import csv
+import json
 from pathlib import Path
 
 import decord
@@ -7,16 +9,33 @@ import numpy as np
 import pytest
 from h264_videos import rotate, write_video
 from mmengine.dataset import Compose
+from models import check_scores
 from pattern_videos import make_video
 from small_recognizer import PIPELINE, small_recognizer
 from video_files import truncate
 
 from mmact_tiny.errors import UserError
-from mmact_tiny.recognizer import sample_of
-from mmact_tiny.video.frame_times import FrameTimes, read_frame_times
-from mmact_tiny.video.frames import with_decoder
+from mmact_tiny.pipeline import with_decoder
+from mmact_tiny.recognizer import Recognizer
+from mmact_tiny.video.files import sample_of
+from mmact_tiny.video.frames import FrameTimes, read_frame_times
 from mmact_tiny.view import windows
-from mmact_tiny.view.windows import Window, WindowViews, cut_windows, score_windows
+from mmact_tiny.view.windows import (
+    Window,
+    WindowViews,
+    cells_of,
+    cut_windows,
+    merge,
+    say_segments,
+    score_windows,
+    window_rows,
+    write_segments,
+)
+
+
+@pytest.fixture(scope="module")
+def recognizer() -> Recognizer:
+    return small_recognizer()
 
 
 def even_times(num_frames: int, fps: float) -> FrameTimes:
@@ -76,27 +95,29 @@ VIDEOS = {
 
 
 @pytest.mark.parametrize("kind", VIDEOS)
-def test_a_window_over_the_whole_video_scores_as_the_video(kind: str, tmp_path: Path) -> None:
+def test_a_window_over_the_whole_video_scores_as_the_video(
+    kind: str, recognizer: Recognizer, tmp_path: Path
+) -> None:
     video = VIDEOS[kind](tmp_path / "video.mp4")
-    recognizer = small_recognizer()
     scored = score_windows(recognizer, video, window=1000, stride=500)
     (window,) = scored.windows
     assert (window.start, window.end, window.first) == (0.0, scored.duration, 0)
     assert np.abs(scored.scores[0] - recognizer.scores(video)).max() < 1e-5
 
 
-def test_packets_without_times_are_counted_by_decoding(tmp_path: Path) -> None:
+def test_packets_without_times_are_counted_by_decoding(
+    recognizer: Recognizer, tmp_path: Path
+) -> None:
     """The same stream in a file that keeps times and in one that keeps none."""
     with_times, without = (
         make_video(tmp_path / name, size=(96, 64), num_frames=50) for name in ("v.mp4", "v.h264")
     )
     assert not read_frame_times(without).pts
-    recognizer = small_recognizer()
     first, second = (
         score_windows(recognizer, video, window=1, stride=0.5) for video in (with_times, without)
     )
     assert first.windows == second.windows and len(first.windows) == 3
-    assert np.abs(np.stack(first.scores) - np.stack(second.scores)).max() < 1e-5
+    check_scores(second.scores, first.scores)
 
 
 @pytest.mark.parametrize("clip_len", [1, 4])
@@ -138,11 +159,13 @@ def test_each_frame_is_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert len(decoded) == len(set(decoded)) <= 100
 
 
-def test_a_file_that_is_cut_off_has_the_windows_that_are_there(tmp_path: Path) -> None:
+def test_a_file_that_is_cut_off_has_the_windows_that_are_there(
+    recognizer: Recognizer, tmp_path: Path
+) -> None:
     whole = make_video(
         tmp_path / "v.mkv", size=(96, 64), num_frames=100, options={"g": "10", "bf": "0"}
     )
-    scored = score_windows(small_recognizer(), truncate(whole, 0.6), window=1, stride=1)
+    scored = score_windows(recognizer, truncate(whole, 0.6), window=1, stride=1)
     assert 1 < scored.duration < 4 and scored.windows[-1].end == scored.duration
     assert all(isinstance(scores, np.ndarray) for scores in scored.scores)
 
@@ -165,8 +188,7 @@ def test_a_frame_that_does_not_decode_costs_its_windows(tmp_path: Path) -> None:
     assert views(dict(number=2))["inputs"].shape == (3, 3, 48, 48)
 
 
-def test_a_video_that_cannot_be_read_says_why(tmp_path: Path) -> None:
-    recognizer = small_recognizer()
+def test_a_video_that_cannot_be_read_says_why(recognizer: Recognizer, tmp_path: Path) -> None:
     broken = tmp_path / "broken.mp4"
     broken.write_bytes(b"not a video" * 100)
     for video, message in ((broken, "Invalid data"), (tmp_path / "gone.mp4", "no such file")):
@@ -181,3 +203,72 @@ def test_a_lost_decoder_ends_the_windows_after_it(tmp_path: Path) -> None:
     views = WindowViews(video, times, cut, with_decoder(PIPELINE, "packets"))
     with pytest.raises(UserError, match="the decoder was lost at an earlier window"):
         views(dict(number=1))
+
+
+def answer(start: float, end: float, label: str, score: float) -> dict:
+    other = dict(label="other", score=round(1 - score, 3))
+    return dict(start=start, end=end, predictions=[dict(label=label, score=score), other])
+
+
+ROW = dict(
+    video="v.mp4",
+    duration=9.0,
+    window=4.0,
+    stride=2.0,
+    windows=[
+        answer(0, 4, "a", 0.9),
+        answer(2, 6, "a", 0.7),
+        dict(start=4, end=8, error="damaged"),
+        answer(5, 9, "b", 0.6),
+    ],
+)
+SEGMENTS = [
+    dict(start=0.0, end=5.0, label="a", score=pytest.approx(0.8)),
+    dict(start=6.5, end=9, label="b", score=0.6),
+]
+
+
+def test_the_nearest_window_counts() -> None:
+    cells = cells_of(ROW)
+    assert [(cell.start, cell.end) for cell in cells] == [(0, 3), (3, 5), (5, 6.5), (6.5, 9)]
+    assert [cell.predictions[0] if cell.predictions else None for cell in cells] == [
+        ("a", 0.9), ("a", 0.7), None, ("b", 0.6)
+    ]  # fmt: skip
+    assert merge(cells) == SEGMENTS
+
+
+def test_a_whole_video_is_one_cell() -> None:
+    row = dict(video="v.mp4", predictions=[dict(label="a", score=1.0)])
+    assert cells_of(row) == [(0.0, float("inf"), [("a", 1.0)])]
+
+
+def test_files(tmp_path: Path) -> None:
+    rows = [dict(ROW, segments=merge(cells_of(ROW))), dict(video="bad.mp4", error="no, none")]
+    for name in ("a.json", "a.jsonl", "a.csv"):
+        write_segments(tmp_path / name, rows)
+    assert json.loads((tmp_path / "a.json").read_text()) == rows
+    assert [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()] == rows
+    with (tmp_path / "a.csv").open(newline="") as file:
+        table = [list(row.values()) for row in csv.DictReader(file)]
+    assert table == [
+        ["v.mp4", "window", "0", "4", "a", "0.9", ""],
+        ["v.mp4", "window", "2", "6", "a", "0.7", ""],
+        ["v.mp4", "window", "4", "8", "", "", "damaged"],
+        ["v.mp4", "window", "5", "9", "b", "0.6", ""],
+        ["v.mp4", "segment", "0.0", "5.0", "a", "0.8", ""],
+        ["v.mp4", "segment", "6.5", "9", "b", "0.6", ""],
+        ["bad.mp4", "video", "", "", "", "", "no, none"],
+    ]
+    with pytest.raises(UserError, match="cannot write"):
+        write_segments(tmp_path / "a.csv" / "b.csv", rows)
+
+
+def test_rows_of_videos(recognizer: Recognizer, tmp_path: Path) -> None:
+    video = write_video(tmp_path / "video.mp4", num_frames=75, milliseconds=(40, 41))
+    good, bad = window_rows(recognizer, [video, tmp_path / "gone.mp4"], 3, window=2, stride=1)
+    assert [(one["start"], one["end"]) for one in good["windows"]] == [(0.0, 2.0), (1.0, 3.0)]
+    assert all(len(one["predictions"]) == 3 for one in good["windows"])
+    assert good["segments"][0]["start"] == 0.0
+    assert good["segments"][-1]["end"] == good["duration"] == 3.0
+    assert len(say_segments(good)) == len(good["segments"])
+    assert bad["error"].startswith("cannot read video ") and set(bad) == {"video", "error"}

@@ -1,0 +1,104 @@
+"""Names what MMEngine and PyTorch keep private and this package needs, in one place.
+
+A test builds each of these objects, and fails with a release in which one has changed.
+"""
+
+import signal
+import threading
+import traceback
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from torch.utils.data import DataLoader
+
+from ..compat.mm import Compose, OptimWrapper, Runner, is_model_wrapper
+
+
+def loop_of(runner: Runner, split: str) -> Any:
+    """Returns the loop of train, val or test: built, still its config, or None.
+
+    The Runner's property of that name would build it.
+    """
+    return getattr(runner, f"_{split}_loop")
+
+
+def is_resumed(runner: Runner) -> bool:
+    """Returns whether the run goes on from a checkpoint."""
+    return runner._resume
+
+
+def checkpoint_of(runner: Runner) -> str | None:
+    """Returns the path or address that weights are loaded from, if the config has one."""
+    return runner._load_from
+
+
+def has_loaded(runner: Runner) -> bool:
+    """Returns whether weights were loaded."""
+    return runner._has_loaded
+
+
+def model_of(runner: Runner) -> Any:
+    """Returns the model without the wrapper that a job of several processes puts around it."""
+    return runner.model.module if is_model_wrapper(runner.model) else runner.model
+
+
+def is_between_steps(wrapper: OptimWrapper) -> bool:
+    """Returns whether gradients were accumulated that wait for a step of the optimizer."""
+    return wrapper._inner_count % wrapper._accumulative_counts != 0
+
+
+def workers_of(iterator: Any) -> list[BaseProcess]:
+    """Returns the worker processes of a DataLoader's iterator, none with num_workers=0."""
+    return getattr(iterator, "_workers", [])
+
+
+def is_wait(error: RuntimeError) -> bool:
+    """Returns whether a DataLoader's iterator only says that its `timeout` passed.
+
+    The iterator goes on when it is asked again. PyTorch has no type for this error.
+    """
+    return str(error).startswith("DataLoader timed out after ")
+
+
+def take_signal_handler() -> Any:
+    """Takes PyTorch's SIGCHLD handler away, and returns it; None where it is not there.
+
+    It raises wherever the main thread is when a worker ends, also in the middle of a step.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return None
+    handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    return handler if callable(handler) else None
+
+
+def kill_workers(loader: DataLoader, iterator: Any) -> None:
+    """Ends the workers of an iterator at once; the loader's next iterator forks others."""
+    for worker in workers_of(iterator):
+        worker.kill()
+    for worker in workers_of(iterator):
+        worker.join()
+    loader._iterator = None  # what persistent_workers keeps
+
+
+def end_kept_workers(loader: DataLoader) -> None:
+    """Ends the workers that `persistent_workers` keeps between two passes.
+
+    Left to the garbage collector they may miss the word to end, and are waited for 5 s each.
+    """
+    iterator: Any = loader._iterator
+    loader._iterator = None
+    if iterator is not None:
+        iterator._shutdown_workers()
+
+
+def failing_step(error: BaseException) -> tuple[Any, Any] | None:
+    """Returns the pipeline's step that raised an error, and the sample as far as it had come.
+
+    None where the error is not of a pipeline. Python keeps the variables of each function that an
+    error passed; those of the innermost `Compose.__call__` are looked at.
+    """
+    found = None
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        if frame.f_code is Compose.__call__.__code__:
+            found = frame.f_locals["t"], frame.f_locals["data"]
+    return found

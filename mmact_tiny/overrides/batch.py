@@ -1,0 +1,155 @@
+"""The override of the batch size, and the search for the largest that fits in a GPU's memory."""
+
+import gc
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from .. import dataset as datasets
+from .. import hardware
+from ..compat.mm import DATASETS, MODELS, Config, init_default_scope, pseudo_collate
+from ..errors import UserError
+from ..hooks.precision import fit_for_autocast
+from ..pipeline import split_datasets
+from .registry import OVERRIDES, comes_after
+from .training import accumulated_steps
+
+CPU_BATCH_SIZE = 8
+# What stays free: fragments, the other processes' contexts, a validation with larger views.
+MEMORY_SHARE = 0.85
+STEPS = 2  # the first one makes the optimizer's state, which the second has to fit beside
+VIDEOS_TRIED = 10  # for a sample to train on, until one can be read
+logger = logging.getLogger("mmact_tiny")
+
+
+@OVERRIDES.register_module()
+@comes_after("dataset_paths", "input_size")
+def batch_size(
+    cfg: Config,
+    train: int | str | None = None,
+    val: int | None = None,
+    test: int | None = None,
+    accumulate: int | None = None,
+) -> None:
+    """Sets the batch sizes, each at least 1 and at most its dataset.
+
+    Args:
+        train: Videos a process and step; by default stock's, made for a GPU, or 8 on a CPU;
+            `auto` tries what fits in the GPU's memory, which a CPU has none of.
+        val: Videos a step in validation, by default as in training.
+        test: Videos a step in testing, by default the config's: a test video has many views.
+        accumulate: Steps whose gradients are added up before the weights change, by default the
+            config's; the learning rate counts them.
+    """
+    if train == "auto" and hardware.has_cuda():
+        ann_file = next(split_datasets(cfg))[1].ann_file
+        train = fit_batch(cfg, len(datasets.read_annotations(ann_file)))
+    if train in (None, "auto"):
+        train = cfg.train_dataloader.batch_size if hardware.has_cuda() else CPU_BATCH_SIZE
+    wanted = {"train": train, "val": train if val is None else val, "test": test}
+    for key, value in {**wanted, "accumulate": accumulate}.items():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+            raise UserError(f"batch_size {key}={value!r}: expected a whole number or 'auto'")
+        if value is not None and value < 1:
+            raise UserError(f"batch_size {key}={value}: expected 1 or more")
+    for split, dataset in split_datasets(cfg):
+        loader = cfg[f"{split}_dataloader"]
+        size = wanted[split] or loader.batch_size
+        num_videos = len(datasets.read_annotations(dataset.ann_file))
+        loader.batch_size = max(1, min(size, num_videos))
+    if accumulate is not None and accumulate != accumulated_steps(cfg):
+        cfg.optim_wrapper.accumulative_counts = accumulate
+
+
+def largest_batch(fits: Callable[[int], bool], limit: int) -> int:
+    """Returns the largest power of two up to `limit` that fits, or `limit` where that fits too.
+
+    Args:
+        fits: Whether a batch of so many videos fits; not asked again above one that does not.
+        limit: Number of videos of the dataset.
+
+    Raises:
+        UserError: not even one video fits.
+    """
+    if not fits(1):
+        raise UserError(
+            "batch_size auto: the training step of one video does not fit in the device's memory\n"
+            "  use a smaller model, input_size, or fewer clips"
+        )
+    size = 1
+    while size < limit and fits(min(2 * size, limit)):
+        size = min(2 * size, limit)
+    return size
+
+
+class TrainingStep:
+    """A config's model with one sample, to run the training step of any batch size.
+
+    Args:
+        cfg: A config whose dataset, classes and model are set.
+        device: Where it trains.
+        memory_bytes: What a step may take there, by default most of a GPU's memory.
+    """
+
+    def __init__(self, cfg: Config, device: str, memory_bytes: int | None = None) -> None:
+        init_default_scope("mmaction")
+        self.device = torch.device(device)
+        self.memory_bytes = memory_bytes
+        if memory_bytes is None and self.device.type == "cuda":
+            total = torch.cuda.get_device_properties(self.device).total_memory
+            self.memory_bytes = int(total * MEMORY_SHARE)
+        self.sample = _first_sample(cfg)
+        precision, _ = hardware.choose_precision("auto", cuda=self.device.type == "cuda")
+        self.dtype = getattr(torch, hardware.DTYPES[precision])
+        self.model = MODELS.build(cfg.model).to(self.device)
+        fit_for_autocast(self.model)
+        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.0, momentum=0.9)
+
+    def fits(self, batch_size: int) -> bool:
+        """Returns whether a training step of so many videos stays within the memory."""
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+        try:
+            for _ in range(STEPS):
+                self._run(batch_size)
+        except torch.OutOfMemoryError:
+            return False
+        finally:
+            self.optimizer.zero_grad(set_to_none=True)
+            gc.collect()
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+        if self.memory_bytes is None or self.device.type != "cuda":
+            return True
+        return torch.cuda.max_memory_reserved(self.device) <= self.memory_bytes
+
+    def _run(self, batch_size: int) -> None:
+        self.model.train()
+        with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype.itemsize < 4):
+            data = self.model.data_preprocessor(pseudo_collate([self.sample] * batch_size), True)
+            losses = self.model(**data, mode="loss")
+        loss, _ = self.model.parse_losses(losses)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+
+
+def _first_sample(cfg: Config) -> Any:
+    """Returns a training sample of a video that can be read."""
+    dataset = DATASETS.build(cfg.train_dataloader.dataset)
+    for index in range(min(VIDEOS_TRIED, len(dataset))):
+        try:
+            return dataset[index]
+        except Exception as error:  # whatever a decoder throws at a broken file
+            logger.warning("batch_size auto: passed over a video: %s", error)
+    raise UserError("batch_size auto: none of the first training videos can be read")
+
+
+def fit_batch(cfg: Config, limit: int) -> int:
+    """Returns the largest batch for this process's GPU, and logs it."""
+    device = f"cuda:{hardware.local_rank()}"
+    size = largest_batch(TrainingStep(cfg, device).fits, limit)
+    logger.info("batch size: %d videos fit in the memory of %s (of %d)", size, device, limit)
+    return size

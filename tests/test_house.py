@@ -1,0 +1,175 @@
+"""The house keeps its layout: layers, sizes, the public names and flags, what inference imports."""
+
+import ast
+import re
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+from conftest import OPTIONAL_ROOMS, ROOT
+
+import mmact_tiny
+
+PACKAGE = ROOT / "mmact_tiny"
+ROOMS = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
+MOST_LINES_OF_A_FUNCTION = 50
+FLAGS = {
+    "browse": "--cfg-options --data --debug --help --num --out --pretrained --seed --split",
+    "check_env": "--debug --help --json",
+    "describe": "--cfg-options --data --debug --help --num-frames --video",
+    "download": "--debug --force --help --list",
+    "export": "--debug --help --out",
+    "infer": "--cam --checkpoint --config --debug --device --engine --help --label-map --out "
+    "--precision --protocol --render --stride --time-limit --top-k --verbose --window",
+    "prepare_data": "--batch-size --cache --cache-size --clear-cache --copy --debug --help "
+    "--keep-leaks "
+    "--min-frames --no-convert --out --seed --time-limit --val --workers",
+    "quantize": "--checkpoint --debug --help --precision --verbose",
+    "render_tiny": "--debug --help --out --seed",
+    "report": "--debug --help --out",
+    "serve": "--checkpoint --config --debug --device --engine --examples --help --host --label-map "
+    "--max-mb --max-seconds --port --precision --protocol",
+    "test": "--cfg-options --data --debug --device --engine --help --launcher --out --precision "
+    "--protocol --time-limit --verbose --work-dir",
+    "train": "--batch-size --cache --cache-size --cfg-options --checkpoint-every --data --debug "
+    "--deterministic --device --dry-run --epochs --help --launcher --nproc_per_node "
+    "--precision --pretrained --resume --seed --track --verbose --work-dir",
+}
+
+
+def num_lines(*files: Path) -> int:
+    return sum(len(file.read_text().splitlines()) for file in files)
+
+
+def test_imports_go_down_the_layers() -> None:
+    done = subprocess.run(
+        [Path(sys.executable).with_name("lint-imports"), "--no-cache"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout
+    assert "Contracts: 2 kept, 0 broken." in done.stdout
+
+
+def test_an_import_that_goes_up_is_found(tmp_path: Path) -> None:
+    """The contract is not empty: one wrong line breaks it."""
+    copy = tmp_path / "mmact_tiny"
+    for file in PACKAGE.rglob("*.py"):
+        target = copy / file.relative_to(PACKAGE)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(file.read_text())
+    (tmp_path / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text())
+    with (copy / "infer.py").open("a") as file:
+        file.write("\nfrom .view import windows\n")
+    done = subprocess.run(
+        [Path(sys.executable).with_name("lint-imports"), "--no-cache"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(tmp_path), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert "mmact_tiny.infer -> mmact_tiny.view.windows" in done.stdout
+
+
+def test_the_root_is_small() -> None:
+    files = list(PACKAGE.glob("*.py"))
+    assert len(files) <= 18
+    assert num_lines(*files) <= 2700
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_is_small_and_says_what_it_is(room: str) -> None:
+    files = list((PACKAGE / room).glob("*.py"))
+    assert len(files) <= 15
+    assert max(num_lines(file) for file in files) <= 500
+    for file in files:
+        assert ast.get_docstring(ast.parse(file.read_text())), file
+
+
+def test_the_package_is_small() -> None:
+    assert num_lines(*PACKAGE.rglob("*.py")) <= 13_300
+
+
+def test_functions_are_short() -> None:
+    """Counted without the docstring; a longer one says there why."""
+    long = []
+    for file in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.FunctionDef):
+                first = node.body[1] if ast.get_docstring(node) and node.body[1:] else node.body[0]
+                if node.end_lineno - first.lineno >= MOST_LINES_OF_A_FUNCTION:
+                    long.append(f"{file.name}:{node.name}")
+    assert long == []
+
+
+def test_ours_are_imported_at_the_top() -> None:
+    """An import inside a function may wait for a heavy package, not go round the layers."""
+    late = []
+    for file in PACKAGE.rglob("*.py"):
+        tree = ast.parse(file.read_text())
+        for function in ast.walk(tree):
+            if isinstance(function, ast.FunctionDef):
+                late += [
+                    f"{file.relative_to(PACKAGE)}:{node.lineno}"
+                    for node in ast.walk(function)
+                    if isinstance(node, ast.ImportFrom) and node.level
+                ]
+    assert sorted(set(late)) == LATE
+
+
+# Heavy: each brings PyTorch or MMEngine into a tool that answers `--help` without them.
+LATE: list[str] = []
+
+
+def test_the_public_names() -> None:
+    assert mmact_tiny.__all__ == [
+        "OVERRIDES",
+        "Recognizer",
+        "UserError",
+        "load_config",
+        "test",
+        "train",
+    ]
+    import_module("mmact_tiny.train")
+    assert callable(mmact_tiny.train) and callable(mmact_tiny.test), "not the module of the name"
+
+
+@pytest.mark.parametrize("tool", sorted(FLAGS))
+def test_the_flags_of_a_tool(tool: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        import_module(f"tools.{tool}").main(["--help"])
+    usage = capsys.readouterr().out
+    assert sorted(set(re.findall(r"(?<![\w-])--[a-z][\w-]*", usage))) == FLAGS[tool].split()
+
+
+def test_every_tool_is_listed() -> None:
+    assert sorted(path.stem for path in (ROOT / "tools").glob("*.py")) == sorted(FLAGS)
+
+
+def test_inference_imports_little_and_no_optional_room(tiny_checkpoint: Path) -> None:
+    video = next((ROOT / "data/tiny/val").glob("*.mp4"))
+    words = [str(video), "--checkpoint", str(tiny_checkpoint), "--protocol", "val"]
+    code = (
+        "import runpy, sys\n"
+        f"sys.argv = ['infer.py', *{words!r}]\n"
+        "try:\n"
+        "    runpy.run_path('tools/infer.py', run_name='__main__')\n"
+        "except SystemExit as end:\n"
+        "    assert not end.code\n"
+        "print('ours:', *sorted(n for n in sys.modules if n.split('.')[0] == 'mmact_tiny'))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    ours = done.stdout.splitlines()[-1].split()[1:]
+    assert len(ours) <= 25, ours
+    assert not [name for name in ours if name.split(".")[1:2] in [[r] for r in OPTIONAL_ROOMS]]

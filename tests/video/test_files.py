@@ -1,0 +1,37 @@
+"""Videos are found by their names, and what is wrong with one is said in a line."""
+
+from pathlib import Path
+
+import pytest
+
+from mmact_tiny.errors import UserError
+from mmact_tiny.video.files import find_videos, reason_of, sample_of
+
+
+def test_videos_of_files_and_folders(tmp_path: Path) -> None:
+    for name in ("b.mp4", "a.MKV", "notes.txt", "sub/c.webm"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert [path.name for path in find_videos([tmp_path])] == ["a.MKV", "b.mp4", "c.webm"]
+    assert len(find_videos([tmp_path, tmp_path / "b.mp4"])) == 3  # each once
+    assert find_videos([tmp_path / "notes.txt"]) == [tmp_path / "notes.txt"]
+    with pytest.raises(UserError, match="no video file"):
+        find_videos([tmp_path / "gone.mp4"])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="no video in"):
+        find_videos([tmp_path / "empty"])
+
+
+def test_what_decord_says_comes_without_its_stack() -> None:
+    error = RuntimeError("[12:00:01] /src/video_reader.cc:83: ERROR opening: x\nStack trace:\n 0")
+    assert reason_of(error) == "ERROR opening: x"
+    assert reason_of(ValueError("\n")) == "ValueError"
+
+
+def test_what_might_never_give_anything_is_not_opened(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").touch()
+    assert sample_of(tmp_path / "a.mp4")["filename"] == str(tmp_path / "a.mp4")
+    with pytest.raises(UserError, match=r"^no such file$"):
+        sample_of(tmp_path / "gone.mp4")
+    with pytest.raises(UserError, match=r"^not a regular file$"):
+        sample_of(tmp_path)

@@ -1,0 +1,126 @@
+"""PacketReader gives decord's frames, pixel for pixel, and decodes fewer."""
+
+from pathlib import Path
+from typing import Any
+
+import av
+import decord
+import numpy as np
+import pytest
+from h264_videos import rotate, write_video
+from mmaction.registry import TRANSFORMS
+
+from mmact_tiny.pipeline import with_decoder
+from mmact_tiny.video import frames as packets
+from mmact_tiny.video.frames import PacketReader, UnclearPackets
+
+INDICES = [3, 0, 17, 17, 30, 31, 59]
+KINDS = {
+    "B-frames": dict(),
+    "constant frame rate, every frame a keyframe": dict(x264="keyint=1"),
+    "variable frame rate": dict(milliseconds=(10, 200)),
+    "open groups of pictures": dict(x264="open-gop=1:keyint=20:bframes=3"),
+    "B-frames that others refer to": dict(x264="b-pyramid=normal:bframes=8:keyint=50"),
+}
+
+
+def max_difference(path: Path, indices: list[int]) -> int:
+    ours = np.stack(PacketReader(path).get_batch(indices)).astype(int)
+    return int(np.abs(ours - decord.VideoReader(str(path)).get_batch(indices).asnumpy()).max())
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_frames_are_decords(tmp_path: Path, kind: str, suffix: str) -> None:
+    path = write_video(tmp_path / f"video{suffix}", **KINDS[kind])
+    assert len(PacketReader(path)) == len(decord.VideoReader(str(path))) == 60
+    assert max_difference(path, INDICES) == 0
+
+
+@pytest.mark.parametrize("degrees", [90, 180, 270])
+def test_a_rotated_video_is_upright(tmp_path: Path, degrees: int) -> None:
+    path = rotate(write_video(tmp_path / "video.mp4"), degrees)
+    (frame,) = PacketReader(path).get_batch([5])
+    assert frame.shape == ((96, 64, 3) if degrees != 180 else (64, 96, 3))
+    assert max_difference(path, INDICES) == 0
+
+
+def test_threads_give_the_same_frames(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "video.mp4")
+    one, two = (PacketReader(path, num_threads=n).get_batch(INDICES) for n in (1, 2))
+    assert all(np.array_equal(a, b) for a, b in zip(one, two, strict=True))
+
+
+def test_only_what_the_frames_need_is_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded, feed = [], PacketReader._feed
+
+    def note(self: PacketReader, packet: av.Packet, *others: Any) -> None:
+        decoded.append(packet.pts)
+        feed(self, packet, *others)
+
+    monkeypatch.setattr(PacketReader, "_feed", note)
+    path = write_video(tmp_path / "video.mp4", x264="keyint=20:min-keyint=20:scenecut=0:bframes=0")
+    for indices, num_packets in {(0,): 1, (20, 0): 2, (45,): 6, (5, 45): 12}.items():
+        decoded.clear()
+        PacketReader(path).get_batch(indices)
+        assert len(decoded) == num_packets
+
+
+def test_a_file_too_large_for_memory_goes_to_decord(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_video(tmp_path / "video.mp4")
+    monkeypatch.setattr(packets, "MAX_PACKET_BYTES", path.stat().st_size // 2)
+    with pytest.raises(UnclearPackets, match="MB of packets"):
+        PacketReader(path)
+    opened = TRANSFORMS.build(dict(type="PacketInit"))(dict(filename=str(path)))
+    assert isinstance(opened["video_reader"], decord.VideoReader)
+
+
+def test_a_frame_that_does_not_come_is_not_guessed(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "video.mp4", x264="intra-refresh=1:keyint=25")
+    with pytest.raises(UnclearPackets):
+        PacketReader(path).get_batch([30, 59])
+
+
+def test_the_transforms_take_the_place_of_decords(tmp_path: Path) -> None:
+    stock = [dict(type="DecordInit"), dict(type="DecordDecode")]
+    path = write_video(tmp_path / "video.mp4", x264="intra-refresh=1:keyint=25")
+    good = write_video(tmp_path / "good.mp4")
+    for video in (good, path):  # the second goes to decord in the end
+        results = []
+        for steps in (stock, with_decoder(stock, "packets")):
+            sample = dict(filename=str(video), frame_inds=np.array([[30], [2]]))
+            for step in steps:
+                sample = TRANSFORMS.build(step)(sample)
+            results.append(sample)
+        ours, theirs = results[1], results[0]
+        assert ours["total_frames"] == theirs["total_frames"] == 60
+        assert ours["avg_fps"] == theirs["avg_fps"] == 25
+        assert ours["img_shape"] == theirs["img_shape"] == (64, 96)
+        assert np.array_equal(np.stack(ours["imgs"]), np.stack(theirs["imgs"]))
+
+
+def test_with_decoder_changes_decords_steps_alone() -> None:
+    stock = [dict(type="DecordInit", io_backend="disk"), dict(type="DecordDecode")]
+    ours = with_decoder([*stock, dict(type="TenCrop", crop_size=224)], "packets")
+    assert ours == [
+        dict(type="PacketInit", io_backend="disk"),
+        dict(type="PacketDecode"),
+        dict(type="TenCrop", crop_size=224),
+    ]
+    assert with_decoder(ours[:2], "decord") == stock
+    assert with_decoder(ours, "packets") == ours
+    efficient = [dict(type="DecordInit"), dict(type="DecordDecode", mode="efficient")]
+    assert with_decoder(efficient, "packets") == efficient
+
+
+def test_real_videos_have_decords_frames(real_data: Path) -> None:
+    for path in (
+        real_data / "arm_wrestling.mp4",
+        real_data / "exercise_or_typing/val/typing48.mp4",
+    ):
+        last = len(PacketReader(path)) - 1
+        assert max_difference(path, [last // 4, last // 2, last]) == 0
