@@ -59,6 +59,15 @@ def test_scores_are_stocks_in_any_batch(recognizer: Recognizer, videos: list[Pat
     assert len(passes) == 9, "two videos of three views in each"
 
 
+def test_no_more_videos_wait_than_fit_in_a_pass(recognizer: Recognizer, videos: list[Path]) -> None:
+    samples = list(recognizer.read_videos(videos))
+    recognizer.engine._chunk_pixels = 6 * 48 * 48  # two videos of three views
+    taken: list[int] = []
+    answers = recognizer.score_samples(taken.append(1) or sample for sample in samples)
+    counts = [len(taken) for _ in answers]
+    assert counts == [2, 2, 4, 4, 5]
+
+
 @pytest.mark.parametrize("num_together", [1, 2, 9])
 def test_what_cannot_be_read_keeps_its_place(
     num_together: int, recognizer: Recognizer, videos: list[Path], tmp_path: Path

@@ -54,8 +54,8 @@ def build(name: str, **settings: Any) -> Any:
     return build_of(config(name, **settings))
 
 
-def build_of(node: dict[str, Any]) -> Any:
-    """Returns the recognizer of a config with random weights, always the same.
+def build_of(node: dict[str, Any], *, size: int = SIZE) -> Any:
+    """Returns the recognizer of a config with random weights, for views of `size` pixels.
 
     Its scores vary with what it sees: a network of random weights forgets that, unless
     BatchNorm's statistics are those of its inputs, and the head takes the common part away.
@@ -69,7 +69,9 @@ def build_of(node: dict[str, Any]) -> Any:
         norm.momentum = 1.0  # the statistics of one batch
     head = model.cls_head.fc_cls
     with torch.no_grad():
-        examples = model.data_preprocessor(dict(inputs=[images(32)], data_samples=[]))["inputs"]
+        examples = model.data_preprocessor(dict(inputs=[images(32, size=size)], data_samples=[]))[
+            "inputs"
+        ]
         features = model.backbone(examples[0]).mean((2, 3))
         torch.nn.init.normal_(head.weight)
         head.weight /= (features @ head.weight.T).std(0).mean()

@@ -68,7 +68,7 @@ def write_checkpoint(
     )
     cfg.model.backbone = backbone or dict(type="MobileNetV2", pretrained=None)
     cfg.model.cls_head.in_channels = in_channels
-    _save(path, models.build_of(cfg.model), cfg, num_classes=4)
+    _save(path, models.build_of(cfg.model, size=160), cfg, num_classes=4)
     return path
 
 

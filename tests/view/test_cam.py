@@ -21,7 +21,7 @@ needs_grad_cam = pytest.mark.skipif(
 
 
 @needs_grad_cam
-@pytest.mark.parametrize(("name", "count"), [("TSN", 2), ("MobileNet", 9)])  # 8 in a pass
+@pytest.mark.parametrize(("name", "count"), [("TSN", 4), ("MobileNet", 9)])  # 8 in a pass
 def test_activations_are_those_of_the_paper(name: str, count: int) -> None:
     """Selvaraju et al. 2017, equations 1 and 2: ReLU of the maps, weighted by mean gradients."""
     model = build(name)
@@ -36,9 +36,9 @@ def test_activations_are_those_of_the_paper(name: str, count: int) -> None:
     expected = (weights * features).sum(1).relu().detach()
     assert np.abs(scores - logits.softmax(1)[:, 2].detach().numpy()).max() < 1e-5
     for one, raw in zip(maps, expected, strict=True):
-        raw = (raw - raw.min()) / (raw.max() - raw.min() + 1e-7)
         enlarged = torch.nn.functional.interpolate(raw[None, None], size=(64, 64), mode="bilinear")
-        assert np.abs(one - enlarged[0, 0].numpy()).max() < 1e-3
+        scaled = (enlarged - enlarged.min()) / (enlarged.max() - enlarged.min() + 1e-7)
+        assert np.abs(one - scaled[0, 0].numpy()).max() < 1e-3
 
 
 @needs_grad_cam
@@ -77,10 +77,8 @@ def test_the_picture_has_each_frame_and_its_overlay(tiny_checkpoint: Path, tmp_p
 
 @needs_grad_cam
 def test_a_model_that_mixes_frames_is_refused() -> None:
-    from mmengine.config import ConfigDict
     from small_recognizer import small_recognizer
 
     recognizer = small_recognizer(name="TSM")
-    recognizer.cfg = ConfigDict(model=dict(type="Recognizer2D", backbone=dict(type="ResNetTSM")))
     with pytest.raises(UserError, match=r"of single frames .TSN., not Recognizer2D with ResNetTSM"):
         cam.draw_cam(recognizer, "video.mp4", ("class 1", 0.5), "why.png")
