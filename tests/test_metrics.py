@@ -1,9 +1,11 @@
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 import torch
 from mmaction.evaluation import mean_class_accuracy, top_k_accuracy
 
-from mmact_tiny.metrics import Accuracy, VideoScores, summarize, to_records, wilson_interval
+from mmact_tiny.metrics import Accuracy, VideoScores, summarize, wilson_interval
 
 
 @pytest.mark.parametrize(
@@ -90,9 +92,9 @@ def test_ties_count_as_stock_counts_them() -> None:
 
 
 def test_a_record_has_every_field() -> None:
-    assert to_records([Accuracy("top-1", 0.5, 0.1, 0.9, "1 of 2 videos")]) == [
-        dict(name="top-1", value=0.5, low=0.1, high=0.9, counts="1 of 2 videos")
-    ]
+    assert asdict(Accuracy("top-1", 0.5, 0.1, 0.9, "1 of 2 videos")) == dict(
+        name="top-1", value=0.5, low=0.1, high=0.9, counts="1 of 2 videos"
+    )
 
 
 def test_video_scores_keeps_a_row_for_each_video() -> None:

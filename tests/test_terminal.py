@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import ROOT
+from jobs import command, train_command
 from terminals import HIDE_CURSOR, left_to_see, on_terminal
 
 from benchmarks import small_job
@@ -25,16 +26,6 @@ NOISE = ("mmengine", "override ", "FileClient", "Hooks will be executed", "Epoch
 @pytest.fixture(scope="module")
 def job(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return small_job.write_job(tmp_path_factory.mktemp("job"))
-
-
-def command(tool: str, *arguments: object) -> list[str]:
-    """Returns the command of a tool on one thread of the CPU."""
-    words = [sys.executable, f"{ROOT}/tools/{tool}.py", *map(str, arguments), "--device", "cpu"]
-    return ["env", "OMP_NUM_THREADS=1", f"PYTHONPATH={ROOT}", *words]
-
-
-def train_command(job: Path, work_dir: Path, *flags: str) -> list[str]:
-    return command("train", job, "--work-dir", work_dir, "--epochs", "1", *flags)
 
 
 @pytest.fixture(scope="module")

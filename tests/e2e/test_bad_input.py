@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from bad_inputs import NAMES, READABLE, TABLE, UNREADABLE, is_root, mutants, write_clip
+from jobs import PIPELINE
 
 from mmact_tiny import compat
 from mmact_tiny.errors import UserError
@@ -15,14 +16,6 @@ from mmact_tiny.video.isolated import GuardedReader
 compat.repair()
 
 LIMIT_SECONDS = 60
-PIPELINE = [
-    dict(type="DecordInit"),
-    dict(type="SampleFrames", clip_len=1, frame_interval=1, num_clips=2, test_mode=True),
-    dict(type="DecordDecode"),
-    dict(type="Resize", scale=(32, 32), keep_ratio=False),
-    dict(type="FormatShape", input_format="NCHW"),
-    dict(type="PackActionInputs"),
-]
 
 
 @pytest.fixture(scope="module")

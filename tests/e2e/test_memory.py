@@ -10,7 +10,7 @@ import numpy as np
 import psutil
 import pytest
 from bad_inputs import write_clip
-from test_bad_input import PIPELINE
+from jobs import PIPELINE
 
 GB = 10**9
 

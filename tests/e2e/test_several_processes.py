@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 from conftest import ROOT
-from test_resume import config, output, wait_for  # noqa: F401
+from jobs import output, wait_for
 
 from benchmarks import small_job as job
 from mmact_tiny.errors import EXIT_PARTIAL
@@ -40,14 +40,14 @@ def end(processes: list[Any], seconds: float = 300) -> list[int | None]:
     return [process.exitcode for process in processes]
 
 
-def with_lines(config: Path, folder: Path, *lines: str) -> Path:  # noqa: F811
+def with_lines(config: Path, folder: Path, *lines: str) -> Path:
     path = folder / "job.py"
     path.write_text(config.read_text() + "".join(lines))
     return path
 
 
 def test_a_signalled_job_saves_once_and_resumes_identical(
-    config: Path,  # noqa: F811
+    config: Path,
     tmp_path: Path,
 ) -> None:
     """In the middle of an epoch, and of a step of 3 iterations; one process gets the signal."""
@@ -70,7 +70,7 @@ def test_a_signalled_job_saves_once_and_resumes_identical(
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_under_torchrun(config: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_under_torchrun(config: Path, tmp_path: Path) -> None:
     """SIGTERM to torchrun, then SIGKILL to one process of the job, then the end."""
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]
     command += ["tools/train.py", str(config), "--launcher", "pytorch", "--device", "cpu"]
@@ -104,7 +104,7 @@ def test_under_torchrun(config: Path, tmp_path: Path) -> None:  # noqa: F811
 
 
 def test_nan_in_one_process_stops_all_and_names_its_videos(
-    config: Path,  # noqa: F811
+    config: Path,
     tmp_path: Path,
 ) -> None:
     hook = "custom_hooks = [dict(type='PoisonedBatch', rank=1, iteration=2)]\n"
@@ -123,7 +123,7 @@ def test_nan_in_one_process_stops_all_and_names_its_videos(
 
 @pytest.mark.slow
 def test_the_bad_videos_of_all_processes_are_counted_over_the_job(
-    config: Path,  # noqa: F811
+    config: Path,
     tmp_path: Path,
 ) -> None:
     """Each process meets less than the share allowed, all together more; then all are allowed."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_resume import run
+from jobs import run
 
 from benchmarks import small_job as job
 from mmact_tiny.checkpoints.load import load_checkpoint

@@ -2,11 +2,11 @@
 
 import json
 import signal
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from jobs import output, run, wait_for, with_hook, with_lines
 
 from benchmarks import small_job as job
 from benchmarks.kill_resume import kill_and_compare, kill_within
@@ -15,53 +15,8 @@ from mmact_tiny.runs import newest_checkpoint
 
 
 @pytest.fixture(scope="module")
-def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    import torch
-
-    import mmact_tiny.train  # noqa: F401  before the forks
-
-    torch.set_num_threads(1)
-    return job.write_job(tmp_path_factory.mktemp("job"))
-
-
-@pytest.fixture(scope="module")
 def undisturbed(config: Path) -> dict[str, Any]:
     return job.outcome(run(config, config.parent / "undisturbed"))
-
-
-def wait_for(condition: Any, process: Any, seconds: float = 300) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        alive = process.poll() is None if hasattr(process, "poll") else process.is_alive()
-        assert alive, "the run ended before"
-        assert time.monotonic() < end
-        time.sleep(0.005)
-
-
-def output(work_dir: Path) -> str:
-    path = work_dir / "output.txt"
-    return path.read_text() if path.is_file() else ""
-
-
-def run(config: Path, work_dir: Path, changes: Any = None, status: int = 0) -> Path:
-    """Trains to the end, and checks the exit status."""
-    process = job.start(config, work_dir, changes)
-    process.join()
-    assert process.exitcode == status, output(work_dir)[-2000:]
-    return work_dir
-
-
-def with_lines(config: Path, folder: Path, *lines: str) -> Path:
-    """Writes the config with more lines into a folder."""
-    changed = folder / "job.py"
-    changed.write_text("\n".join([config.read_text(), *lines]))
-    return changed
-
-
-def with_hook(config: Path, folder: Path, hook: str) -> Path:
-    """Writes the config with a hook of `disturbances`."""
-    imports = "custom_imports = dict(imports=['disturbances'])"
-    return with_lines(config, folder, imports, f"custom_hooks = [{hook}]")
 
 
 def test_killed_and_resumed_runs_are_identical(

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from jobs import train_command
 from mmengine.config import Config
 from terminals import on_terminal
-from test_terminal import train_command
 
 from benchmarks import small_job
 from mmact_tiny import compat

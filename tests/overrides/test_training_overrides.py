@@ -11,7 +11,7 @@ from mmengine.config import Config
 
 from mmact_tiny.config import load_config
 from mmact_tiny.errors import UserError
-from mmact_tiny.overrides import batch
+from mmact_tiny.overrides import batch_size
 from mmact_tiny.overrides.batch_size import TrainingStep, largest_batch
 from mmact_tiny.overrides.learning_rate import describe_learning_rate
 from mmact_tiny.overrides.registry import apply_overrides
@@ -252,7 +252,7 @@ def test_an_empty_dataset_still_has_a_batch(toy_dataset: Path) -> None:
 def test_batch_size_auto_asks_the_gpu(many_videos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pretend(monkeypatch, cuda=True)
     asked = []
-    monkeypatch.setattr(batch, "fit_batch", lambda cfg, limit: asked.append(limit) or 16)
+    monkeypatch.setattr(batch_size, "fit_batch", lambda cfg, limit: asked.append(limit) or 16)
     cfg = stock(many_videos)
     apply_overrides(cfg, [dict(type="batch_size", train="auto")])
     assert asked == [20], "it takes long: once"
