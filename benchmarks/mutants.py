@@ -182,7 +182,8 @@ def run_task(task: Task, folder: Path, sources: Sequence[str]) -> int:
     os.chdir(tree)
     sys.path.insert(0, str(tree))
     os.environ["PYTHONPATH"] = str(tree)
-    options = ["-q", "-p", "no:cacheprovider", f"--basetemp={folder / 'tmp'}", *task.files]
+    options = ["-q", "-p", "no:cacheprovider", f"--rootdir={tree}"]
+    options += [f"--basetemp={folder / 'tmp'}", *task.files]
     if task.mutant is None:
         return int(pytest.main(options, [Recorder(sources, folder / "lines.json")]))
     return int(pytest.main(["-x", *options], [Selected(task.tests)]))

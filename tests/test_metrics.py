@@ -12,6 +12,7 @@ from mmact_tiny.metrics import VideoScores, summarize, wilson_interval
         (15 / 148, 148, 0.0624, 0.1605),
         (0 / 20, 20, 0.0, 0.1611),
         (1 / 29, 29, 0.0061, 0.1718),
+        (1.0, 1, 0.2065, 1.0),
         (1.0, 10, 0.7225, 1.0),
         (0.9, 10, 0.5958, 0.9821),
     ],
@@ -22,6 +23,23 @@ def test_wilson_interval(value: float, n: float, low: float, high: float) -> Non
 
 def test_no_video_gives_no_knowledge() -> None:
     assert wilson_interval(0.0, 0) == (0.0, 1.0)
+
+
+def test_rounding_does_not_lead_out_of_0_to_1() -> None:
+    assert wilson_interval(0.0, 7)[0] == 0.0
+    assert wilson_interval(1.0, 20)[1] == 1.0
+
+
+def test_trials_of_classes_of_unequal_size() -> None:
+    mean = summarize(np.eye(2)[[0, 0, 0, 1]], np.array([0, 0, 0, 1]))[-1]
+    assert (mean.value, mean.counts) == (1.0, "3/3, 1/1 by class")
+    assert mean.low == pytest.approx(0.4385, abs=5e-5)  # 3 trials: 2^2 / (1/3 + 1)
+
+
+def test_counts_of_ten_classes_are_listed() -> None:
+    for num_classes, end in ((10, "1/1 by class"), (11, "1/1, ... by class")):
+        counts = summarize(np.eye(num_classes), np.arange(num_classes))[-1].counts
+        assert counts.count("1/1") == 10 and counts.endswith(end)
 
 
 def test_summary_of_four_videos_of_three_classes() -> None:
