@@ -26,7 +26,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -51,6 +51,8 @@ TESTS = (
     "tests/engine/test_*.py",
     "tests/hooks/test_*.py",
     "tests/checkpoints/test_*.py",
+    "tests/e2e/test_broken_video_jobs.py",
+    "tests/e2e/test_end_to_end.py",
     "tests/e2e/test_wrong_flags.py",
 )
 LINKED = ("data", "checkpoints")  # not copied
@@ -80,7 +82,7 @@ class Baseline:
     """Of each test that passes without a mutant: its seconds, and the lines that it ran."""
 
     seconds: dict[str, float] = field(default_factory=dict)
-    lines: dict[str, dict[str, set[int]]] = field(default_factory=dict)
+    lines: dict[str, set[tuple[str, int]]] = field(default_factory=dict)
     failed: list[str] = field(default_factory=list)
 
     def tests_of(self, mutant: Mutant) -> list[str]:
@@ -88,8 +90,8 @@ class Baseline:
 
         For a line that runs at import, such as a constant, those that run any line of its file.
         """
-        span = lines_around(mutant.source, mutant.line)
-        found = [t for t, run in self.lines.items() if span & run.get(mutant.file, set())]
+        span = {(mutant.file, line) for line in lines_around(mutant.source, mutant.line)}
+        found = [test for test in self.seconds if span & self.lines[test]]
         costs: dict[str, float] = {}
         for test in found:
             file = test.partition("::")[0]
@@ -119,11 +121,12 @@ class Recorder:
     def __init__(self, files: Sequence[str], out: Path) -> None:
         self.out = out
         self.failed: list[str] = []
-        self.found: dict[str, tuple[float, dict[str, list[int]]]] = {}
-        self.sizes = {file: len(Path(file).read_text().splitlines()) + 1 for file in files}
-        starts = itertools.accumulate(self.sizes.values(), initial=0)
-        self.starts = dict(zip(map(os.path.abspath, files), starts, strict=False))
-        self.hits = mmap.mmap(-1, sum(self.sizes.values()))  # shared with forked processes
+        self.seconds: dict[str, float] = {}
+        self.run: dict[str, set[int]] = {}
+        self.shared: set[int] = set()  # run by fixtures of a whole file, so for all of its tests
+        self.places = [(f, n) for f in files for n in range(Path(f).read_text().count("\n") + 2)]
+        self.starts = {str(Path(file).resolve()): self.places.index((file, 0)) for file in files}
+        self.hits = mmap.mmap(-1, len(self.places))  # shared with forked processes
 
     def trace(self, frame: Any, event: str, argument: object) -> Any:
         start = self.starts.get(frame.f_code.co_filename)
@@ -132,26 +135,44 @@ class Recorder:
         self.hits[start + frame.f_lineno] = 1
         return self.trace
 
+    @contextmanager
+    def recording(self, into: set[int]) -> Iterator[None]:
+        before, self.hits[:] = self.hits[:], bytes(len(self.hits))
+        try:
+            yield
+        finally:
+            into |= {place for place, hit in enumerate(self.hits[:]) if hit}
+            self.hits[:] = before
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef) -> Iterator[None]:
+        if fixturedef.scope == "function":
+            return (yield)
+        with self.recording(self.shared):
+            return (yield)
+
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
-        self.hits[:] = bytes(len(self.hits))
         began = time.perf_counter()
         threading.settrace(self.trace)
         sys.settrace(self.trace)
         try:
-            return (yield)
+            with self.recording(self.run.setdefault(item.nodeid, set())):
+                return (yield)
         finally:
             sys.settrace(None)
-            hits = iter(self.hits[:])
-            run = {f: [n for n in range(size) if next(hits)] for f, size in self.sizes.items()}
-            self.found[item.nodeid] = (time.perf_counter() - began, run)
+            self.seconds[item.nodeid] = time.perf_counter() - began
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.failed:
             self.failed.append(report.nodeid)
 
     def pytest_sessionfinish(self) -> None:
-        self.out.write_text(json.dumps([self.found, self.failed]))
+        run = {
+            test: [self.places[place] for place in places | self.shared]
+            for test, places in self.run.items()
+        }
+        self.out.write_text(json.dumps([self.seconds, run, self.failed]))
 
 
 def lines_around(source: str, line: int) -> set[int]:
@@ -261,13 +282,12 @@ def record(sources: Sequence[str], tests: Sequence[str], folders: Sequence[Path]
     for task, status, folder in run_tasks((Task([file]) for file in tests), folders, sources):
         if status not in (*PASSED, pytest.ExitCode.TESTS_FAILED):
             raise RuntimeError(f"{task.files}: {(folder / 'output.txt').read_text()[-3000:]}")
-        found, failed = json.loads((folder / "lines.json").read_text())
+        seconds, run, failed = json.loads((folder / "lines.json").read_text())
         baseline.failed += failed
-        for test, (seconds, lines) in found.items():
-            if test not in failed:
-                baseline.seconds[test] = seconds
-                baseline.lines[test] = {file: set(run) for file, run in lines.items() if run}
-        print(f"{task.files[0]}: {len(found)} tests, {len(failed)} failed", flush=True)
+        baseline.seconds |= {test: took for test, took in seconds.items() if test not in failed}
+        for test in seconds.keys() - failed:
+            baseline.lines[test] = {(file, line) for file, line in run[test]}
+        print(f"{task.files[0]}: {len(seconds)} tests, {len(failed)} failed", flush=True)
     return baseline
 
 
