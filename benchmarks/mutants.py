@@ -56,7 +56,7 @@ TESTS = (
     "tests/e2e/test_wrong_flags.py",
 )
 LINKED = ("data", "checkpoints")  # not copied
-NOT_COPIED = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "work_dirs", *LINKED)
+NOT_COPIED = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "work_dirs")
 MOST_SECONDS = 60.0  # of tests for one mutant, by what they took without one
 START_SECONDS, SLOWER = 60.0, 5.0  # a mutant may take this, and so many times what its tests took
 PASSED = (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
@@ -99,8 +99,8 @@ class Baseline:
         stem = Path(mutant.file).stem
         order = sorted(costs, key=lambda file: (stem not in Path(file).name, costs[file]))
         found.sort(key=lambda test: order.index(test.partition("::")[0]))
-        sums = itertools.accumulate(self.seconds[test] for test in found)
-        return [test for test, total in zip(found, sums, strict=True) if total < MOST_SECONDS]
+        sums = itertools.accumulate((self.seconds[test] for test in found), initial=0.0)
+        return [test for test, before in zip(found, sums, strict=False) if before < MOST_SECONDS]
 
 
 class Selected:
@@ -265,10 +265,15 @@ def run_tasks(
 
 def copy_project(root: Path, folder: Path) -> Path:
     """Makes a copy of the project for one child at a time."""
-    shutil.copytree(root, folder / "tree", ignore=NOT_COPIED)
-    for name in LINKED:
-        if (root / name).exists():
-            (folder / "tree" / name).symlink_to(root / name)
+    for path in root.iterdir():
+        target = folder / "tree" / path.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if path.name in LINKED:
+            target.symlink_to(path)
+        elif path.is_file():
+            shutil.copy(path, target)
+        elif path.name not in NOT_COPIED(str(root), [path.name]):
+            shutil.copytree(path, target, ignore=NOT_COPIED)
     return folder
 
 
