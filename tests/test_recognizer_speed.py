@@ -37,7 +37,7 @@ def test_a_broken_video_keeps_its_place(recognizer: Recognizer, tmp_path: Path) 
 def test_views_stay_uint8_until_their_chunk(
     recognizer: Recognizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mmact_tiny.engine.engine import engine
+    from mmact_tiny.engine import engine
 
     views = recognizer._pipeline(sample_of(write_video(tmp_path / "video.mp4")))["inputs"]
     assert views.dtype == torch.uint8 and views.nbytes == 3 * 3 * 48 * 48

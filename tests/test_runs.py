@@ -12,6 +12,7 @@ from mmact_tiny.runs import (
     best_checkpoint,
     last_checkpoint,
     newest_checkpoint,
+    open_run,
     point_to_newest,
     set_aside,
 )
@@ -58,6 +59,12 @@ def test_the_last_one_is_what_the_run_wrote_last_and_the_best_the_newest(tmp_pat
         (tmp_path / name).touch()
         os.utime(tmp_path / name, (seconds, seconds))
     assert best_checkpoint(tmp_path) == tmp_path / "best_b_epoch_2.pth"
+    with pytest.raises(UserError, match=r"no dumped config in .*, beside best_b_epoch_2\.pth"):
+        open_run(tmp_path)
+    for seconds, name in ((2, "new.py"), (1, "old.py")):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (seconds, seconds))
+    assert open_run(tmp_path).config == tmp_path / "new.py"
 
 
 def test_a_damaged_checkpoint_is_passed_over(
