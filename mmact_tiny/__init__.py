@@ -5,7 +5,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from .compat import old_names
+from . import compat
 
 __version__ = "0.2.0"
 __all__ = ["OVERRIDES", "Recognizer", "UserError", "load_config", "test", "train"]
@@ -45,4 +45,4 @@ class _Package(ModuleType):
 
 
 sys.modules[__name__].__class__ = _Package
-old_names.install()
+compat.find_old_names()

@@ -8,16 +8,16 @@ from collections.abc import Iterator
 from types import FrameType, ModuleType
 from typing import TYPE_CHECKING, Any
 
+from . import compat as mm
 from . import log
-from .compat import mm
-from .compat.mm import MODELS, Config, init_default_scope, print_log
+from .compat import MODELS, Config, init_default_scope, print_log
 from .errors import UserError, suggest
 from .files import FULL
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from .compat.mm import Hook, Runner
+    from .compat import Hook, Runner
 
 # Variables of trackers that print tables and the making of their database, as their users set them.
 QUIET_TRACKERS = {"MLFLOW_LOGGING_LEVEL": "WARNING", "WANDB_QUIET": "true"}

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from typing import Any, NoReturn
 
-from . import hardware, log, progress
+from . import compat, hardware, log, progress
 from .errors import (
     EXIT_CLOSED_PIPE,
     EXIT_ERROR,
@@ -185,8 +185,6 @@ def start(args: argparse.Namespace, *, trains: bool = True) -> None:
     verbose = getattr(args, "verbose", False) or getattr(args, "dry_run", False)
     log.set_up(verbose=verbose)
     if not trains:
-        from . import compat
-
         compat.leave_out_sharding()
 
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .compat.configs import STOCK_PREFIX, naming, read_config, resolve_path, stock_bases
-from .compat.mm import Config
+from .checkpoints.config_text import STOCK_PREFIX, naming, read_config, resolve_path, stock_bases
+from .compat import Config
 from .errors import UserError, suggest
 from .hardware import MAX_SEED
 from .overrides.registry import apply_overrides, check_entry, flatten, prerequisites

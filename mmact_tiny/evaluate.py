@@ -13,7 +13,7 @@ from . import compat, hardware
 from .build import build_runner, explained
 from .checkpoints import stock as stock_checkpoints
 from .checkpoints.load import open_regular
-from .compat.mm import Config, Runner, barrier
+from .compat import Config, Runner, barrier
 from .config import load_config
 from .errors import UserError
 from .files import sha256, write_json

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from . import hardware, progress
 
 if TYPE_CHECKING:
-    from .compat.mm import Runner
+    from .compat import Runner
 
 SHOWN = {"shown": True}  # `runner.logger.info(..., extra=SHOWN)`: on the terminal too
 UPSTREAM = "mmact_tiny.upstream"
@@ -101,7 +101,7 @@ def keep_stock_log_off() -> None:
     The Runner logs a thousand lines while it is built, before any hook could lift a handler's
     level, and names its logger by the second: so it is done for the class.
     """
-    from .compat.mm import MMLogger
+    from .compat import MMLogger
 
     if quiet_terminal() is None or getattr(MMLogger.callHandlers, "ours", False):
         return

@@ -7,7 +7,7 @@ from typing import Any, Required, TypedDict
 
 import numpy as np
 
-from .compat.mm import METRICS, BaseMetric
+from .compat import METRICS, BaseMetric
 
 Z_95 = 1.959964  # 97.5% quantile of the normal distribution: a two-sided 95% interval
 

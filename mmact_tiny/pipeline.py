@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from importlib import import_module
 from typing import Any
 
-from .compat.mm import Config, ConfigDict
+from .compat import Config, ConfigDict
 from .errors import UserError
 
 SPLITS = ("train", "val", "test")

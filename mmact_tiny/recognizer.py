@@ -11,17 +11,14 @@ import numpy as np
 from . import dataset as datasets
 from . import runs
 from .build import build_model
-from .checkpoints.config_text import vet_config
-from .checkpoints.load import checkpoint_classes, checkpoint_config, load_checkpoint
-from .checkpoints.weights import load_weights
-from .compat.configs import resolve_path, stock_configs
-from .compat.mm import Compose, Config, get_device, init_default_scope, pseudo_collate
+from .checkpoints.config_text import resolve_path, stock_configs, vet_config
+from .checkpoints.load import checkpoint_classes, checkpoint_config, load_checkpoint, load_weights
+from .compat import Compose, Config, get_device, init_default_scope, pseudo_collate
 from .engine.openvino import cache_dir_of
 from .errors import UserError
 from .pipeline import describe_protocol, pipeline_of, with_decoder
 from .video.files import sample_of
-from .video.isolated import VIDEO_SECONDS, GuardedReader
-from .video.read_ahead import ReadAhead
+from .video.isolated import VIDEO_SECONDS, GuardedReader, ReadAhead
 
 if TYPE_CHECKING:
     from .engine.engine import Engine

@@ -15,7 +15,7 @@ from .errors import UserError
 from .files import write_atomically, write_json
 
 if TYPE_CHECKING:
-    from .compat.mm import Runner
+    from .compat import Runner
 
 WORK_DIRS = Path("work_dirs")
 FACTS = "run.json"  # of a run, in its folder of logs

@@ -8,7 +8,7 @@ from pathlib import Path
 from . import compat, hardware
 from . import dataset as datasets
 from .build import build_runner, explained
-from .compat.mm import Config, Runner
+from .compat import Config, Runner
 from .errors import UserError
 from .files import held
 from .hooks.progress import ProgressHook

@@ -7,7 +7,7 @@ from config_changes import changes, leaves
 from conftest import ROOT, STOCK
 from mmengine.config import Config
 
-from mmact_tiny.compat.configs import resolve_path, stock_bases
+from mmact_tiny.checkpoints.config_text import resolve_path, stock_bases
 from mmact_tiny.config import check_sizes, load_config, merge_options
 from mmact_tiny.errors import UserError
 

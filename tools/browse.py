@@ -10,9 +10,10 @@ With VIDEO: which of its frames training, validation and test take.
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 
 from mmact_tiny import cli
-from mmact_tiny.errors import EXIT_OK
+from mmact_tiny.errors import EXIT_OK, UserError
 
 
 @cli.tool
@@ -31,21 +32,23 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     cli.add_cfg_options(parser)
     args = parser.parse_intermixed_args(argv)  # VIDEO may come last
     cli.start(args)
+    if Path(args.out).suffix.lower() != ".png":
+        raise UserError(f"--out {args.out}: expected a name that ends in .png")
 
-    from mmact_tiny.view.browse import browse
+    from mmact_tiny.view.browse import browse_split, browse_video
+    from mmact_tiny.view.describe import config_to_describe
+    from mmact_tiny.view.sheet import write_picture
 
     logging.getLogger("mmact_tiny").setLevel(logging.WARNING)  # the overrides' changes
-    browse(
-        args.config,
-        args.video,
-        split=args.split,
-        num=args.num,
-        data_root=args.data,
-        pretrained=args.pretrained,
-        options=cli.parse_cfg_options(args),
-        seed=args.seed,
-        out=args.out,
+    options = cli.parse_cfg_options(args)
+    cfg = config_to_describe(
+        args.config, data_root=args.data, pretrained=args.pretrained, options=options
     )
+    if args.video is None:
+        page = browse_split(cfg, args.split, num=args.num, seed=args.seed)
+    else:
+        page = browse_video(cfg, args.video, seed=args.seed)
+    write_picture(page, args.out)
     print(f"written: {args.out}")
     return EXIT_OK
 

@@ -18,17 +18,18 @@ import re
 import shutil
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 from ..dataset import find_dataset, read_annotations
 from ..errors import UserError
 from ..files import open_atomically, sync_folder, write_atomically
 from ..progress import track
-from .clip import CODECS, VERSION, ClipInfo, checksum, is_intact, read_record
+from .clip import CODECS, VERSION, ClipInfo, checksum, read_record
 from .encode import ClipError, write_clip
 
 ENTRIES = re.compile(rf"({'|'.join(CODECS)})-\d+-v\d+")
@@ -52,15 +53,10 @@ class BuildReport:
 
 
 def default_root() -> Path:
-    """Returns `$MMACT_TINY_CACHE`, else `mmact_tiny/clips` in the user's cache folder.
-
-    Not in the dataset: that may be read-only, and the entries, found by content, serve every
-    copy of it.
-    """
-    if os.environ.get("MMACT_TINY_CACHE"):
-        return Path(os.environ["MMACT_TINY_CACHE"]).expanduser()
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "mmact_tiny" / "clips"
+    """Returns `$MMACT_TINY_CACHE`, else `mmact_tiny/clips` in the user's cache folder."""
+    home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    root = os.environ.get("MMACT_TINY_CACHE") or home / "mmact_tiny" / "clips"
+    return Path(root).expanduser()
 
 
 class ClipCache:
@@ -87,7 +83,7 @@ class ClipCache:
         for name, value in (("short_side", short_side), ("max_bytes", max_bytes)):
             if value is not None and value < 1:
                 raise UserError(f"cache {name}={value}: expected 1 or more")
-        self.root = Path(root).expanduser() if root is not None else default_root()
+        self.root = default_root() if root is None else Path(root).expanduser()
         self.short_side, self.format, self.max_bytes = short_side, format, max_bytes
         self._seen: dict[Path, tuple[tuple[int, int], ClipInfo]] = {}
         self._sources: dict[str, str] = {}
@@ -99,8 +95,7 @@ class ClipCache:
     def find(self, video: str | Path) -> tuple[Path, ClipInfo] | None:
         """Returns the entry of a video and its record, or None where there is no whole one.
 
-        The first time that this object meets an entry all of its bytes are checked, afterwards
-        its size and time of change.
+        An entry's bytes are all checked the first time, afterwards its size and time of change.
 
         Raises:
             ClipError: the video's file cannot be read.
@@ -113,7 +108,7 @@ class ClipCache:
             known, info = self._seen.get(path, (None, None))
             if info is None or known != signature:
                 info = read_record(path)
-                if info is None or info.source != source or not is_intact(path, info):
+                if info is None or info.source != source:
                     logger.warning("clip cache: the entry of %s is broken: %s", video, path)
                     return None
         except OSError:  # not there, or not for us to read
@@ -137,10 +132,10 @@ class ClipCache:
         target = self._entry_path(source)
         # A name of its own: several processes may be at this video.
         part = self.root / "tmp" / f"{uuid4().hex}.mp4"
-        settings = dict(short_side=self.short_side, format=self.format)
+        settings: Any = dict(short_side=self.short_side, format=self.format)
         try:
             with open_atomically(part) as file:
-                write_clip(video, file, source=source, **settings)  # type: ignore[arg-type]
+                write_clip(video, file, source=source, **settings)
                 self._take_room(file.seek(0, 2))
             target.parent.mkdir(parents=True, exist_ok=True)
             part.replace(target)
@@ -159,16 +154,17 @@ class ClipCache:
         return target
 
     def build_many(self, videos: Iterable[str | Path], workers: int | None = None) -> BuildReport:
-        """Builds the entries that are missing, several at once; a bad video does not stop it.
+        """Builds the entries that are missing, by default as many at once as there are CPU cores.
 
-        Args:
-            videos: What to encode; one that is named twice is encoded once.
-            workers: Videos at once, by default one for each core of this process.
+        A bad video does not stop it.
 
         Raises:
             UserError: the disk is full or the folder cannot be written; what was built stays.
         """
-        self._remove_abandoned()
+        for path in (self.root / "tmp").glob("*"):
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - path.stat().st_mtime > ABANDONED_SECONDS:
+                    path.unlink()
         names = list(dict.fromkeys(str(video) for video in videos))
         report = BuildReport()
         with ThreadPoolExecutor(workers or len(os.sched_getaffinity(0))) as pool:
@@ -213,13 +209,10 @@ class ClipCache:
         return freed
 
     def _take_room(self, size: int) -> None:
-        """Takes bytes under the bound.
+        """Takes bytes under the bound, or raises a CacheFullError.
 
         Other processes write too, so the folder is walked again now and then: together they pass
         the bound by a hundredth of it each, at most.
-
-        Raises:
-            CacheFullError: there is no room.
         """
         if self.max_bytes is None:
             return
@@ -239,13 +232,9 @@ class ClipCache:
         return self.root / folder / source[:2] / f"{source}.mp4"
 
     def _source_hash(self, video: str | Path) -> str:
-        """Returns the digest of a video's content and its size.
+        """Returns the digest of a video's content and its size, or raises a ClipError.
 
-        It is remembered in the folder, in a small file for each path, size and time of change. A
-        video that was rewritten has another size or time; a change that leaves both is not seen.
-
-        Raises:
-            ClipError: the file cannot be read.
+        It is remembered in the folder, by the video's path, size and time of change.
         """
         try:
             path = Path(video).resolve(strict=True)
@@ -254,30 +243,19 @@ class ClipCache:
             if identity not in self._sources:
                 name = hashlib.blake2b(os.fsencode(identity), digest_size=16).hexdigest()
                 note = self.root / "sources" / name[:2] / name
-                self._sources[identity] = _recall(note, status.st_size) or _hash(path, note)
+                self._sources[identity] = _remembered_hash(path, note, status.st_size)
         except OSError as error:
             raise ClipError(f"cannot read {video}: {error.strerror}") from error
         return self._sources[identity]
 
-    def _remove_abandoned(self) -> None:
-        for path in (self.root / "tmp").glob("*"):
-            with contextlib.suppress(FileNotFoundError):
-                if time.time() - path.stat().st_mtime > ABANDONED_SECONDS:
-                    path.unlink()
 
-
-def _recall(note: Path, size: int) -> str | None:
-    """Returns the digest that a note holds, None where there is no whole one."""
-    try:
+def _remembered_hash(path: Path, note: Path, size: int) -> str:
+    """Returns what a note holds; reads the file and writes the note where there is no whole one."""
+    with contextlib.suppress(OSError):
         text = note.read_text()
-    except OSError:
-        return None
-    return text if re.fullmatch(rf"[0-9a-f]{{32}}-{size:x}", text) else None
-
-
-def _hash(path: Path, note: Path) -> str:
+        if re.fullmatch(rf"[0-9a-f]{{32}}-{size:x}", text):
+            return text
     with path.open("rb") as file:
-        size = file.seek(0, 2)
         text = f"{checksum(file, size)}-{size:x}"
     with contextlib.suppress(UserError):  # the note saves time, no more
         write_atomically(text.encode(), note)
@@ -294,7 +272,12 @@ def cache_dataset(data_root: str | Path, *, format: str, max_bytes: int | None =
         UserError: no dataset, a full disk, or a folder that cannot be written.
     """
     cache = ClipCache(format=format, max_bytes=max_bytes)
-    report = cache.build_many(_videos_of(data_root))
+    splits = find_dataset(data_root).splits.values()
+    report = cache.build_many(
+        split.video_dir / annotation.path
+        for split in splits
+        for annotation in read_annotations(split.ann_file)
+    )
     print(
         f"clip cache {cache.root}: {len(report.built)} clips built, {len(report.present)} there "
         f"already, {cache.num_bytes() / 1e6:.1f} MB in all"
@@ -305,13 +288,7 @@ def cache_dataset(data_root: str | Path, *, format: str, max_bytes: int | None =
         print(f"  not cached: {video}: {reason}")
 
 
-def _videos_of(data_root: str | Path) -> Iterator[Path]:
-    for split in find_dataset(data_root).splits.values():
-        for annotation in read_annotations(split.ann_file):
-            yield split.video_dir / annotation.path
-
-
 def clear_cache() -> None:
     """Removes every entry of the default cache and prints what that freed."""
-    root = default_root()
-    print(f"clip cache {root}: {ClipCache().clear() / 1e6:.1f} MB removed")
+    cache = ClipCache()
+    print(f"clip cache {cache.root}: {cache.clear() / 1e6:.1f} MB removed")

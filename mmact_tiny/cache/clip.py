@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import av
 import cv2
@@ -67,29 +67,21 @@ def append_record(file: BinaryIO, info: ClipInfo) -> None:
 
 
 def read_record(path: Path) -> ClipInfo | None:
-    """Returns an entry's record, or None where the file is not a whole entry of this version.
-
-    Reads the last few hundred bytes; `is_intact` reads the rest.
-    """
+    """Reads all of an entry; returns its record, None where it is not whole or of this version."""
     with path.open("rb") as file:
         size = file.seek(0, 2)
         file.seek(max(0, size - 4096))
         tail = file.read()
-    if not tail.endswith(MAGIC) or len(tail) < 20:
-        return None
-    (length,) = struct.unpack(">I", tail[-12:-8])
-    try:
-        info = ClipInfo(**json.loads(tail[-12 - length : -12]))
-    except (ValueError, TypeError):  # not JSON, or the fields of another version
-        return None
-    whole = size == info.num_bytes + 8 + length + 12
-    return info if whole and info.version == VERSION and info.format in CODECS else None
-
-
-def is_intact(path: Path, info: ClipInfo) -> bool:
-    """Returns whether the entry's bytes have the checksum of its record."""
-    with path.open("rb") as file:
-        return checksum(file, info.num_bytes) == info.checksum
+        if not tail.endswith(MAGIC) or len(tail) < 20:
+            return None
+        (length,) = struct.unpack(">I", tail[-12:-8])
+        try:
+            info = ClipInfo(**json.loads(tail[-12 - length : -12]))
+        except (ValueError, TypeError):  # not JSON, or the fields of another version
+            return None
+        known = info.version == VERSION and info.format in CODECS
+        whole = size == info.num_bytes + 8 + length + 12
+        return info if known and whole and checksum(file, info.num_bytes) == info.checksum else None
 
 
 def checksum(file: BinaryIO, num_bytes: int) -> str:
@@ -102,14 +94,13 @@ def checksum(file: BinaryIO, num_bytes: int) -> str:
     return digest.hexdigest()
 
 
+@dataclass
 class Frames:
-    """A batch of frames with the method that `DecordDecode` calls on decord's."""
+    """A batch of frames, uint8 RGB, with the method that `DecordDecode` calls on decord's."""
 
-    def __init__(self, array: np.ndarray) -> None:
-        self.array = array
+    array: np.ndarray  # (num_frames, height, width, 3)
 
     def asnumpy(self) -> np.ndarray:
-        """Returns the frames as uint8 RGB, shape (num_frames, height, width, 3)."""
         return self.array
 
 
@@ -152,16 +143,13 @@ class ClipReader:
         stream = self._container.streams.video[0]
         step, keyint = self.info.pts_step, CODECS[self.info.format].keyint
         reformatter = VideoReformatter()
-        at = -1
-        frames: Iterator[Any] = iter(())
+        group = -1
         for index in order:
-            if at < 0 or index // keyint != at // keyint:
+            if index // keyint != group:
+                group = index // keyint
                 self._container.seek(index * step, stream=stream)
                 frames = self._container.decode(stream)
-            for frame in frames:
-                at = frame.pts // step
-                if at == index:
-                    break
+            frame = next(frame for frame in frames if frame.pts == index * step)
             yield reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()
 
     def _read_jpeg(self, order: Sequence[int]) -> Iterator[np.ndarray]:

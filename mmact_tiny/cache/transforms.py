@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ..compat.mm import TRANSFORMS, BaseTransform, DecordInit
+from ..compat import TRANSFORMS, BaseTransform, DecordInit
 from ..errors import UserError
 from .cache import CacheFullError, ClipCache
 from .clip import ClipReader
@@ -21,19 +21,12 @@ logger = logging.getLogger("mmact_tiny")
 class CachedVideo(BaseTransform):
     """Puts the cached clip in the place of the video, under the key `filename`.
 
-    A video that has no entry gets one when it is first met. One that cannot have one (it cannot
-    be decoded, the cache or the disk is full) is read from its source, and the log says so once:
-    of a full cache, once in each process that reads.
+    A video without an entry gets one when it is first met. One that cannot have one is read from
+    its source, and the log says so once: of a full cache, once in each process that reads.
 
     Required keys: filename. Added keys: source (the original name), and clip (the entry's record)
-    where there is an entry.
-
-    Args:
-        root: The cache's folder, None for `cache.default_root()`.
-        short_side: Of the clips, in pixels; the pipeline's first Resize must ask for the same.
-        format: `small` or `fast`.
-        max_bytes: Bound on the cache.
-        build: Whether to make missing entries.
+    where there is an entry. The arguments but `build`, whether to make missing entries, are those
+    of `ClipCache`; the pipeline's first Resize must ask for the same `short_side`.
     """
 
     def __init__(
@@ -57,7 +50,6 @@ class CachedVideo(BaseTransform):
         return ClipCache(**self.settings)  # type: ignore[arg-type]
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Sets `filename` to the entry's path."""
         results["source"] = video = results["filename"]
         if not Path(video).suffix:
             video += ".mp4"  # as DecordInit does
@@ -68,16 +60,14 @@ class CachedVideo(BaseTransform):
             if found is None and self.build:
                 self.cache.build(video)
                 found = self.cache.find(video)
+            if found:
+                results["filename"], results["clip"] = str(found[0]), found[1]
         except CacheFullError as error:
             self.build = False
             logger.warning("videos without an entry are read without the clip cache: %s", error)
-            return results
         except UserError as error:
             self._from_source.add(video)
             logger.warning("read without the clip cache: %s", error)
-            return results
-        if found is not None:
-            results["filename"], results["clip"] = str(found[0]), found[1]
         return results
 
     def __repr__(self) -> str:
@@ -102,7 +92,5 @@ class ClipInit(DecordInit):
         except FileNotFoundError:  # the cache was cleared just now
             del results["clip"]
             return super().transform(results)
-        results["video_reader"] = reader
-        results["total_frames"] = len(reader)
-        results["avg_fps"] = reader.get_avg_fps()
+        results.update(video_reader=reader, total_frames=len(reader), avg_fps=reader.get_avg_fps())
         return results

@@ -1,13 +1,15 @@
-"""Loads checkpoints as data, so that no file can run code, and prepares what is saved for that."""
+"""Loads checkpoints as data, so that no file can run code, and puts weights into models."""
 
+import json
 import os
 import stat
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from ..compat import mm
+from .. import compat as mm
 from ..errors import UserError
 from .config_text import config_from_json, config_from_text
 from .pickles import (
@@ -19,8 +21,9 @@ from .pickles import (
     history_buffer,
     plain_data,
 )
-from .safetensors import read_safetensors
 
+HEAD = "cls_head."
+BACKBONE = "backbone."
 MAPPINGS = ("state_dict", "meta", "message_hub", "progress")  # of what the Runner writes
 CONFIG_KEY = "cfg_json"  # of `meta`; stock's `cfg` beside it is Python source
 OTHER_KINDS = {
@@ -208,3 +211,106 @@ def checkpoint_classes(checkpoint: dict) -> list[str]:
     classes = dataset_meta.get("classes") if isinstance(dataset_meta, dict) else None
     classes = classes or meta.get("CLASSES") or []  # the latter in mmcv's time
     return [str(name) for name in classes] if isinstance(classes, list | tuple) else []
+
+
+def read_safetensors(path: Path, device: Any) -> dict:
+    """Returns `state_dict`, and `meta` with `cfg` (a dict) and `dataset_meta['classes']`."""
+    from safetensors import safe_open
+
+    with safe_open(path, "pt", device=str(device) if not callable(device) else "cpu") as file:
+        metadata = file.metadata() or {}
+        state_dict = OrderedDict((key, file.get_tensor(key)) for key in file.keys())  # noqa: SIM118
+    meta: dict[str, Any] = {}
+    if "config" in metadata:
+        meta["cfg"] = config_from_json(metadata["config"], source=str(path))
+    if "classes" in metadata:
+        meta["dataset_meta"] = {"classes": json.loads(metadata["classes"])}
+    return {"state_dict": state_dict, "meta": meta}
+
+
+def load_weights(model: Any, checkpoint: dict, *, path: Any, new_head: bool = False) -> str:
+    """Loads a checkpoint's weights into a model that is not trained by a Runner.
+
+    Args:
+        model: a recognizer.
+        checkpoint: what `load_checkpoint` returned.
+        path: its file, for the messages.
+        new_head: keep the model's own head where the checkpoint's does not fit.
+
+    Returns:
+        What was loaded, e.g. `318 of 320 tensors loaded from x.pth; ...`.
+
+    Raises:
+        UserError: the backbone does not fit, or the head does not and `new_head` is not set.
+    """
+    state_dict, message = match_weights(model, checkpoint, path=path, new_head=new_head)
+    model.load_state_dict(state_dict)
+    return message
+
+
+def match_weights(
+    model: Any, checkpoint: dict, *, path: Any, new_head: bool
+) -> tuple[OrderedDict, str]:
+    """Returns a state dict with exactly the model's keys and shapes, and the message about it.
+
+    Where the checkpoint has nothing that fits, the model's own tensor is in its place. Arguments
+    and errors are those of `load_weights`.
+    """
+    own = model.state_dict()
+    theirs = weights_of(checkpoint)
+    fits = {key for key in own if key in theirs and theirs[key].shape == own[key].shape}
+    # Counters of batches came with PyTorch 0.4.1; files without them are complete.
+    wrong = [key for key in own if key not in fits and not key.endswith(".num_batches_tracked")]
+    unused = [key for key in theirs if key not in own]
+    body = [key for key in wrong if not key.startswith(HEAD)]
+    body += [key for key in unused if key.startswith(BACKBONE)]
+    if body:
+        raise UserError(_explain_body(body, own, theirs, path))
+    message = f"{len(fits)} of {len(own)} tensors loaded from {path}"
+    if wrong:
+        difference = _describe_head(wrong, own, theirs)
+        if not new_head:
+            raise UserError(f"checkpoint {path} does not fit the model: {difference}")
+        message += f"; {difference}: the head is re-initialised"
+    elif unused:
+        message += f"; {len(unused)} tensors of it are not used, e.g. {unused[0]}"
+    state_dict = OrderedDict((key, theirs[key] if key in fits else own[key]) for key in own)
+    return state_dict, message
+
+
+def weights_of(checkpoint: dict) -> dict[str, Any]:
+    """Returns the tensors by name, without the prefix of a model saved from data parallel."""
+    import torch
+
+    state_dict = checkpoint.get("state_dict", checkpoint)
+    return {
+        str(key).removeprefix("module."): value
+        for key, value in state_dict.items()
+        if isinstance(value, torch.Tensor)
+    }
+
+
+def _explain_body(body: list[str], own: dict, theirs: dict, path: Any) -> str:
+    """Names the first few keys that differ and how."""
+    described = []
+    for key in body[:3]:
+        if key not in theirs:
+            described.append(f"{key} is missing")
+        elif key not in own:
+            described.append(f"{key} is not in the model")
+        else:
+            shapes = tuple(theirs[key].shape), tuple(own[key].shape)
+            described.append(f"{key} is {shapes[0]}, the model's {shapes[1]}")
+    more = ", ..." if len(body) > 3 else ""
+    return (
+        f"checkpoint {path} is of another architecture: {len(body)} tensors outside the head do "
+        f"not fit the model's {len(own)} ({', '.join(described)}{more}). Use a checkpoint that "
+        "was trained with this config, or change the config"
+    )
+
+
+def _describe_head(wrong: list[str], own: dict, theirs: dict) -> str:
+    for key in wrong:
+        if key in theirs and theirs[key].shape[1:] == own[key].shape[1:]:
+            return f"checkpoint has {len(theirs[key])} classes, the config {len(own[key])}"
+    return f"checkpoint has another head ({wrong[0]} does not fit)"

@@ -14,7 +14,7 @@ from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections import Counter, OrderedDict
 from typing import IO, Any
 
-from ..compat import mm
+from .. import compat as mm
 
 # torch.save before 1.6 (and the official files of 2020) starts with this number, pickled.
 LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."

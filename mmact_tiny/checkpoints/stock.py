@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from ..compat import mm
+from .. import compat as mm
 from ..download import download, published_hash
 from ..errors import UserError
 from ..files import sha256, write_atomically

@@ -1,7 +1,8 @@
-"""Repairs of upstream releases: one small function each, citing the thread that it waits for.
+"""Repairs MMEngine and MMAction2, and is the door to both: hands out their names.
 
-`repair()` is called once by whatever imports MMEngine or MMAction2 here. Each function does
-nothing where upstream is whole, so a fixed release needs no change in this file.
+Each repair is a small function that cites the thread that it waits for, and does nothing where
+upstream is whole. A name such as `compat.Config` is imported when it is first asked for, behind
+the repairs, because the whole of both packages takes seconds.
 """
 
 import importlib
@@ -11,17 +12,116 @@ import logging
 import os
 import sys
 import threading
-import types
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from importlib.util import spec_from_loader
 from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from .. import hardware
 from ..errors import UserError
 
 NOT_A_VIDEO = "it is not a video that can be read"
+
+if TYPE_CHECKING:  # the same names, for the type checker
+    from mmaction.datasets.transforms import DecordDecode, DecordInit, SampleFrames
+    from mmaction.models import ActionDataPreprocessor, MobileNetV2, Recognizer2D, ResNet
+    from mmaction.models.backbones.resnet import BasicBlock, Bottleneck
+    from mmaction.registry import (
+        DATASETS,
+        HOOKS,
+        METRICS,
+        MODELS,
+        OPTIM_WRAPPERS,
+        TRANSFORMS,
+        VISBACKENDS,
+    )
+    from mmaction.utils import register_all_modules
+    from mmcv.cnn import ConvModule
+    from mmcv.cnn.bricks.wrappers import Conv2d
+    from mmcv.transforms import BaseTransform
+    from mmengine.config import Config, ConfigDict
+    from mmengine.dataset import BaseDataset, ClassBalancedDataset, Compose, pseudo_collate
+    from mmengine.device import get_device
+    from mmengine.dist import (
+        all_gather_object,
+        all_reduce,
+        barrier,
+        broadcast_object_list,
+        get_local_rank,
+        get_rank,
+        get_world_size,
+        is_main_process,
+    )
+    from mmengine.evaluator import BaseMetric
+    from mmengine.fileio import LocalBackend, get, register_backend
+    from mmengine.hooks import CheckpointHook, EarlyStoppingHook, EMAHook, Hook
+    from mmengine.logging import HistoryBuffer, MMLogger, print_log
+    from mmengine.model import is_model_wrapper
+    from mmengine.optim import OptimWrapper
+    from mmengine.registry import Registry, init_default_scope
+    from mmengine.runner import (
+        BaseLoop,
+        EpochBasedTrainLoop,
+        Runner,
+        TestLoop,
+        ValLoop,
+        find_latest_checkpoint,
+    )
+    from mmengine.runner.checkpoint import CheckpointLoader, get_torchvision_models
+    from mmengine.utils import import_modules_from_strings
+    from mmengine.visualization import WandbVisBackend
+
+_NAMES = {
+    "mmaction.datasets.transforms": "DecordDecode DecordInit SampleFrames",
+    "mmaction.models": "ActionDataPreprocessor MobileNetV2 Recognizer2D ResNet",
+    "mmaction.models.backbones.resnet": "BasicBlock Bottleneck",
+    "mmaction.registry": "DATASETS HOOKS METRICS MODELS OPTIM_WRAPPERS TRANSFORMS VISBACKENDS",
+    "mmaction.utils": "register_all_modules",
+    "mmcv.cnn": "ConvModule",
+    "mmcv.cnn.bricks.wrappers": "Conv2d",
+    "mmcv.transforms": "BaseTransform",
+    "mmengine.config": "Config ConfigDict",
+    "mmengine.dataset": "BaseDataset ClassBalancedDataset Compose pseudo_collate",
+    "mmengine.device": "get_device",
+    "mmengine.dist": "all_gather_object all_reduce barrier broadcast_object_list "
+    "get_local_rank get_rank get_world_size is_main_process",
+    "mmengine.evaluator": "BaseMetric",
+    "mmengine.fileio": "LocalBackend get register_backend",
+    "mmengine.hooks": "CheckpointHook EMAHook EarlyStoppingHook Hook",
+    "mmengine.logging": "HistoryBuffer MMLogger print_log",
+    "mmengine.model": "is_model_wrapper",
+    "mmengine.optim": "OptimWrapper",
+    "mmengine.registry": "Registry init_default_scope",
+    "mmengine.runner": "BaseLoop EpochBasedTrainLoop Runner "
+    "TestLoop ValLoop find_latest_checkpoint",
+    "mmengine.runner.checkpoint": "CheckpointLoader get_torchvision_models",
+    "mmengine.utils": "import_modules_from_strings",
+    "mmengine.visualization": "WandbVisBackend",
+}
+_HOMES = {name: home for home, names in _NAMES.items() for name in names.split()}
+# What 0.1.0 wrote into `custom_imports`, and where the same classes are registered now.
+MOVED = {
+    "mmact_tiny.balance": "mmact_tiny.hooks",
+    "mmact_tiny.checkpoint_hooks": "mmact_tiny.hooks",
+    "mmact_tiny.engine_hook": "mmact_tiny.hooks",
+    "mmact_tiny.guarded_loader": "mmact_tiny.hooks",
+    "mmact_tiny.initialization": "mmact_tiny.hooks",
+    "mmact_tiny.packets": "mmact_tiny.video.frames",
+    "mmact_tiny.precision": "mmact_tiny.hooks",
+    "mmact_tiny.progress_hook": "mmact_tiny.hooks",
+    "mmact_tiny.resume": "mmact_tiny.hooks",
+    "mmact_tiny.stopping": "mmact_tiny.hooks",
+    "mmact_tiny.timing_hook": "mmact_tiny.hooks",
+    "mmact_tiny.tracking": "mmact_tiny.overrides.tracking",
+    "mmact_tiny.transforms": "mmact_tiny.cache",
+}
+
 _muting = threading.Lock()
 
 
@@ -114,7 +214,7 @@ def provide_drn() -> None:
         def __init__(self, *args: object, **kwargs: object) -> None:
             raise ImportError("DRN is not in the mmaction2 1.2.0 wheel (mmaction2 issue 2714)")
 
-    package, module = types.ModuleType(name), types.ModuleType(f"{name}.drn")
+    package, module = ModuleType(name), ModuleType(f"{name}.drn")
     package.__path__ = []
     module.DRN = DRN  # type: ignore[attr-defined]
     sys.modules[name], sys.modules[f"{name}.drn"] = package, module
@@ -132,7 +232,7 @@ def import_transforms() -> None:
     def mode(*args: object, **kwargs: object) -> object:
         return importlib.import_module(name).mode(*args, **kwargs)
 
-    stand_in = types.ModuleType(name)
+    stand_in = ModuleType(name)
     stand_in.mode = mode  # type: ignore[attr-defined]
     with _in_place_of({name: stand_in}):
         importlib.import_module("mmaction.datasets.transforms")
@@ -149,7 +249,7 @@ def leave_out_sharding() -> None:
     """
     if "mmengine.runner" in sys.modules:
         return
-    wrapper = types.ModuleType("mmengine.model.wrappers.fully_sharded_distributed")
+    wrapper = ModuleType("mmengine.model.wrappers.fully_sharded_distributed")
     wrapper.MMFullyShardedDataParallel = object  # type: ignore[attr-defined]
     # None: to import it is an ImportError, without which upstream goes on.
     missing = ("mmengine._strategy.fsdp", "torch.distributed.optim", "wandb")
@@ -159,7 +259,7 @@ def leave_out_sharding() -> None:
 
 
 @contextmanager
-def _in_place_of(stand_ins: Mapping[str, types.ModuleType | None]) -> Iterator[None]:
+def _in_place_of(stand_ins: Mapping[str, ModuleType | None]) -> Iterator[None]:
     """Lets what is imported meanwhile have these modules, but for those that are there already."""
     used = {name: module for name, module in stand_ins.items() if name not in sys.modules}
     sys.modules.update(used)  # type: ignore[arg-type]
@@ -229,3 +329,31 @@ def start_processes(launcher: str) -> None:
     torch.distributed.init_process_group(
         "gloo", rank=hardware.rank(), world_size=hardware.world_size()
     )
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    repair()
+    if _HOMES[name] == "mmaction.datasets.transforms":
+        import_transforms()
+    value = globals()[name] = getattr(importlib.import_module(_HOMES[name]), name)
+    return value
+
+
+class OldNames(MetaPathFinder, Loader):
+    """Gives the module of today under its old name; the stock Runner asks for it too."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        return spec_from_loader(fullname, self) if fullname in MOVED else None
+
+    def exec_module(self, module: ModuleType) -> None:
+        sys.modules[module.__name__] = importlib.import_module(MOVED[module.__name__])
+
+
+def find_old_names() -> None:
+    """Has Python find the old names; once is enough."""
+    if not any(isinstance(finder, OldNames) for finder in sys.meta_path):
+        sys.meta_path.append(OldNames())

@@ -1,15 +1,19 @@
 """Goes through the environment from the machine up: what is there, what is wrong, the fix."""
 
+import importlib
 import os
 import platform
 import re
+import shutil
+import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
+from importlib import metadata
+from pathlib import Path
 
-from .. import hardware
-from . import environment
+from .. import compat, hardware
 
 DISTRIBUTION = "mmact-tiny"
 MMCV_FIX = "pip uninstall -y mmcv mmcv-lite; pip install 'mmcv-lite>=2.1.0,<2.2'"
@@ -18,6 +22,7 @@ FRESH_FIX = "make a fresh environment: make clean setup"
 HEADLESS_FIX = "pip install opencv-contrib-python-headless"
 MIN_DISK_GIB = 1.0
 MIN_SHARED_GIB = 0.25  # a container's default is 0.0625; 250 views of one video take 0.035
+CLIPS = Path(__file__).parents[2] / "data/tiny"
 # The lines of `pip check`.
 MISSING = re.compile(r"\S+ (\S+) requires (.+), which is not installed\.")
 CONFLICT = re.compile(r"\S+ (\S+) has requirement (.+), but you have (\S+ \S+)\.")
@@ -33,14 +38,13 @@ class Diagnosis:
         default_factory=lambda: {name: hardware.version(name) for name in hardware.PACKAGES}
     )
 
-    def attempt(self, name: str, examine: Callable[[], str]) -> str | None:
+    def attempt(self, name: str, examine: Callable[..., str], *arguments: str) -> str | None:
         """Notes what `examine` returns; where it raises, notes that and returns it in words."""
         failure = None
         try:
-            text = examine()
+            text = examine(*arguments)
         except Exception as error:  # a broken package can raise anything when it is imported
-            failure = f"{type(error).__name__}: {error}".strip()
-            failure = failure if len(failure) <= 400 else f"{failure[:400]}..."
+            failure = f"{type(error).__name__}: {error}".strip()[:400]
             text = f"FAILS: {failure}"
         version = self.versions.get(name)
         self.found[name] = text if not version or text.startswith(version) else f"{version}, {text}"
@@ -63,54 +67,28 @@ def diagnose() -> Diagnosis:
     """Returns what is there and what is wrong, the cause first; imports what it reports on."""
     diagnosis = Diagnosis()
     _diagnose_python(diagnosis)
-    gpus = environment.list_gpus()
-    _diagnose_machine(diagnosis, gpus)
+    gpus = list_gpus()
+    diagnosis.found["GPU"] = "; ".join(gpus) or "none"
+    _diagnose_machine(diagnosis)
     _diagnose_requirements(diagnosis)
     torch = _diagnose_torch(diagnosis, gpus)
     opencv = _diagnose_opencv(diagnosis)
     _diagnose_mmaction2(diagnosis, stands=torch and opencv)
-    _diagnose_decoders(diagnosis, opencv=opencv)
-    rest = {name: text for name, text in diagnosis.versions.items() if text}
-    diagnosis.found = {**diagnosis.found, **environment.collect(), **(rest | diagnosis.found)}
+    for name, package, there in (
+        *((name, name, diagnosis.versions[name]) for name in ("decord", "av")),
+        ("opencv", "opencv-contrib-python", opencv),
+    ):
+        if there and (failure := diagnosis.attempt(name, decode, name)):
+            fix = f"pip install --force-reinstall --no-deps {package}"
+            diagnosis.tell(f"{name} cannot decode a small H.264 clip: {failure}", fix)
+    diagnosis.found |= {name: shutil.which(name) or "none" for name in ("gcc", "nvcc", "ffmpeg")}
+    for name, version in diagnosis.versions.items():
+        if version:
+            diagnosis.found.setdefault(name, version)
     return diagnosis
 
 
-def _diagnose_machine(diagnosis: Diagnosis, gpus: list[str]) -> None:
-    diagnosis.found["GPU"] = "; ".join(gpus) or "none"
-    try:
-        machine = hardware.describe_machine()
-    except ImportError as error:  # told by _diagnose_requirements
-        diagnosis.found["machine"] = f"FAILS: {error}"
-        return
-    folder, free = machine["folder"], machine["disk_free_gib"]
-    shared = machine["shared_memory_gib"]
-    diagnosis.found |= {
-        "system": machine["platform"],
-        "CPU": f"{machine['cpu']}, {machine['usable_cores']} of {machine['cores']} cores",
-        "CPU flags": ", ".join(machine["cpu_flags"]) or "none that matter",
-        "memory": f"{machine['memory_gib']} GiB; {shared} GiB shared",
-        "disk": f"{free} GiB free in {folder}",
-    }
-    if not machine["folder_writable"]:
-        what = f"cannot write into {folder}, where work_dirs/ would be made"
-        fix = "run from a folder of your own, or pass --work-dir DIR"
-        diagnosis.tell(what, fix)
-    if free < MIN_DISK_GIB:
-        what = f"{free} GiB free in {folder}: a TSN checkpoint takes 0.2 GiB, and two are kept"
-        fix = f"make room for {MIN_DISK_GIB:g} GiB, or pass --work-dir DIR on another disk"
-        diagnosis.tell(what, fix)
-    if shared is not None and shared < MIN_SHARED_GIB:
-        what = (
-            f"{shared} GiB of shared memory (/dev/shm): loader workers hand batches over in it, "
-            "and a run ends with a bus error when it is full"
-        )
-        fix = "docker run --shm-size=8g, or --cfg-options test_dataloader.num_workers=0"
-        diagnosis.tell(what, fix)
-
-
 def _diagnose_python(diagnosis: Diagnosis) -> None:
-    from importlib import metadata
-
     version = platform.python_version()
     diagnosis.found["Python"] = f"{version} ({sys.executable})"
     try:
@@ -126,9 +104,39 @@ def _diagnose_python(diagnosis: Diagnosis) -> None:
         diagnosis.tell(f"Python {version}: expected {wanted}", fix)
 
 
+def _diagnose_machine(diagnosis: Diagnosis) -> None:
+    try:
+        machine = hardware.describe_machine()
+    except ImportError as error:  # told by _diagnose_requirements
+        diagnosis.found["machine"] = f"FAILS: {error}"
+        return
+    folder, free = machine["folder"], machine["disk_free_gib"]
+    shared = machine["shared_memory_gib"]
+    diagnosis.found |= {
+        "system": machine["platform"],
+        "CPU": f"{machine['cpu']}, {machine['usable_cores']} of {machine['cores']} cores",
+        "CPU flags": ", ".join(machine["cpu_flags"]) or "none that matter",
+        "memory": f"{machine['memory_gib']} GiB; {shared} GiB shared",
+        "disk": f"{free} GiB free in {folder}",
+    }
+    work_dir = "pass --work-dir DIR"
+    if not machine["folder_writable"]:
+        what = f"cannot write into {folder}, where work_dirs/ would be made"
+        diagnosis.tell(what, f"run from a folder of your own, or {work_dir}")
+    if free < MIN_DISK_GIB:
+        what = f"{free} GiB free in {folder}: a TSN checkpoint takes 0.2 GiB, and two are kept"
+        diagnosis.tell(what, f"make room for {MIN_DISK_GIB:g} GiB, or {work_dir} on another disk")
+    if shared is not None and shared < MIN_SHARED_GIB:
+        diagnosis.tell(
+            f"{shared} GiB of shared memory (/dev/shm): loader workers hand batches over in it, "
+            "and a run ends with a bus error when it is full",
+            "docker run --shm-size=8g, or --cfg-options test_dataloader.num_workers=0",
+        )
+
+
 def _diagnose_requirements(diagnosis: Diagnosis) -> None:
     """Tells of this project's requirements, and of those of the packages that it stands on."""
-    lines = environment.check_requirements()
+    lines = check_requirements()
     if lines is None:
         diagnosis.tell("versions were not checked: pip check does not run", "python -m ensurepip")
     for line in lines or ():
@@ -153,14 +161,14 @@ def _diagnose_requirements(diagnosis: Diagnosis) -> None:
 
 def _diagnose_torch(diagnosis: Diagnosis, gpus: list[str]) -> bool:
     """Returns whether PyTorch can be imported."""
-    if failure := diagnosis.attempt("torch", environment.examine_torch):
+    if failure := diagnosis.attempt("torch", examine_torch):
         diagnosis.tell(f"PyTorch cannot be imported: {failure}", TORCH_FIX)
         return False
     torch = diagnosis.found["torch"]
-    if failure := diagnosis.attempt("torchvision", environment.suppress_boxes):
+    if failure := diagnosis.attempt("torchvision", suppress_boxes):
         builds = f"torch {torch}; torchvision {diagnosis.versions['torchvision']}"
         diagnosis.tell(f"torchvision does not fit PyTorch ({builds}): {failure}", TORCH_FIX)
-    count, warning = environment.find_cuda()
+    count, warning = find_cuda()
     if gpus and not count and os.environ.get("CUDA_VISIBLE_DEVICES") not in ("", "-1"):
         driver = gpus[0].rpartition(", ")[2]
         what = f"{len(gpus)} GPU(s), but PyTorch cannot use them: driver {driver}, PyTorch {torch}"
@@ -169,13 +177,11 @@ def _diagnose_torch(diagnosis: Diagnosis, gpus: list[str]) -> bool:
             "the PyTorch build of that CUDA: https://pytorch.org/get-started"
         )
         if torch.endswith(" None"):
-            what, fix = (
-                f"{len(gpus)} GPU(s), but PyTorch {torch} is a build without CUDA",
-                TORCH_FIX,
-            )
+            what = f"{len(gpus)} GPU(s), but PyTorch {torch} is a build without CUDA"
+            fix = TORCH_FIX
         diagnosis.tell(what + (f": {warning}" if warning else ""), fix)
     for name in (f"cuda:{index}" for index in range(count)):
-        if failure := diagnosis.attempt(name, partial(environment.convolve, name)):
+        if failure := diagnosis.attempt(name, convolve, name):
             fix = "install a PyTorch build for this GPU and driver, or train with --device cpu"
             diagnosis.tell(f"{name} fails at a convolution: {failure}", fix)
     return True
@@ -183,7 +189,7 @@ def _diagnose_torch(diagnosis: Diagnosis, gpus: list[str]) -> bool:
 
 def _diagnose_opencv(diagnosis: Diagnosis) -> bool:
     """Returns whether OpenCV can be imported."""
-    failure = diagnosis.attempt("opencv", partial(environment.import_module, "cv2"))
+    failure = diagnosis.attempt("opencv", import_module, "cv2")
     if failure is None:
         return True
     installed = [name for name in hardware.OPENCV if diagnosis.versions[name]]
@@ -204,32 +210,113 @@ def _diagnose_mmaction2(diagnosis: Diagnosis, *, stands: bool) -> None:
     if full and lite:
         what = f"mmcv {full} and mmcv-lite {lite} are both installed, into the same folder"
         diagnosis.tell(what, MMCV_FIX)
-    for name, examine in (
-        ("mmengine", partial(environment.import_module, "mmengine.runner")),
-        ("mmcv", partial(environment.import_module, "mmcv")),
-        ("mmcv.ops", partial(environment.import_module, "mmcv.ops")),
-        ("mmaction2", environment.find_recognizers),
+    for name, module in (
+        *(("mmengine", "mmengine.runner"), ("mmcv", "mmcv")),
+        *(("mmcv.ops", "mmcv.ops"), ("mmaction2", "mmaction.models")),
     ):
         if name == "mmcv.ops" and lite and not full:
             diagnosis.found[name] = "no compiled operators in mmcv-lite; recognizers need none"
             continue
-        failure = diagnosis.attempt(name, examine)
+        failure = diagnosis.attempt(name, import_module, module)
         there = full or lite if name.startswith("mmcv") else diagnosis.versions[name]
         if failure and stands and there:
-            what = f"{name} cannot be imported: {failure}"
-            if name == "mmcv.ops":
-                what = f"mmcv's compiled operators do not fit this PyTorch: {failure}"
             mmcv = name == "mmcv.ops" or "MMCV==" in failure  # MMAction2's own words
-            diagnosis.tell(what, MMCV_FIX if mmcv else FRESH_FIX)
+            what = f"{name} cannot be imported"
+            if name == "mmcv.ops":
+                what = "mmcv's compiled operators do not fit this PyTorch"
+            diagnosis.tell(f"{what}: {failure}", MMCV_FIX if mmcv else FRESH_FIX)
         stands = stands and failure is None
 
 
-def _diagnose_decoders(diagnosis: Diagnosis, *, opencv: bool) -> None:
-    for name in environment.DECODERS:
-        if not (opencv if name == "opencv" else diagnosis.versions[name]):
-            continue  # told already; torchcodec is optional
-        failure = diagnosis.attempt(name, partial(environment.decode, name))
-        if failure and name != "torchcodec":
-            package = "opencv-contrib-python" if name == "opencv" else name
-            fix = f"pip install --force-reinstall --no-deps {package}"
-            diagnosis.tell(f"{name} cannot decode a small H.264 clip: {failure}", fix)
+def list_gpus() -> list[str]:
+    """Returns name, memory and driver of the NVIDIA GPUs, also of those that PyTorch cannot use."""
+    fields = "--query-gpu=name,memory.total,driver_version"
+    lines = _lines_of("nvidia-smi", fields, "--format=csv,noheader")
+    return [line for line in lines if line.count(", ") == 2]  # else it says why it has failed
+
+
+def check_requirements() -> list[str] | None:
+    """Returns the lines of `pip check`: what is missing or of a release that does not fit.
+
+    None where it does not run, as without pip.
+    """
+    lines = _lines_of(sys.executable, "-P", "-m", "pip", "check")
+    return [line for line in lines if not line.startswith("No broken")] if lines else None
+
+
+def _lines_of(*command: str) -> list[str]:
+    """Returns the lines that a program printed; none where it is missing or hangs."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return done.stdout.splitlines()
+
+
+def examine_torch() -> str:
+    """Imports PyTorch."""
+    import torch
+
+    return f"{torch.__version__}, CUDA build {torch.version.cuda}"
+
+
+def find_cuda() -> tuple[int, str]:
+    """Returns how many GPUs PyTorch can use, and what it warns of while it looks for them."""
+    import torch
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    return count, " ".join(str(item.message) for item in caught)
+
+
+def convolve(device: str) -> str:
+    """Runs a convolution on a GPU; returns its name."""
+    import torch
+
+    image = torch.ones(1, 3, 8, 8, device=device)
+    torch.nn.functional.conv2d(image, image).item()
+    return torch.cuda.get_device_name(device)
+
+
+def suppress_boxes() -> str:
+    """Runs torchvision's compiled operator, the first thing to miss in a mixed installation."""
+    import torch
+    import torchvision
+
+    torchvision.ops.nms(torch.ones(2, 4), torch.ones(2), 0.5)
+    return f"{torchvision.__version__}, torchvision::nms works"
+
+
+def import_module(name: str) -> str:
+    """Imports a module; those of MMAction2, which does not import as it is, with the repairs."""
+    repaired = name.startswith("mmaction")
+    if repaired:
+        compat.repair()
+    importlib.import_module(name)
+    return "imports with the repairs" if repaired else "imports"
+
+
+def decode(decoder: str, clip: Path | None = None) -> str:
+    """Decodes the first frame of a clip, by default of one that comes with this project."""
+    path = str(clip or min(CLIPS.rglob("*.mp4")))
+    if decoder == "decord":
+        import decord
+
+        reader = decord.VideoReader(path, num_threads=1)
+        count, shape = len(reader), reader[0].shape
+    elif decoder == "av":
+        import av
+
+        with av.open(path) as container:
+            shape = next(container.decode(video=0)).to_ndarray(format="rgb24").shape
+            count = container.streams.video[0].frames
+    else:
+        import cv2
+
+        capture = cv2.VideoCapture(path)
+        found, image = capture.read()
+        if not found:
+            raise RuntimeError("decodes no frame")
+        count, shape = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), image.shape
+    return f"{count} frames, {shape[1]} x {shape[0]}"

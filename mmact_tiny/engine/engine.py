@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import hardware
-from ..compat.mm import ActionDataPreprocessor, MobileNetV2, Recognizer2D, ResNet
+from ..compat import ActionDataPreprocessor, MobileNetV2, Recognizer2D, ResNet
 from ..errors import UserError
 
 ENGINES = ("auto", "torch", "openvino")
@@ -202,7 +202,7 @@ def fold_batchnorm(module: nn.Module) -> None:
     """
     from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-    from ..compat.mm import Conv2d, ConvModule
+    from ..compat import Conv2d, ConvModule
 
     block: Any
     for block in module.modules():

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..checkpoints.config_text import config_to_json
-from ..checkpoints.load import checkpoint_classes, checkpoint_config, load_checkpoint
-from ..checkpoints.weights import weights_of
+from ..checkpoints.load import checkpoint_classes, checkpoint_config, load_checkpoint, weights_of
 from ..errors import UserError
 from ..files import write_atomically
 from ..runs import newest_run

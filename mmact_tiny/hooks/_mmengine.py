@@ -11,14 +11,11 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 
-from ..compat.mm import Compose, OptimWrapper, Runner, is_model_wrapper
+from ..compat import Compose, OptimWrapper, Runner, is_model_wrapper
 
 
 def loop_of(runner: Runner, split: str) -> Any:
-    """Returns the loop of train, val or test: built, still its config, or None.
-
-    The Runner's property of that name would build it.
-    """
+    """Returns the loop of train, val or test: built, still its config, or None."""
     return getattr(runner, f"_{split}_loop")
 
 
@@ -53,15 +50,12 @@ def workers_of(iterator: Any) -> list[BaseProcess]:
 
 
 def is_wait(error: RuntimeError) -> bool:
-    """Returns whether a DataLoader's iterator only says that its `timeout` passed.
-
-    The iterator goes on when it is asked again. PyTorch has no type for this error.
-    """
+    """Returns whether a DataLoader only says that its `timeout` passed: it can be asked again."""
     return str(error).startswith("DataLoader timed out after ")
 
 
 def take_signal_handler() -> Any:
-    """Takes PyTorch's SIGCHLD handler away, and returns it; None where it is not there.
+    """Takes PyTorch's SIGCHLD handler away and returns it, if it is there.
 
     It raises wherever the main thread is when a worker ends, also in the middle of a step.
     """
@@ -81,10 +75,7 @@ def kill_workers(loader: DataLoader, iterator: Any) -> None:
 
 
 def end_kept_workers(loader: DataLoader) -> None:
-    """Ends the workers that `persistent_workers` keeps between two passes.
-
-    Left to the garbage collector they may miss the word to end, and are waited for 5 s each.
-    """
+    """Ends the workers that `persistent_workers` keeps; collected as garbage they may take 5 s."""
     iterator: Any = loader._iterator
     loader._iterator = None
     if iterator is not None:
@@ -94,8 +85,7 @@ def end_kept_workers(loader: DataLoader) -> None:
 def failing_step(error: BaseException) -> tuple[Any, Any] | None:
     """Returns the pipeline's step that raised an error, and the sample as far as it had come.
 
-    None where the error is not of a pipeline. Python keeps the variables of each function that an
-    error passed; those of the innermost `Compose.__call__` are looked at.
+    They are the variables of the innermost `Compose.__call__` that the error passed, if any.
     """
     found = None
     for frame, _ in traceback.walk_tb(error.__traceback__):

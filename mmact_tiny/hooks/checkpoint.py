@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..checkpoints.config_text import config_to_json
-from ..checkpoints.load import CONFIG_KEY, without_classes
+from ..checkpoints.load import CONFIG_KEY, match_weights, without_classes
 from ..checkpoints.stock import register
-from ..checkpoints.weights import match_weights
-from ..compat.mm import (
+from ..compat import (
     HOOKS,
     BaseLoop,
     CheckpointHook,
@@ -23,7 +22,7 @@ from .processes import gather_states
 from .resume import check_resumable
 
 if TYPE_CHECKING:
-    from ..compat.mm import Runner
+    from ..compat import Runner
 
 register()  # a dumped config imports this module, also under a Runner that we did not start
 

@@ -4,7 +4,6 @@ import random
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +12,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, get_worker_info
 
-from ..compat.mm import DATASETS, BaseDataset, ClassBalancedDataset
+from ..compat import DATASETS, BaseDataset, ClassBalancedDataset
 from ..video.files import reason_of
 from ._mmengine import failing_step
 
@@ -28,13 +27,7 @@ class Draw(NamedTuple):
 
 
 class Fault(NamedTuple):
-    """A video that could not be read.
-
-    Attributes:
-        video: Its path.
-        reason: What the decoder says.
-        trace: The traceback, where the video was read and a transform or the collation failed.
-    """
+    """A video that could not be read; `trace` is set where it was read and a transform failed."""
 
     video: str
     reason: str
@@ -44,8 +37,8 @@ class Fault(NamedTuple):
 def seed_generators(*place: int) -> np.random.Generator:
     """Seeds `random`, numpy and torch by a place in the run, and returns a generator for it.
 
-    A run that is resumed at a place draws what it would have drawn there, so the state of the
-    generators is never saved. numpy's SeedSequence makes unrelated seeds of neighbouring places.
+    A run resumed at a place draws what it would have drawn there: no generator's state is saved.
+    numpy's SeedSequence makes unrelated seeds of neighbouring places.
     """
     sequence = np.random.SeedSequence(place)
     first, second, third = (int(word) for word in sequence.generate_state(3))
@@ -55,57 +48,19 @@ def seed_generators(*place: int) -> np.random.Generator:
     return np.random.default_rng(sequence)
 
 
-class Watch:
-    """What each loader worker is reading and since when, in memory that they share."""
-
-    def __init__(self, num_workers: int) -> None:
-        self._reading = torch.zeros(max(1, num_workers), 2, dtype=torch.float64).share_memory_()
-
-    @contextmanager
-    def reading(self, index: int) -> Iterator[None]:
-        """Notes that this worker is at a video while the block lasts."""
-        worker = get_worker_info()
-        row = self._reading[worker.id] if worker is not None else torch.zeros(2)
-        row[1] = time.monotonic()
-        row[0] = index + 1
-        try:
-            yield
-        finally:
-            row[0] = 0
-
-    def index_of(self, worker: int) -> int | None:
-        """Returns the index that a worker reads, None between two."""
-        return int(self._reading[worker, 0]) - 1 if self._reading[worker, 0] else None
-
-    def late(self, seconds: float) -> list[int]:
-        """Returns the workers that have been at one video for longer."""
-        at_work = self._reading[:, 0] > 0
-        long = time.monotonic() - self._reading[:, 1] > seconds
-        return (at_work & long).nonzero().flatten().tolist()
-
-    def clear(self) -> None:
-        self._reading.zero_()
-
-
 class GuardedDataset(Dataset):
-    """Reads a `Draw` of a stock dataset; a video that fails is noted, and replaced in training.
+    """Reads a `Draw` of a stock dataset; with `replace` another video takes a broken one's place.
 
-    The replacement is a function of the draw alone, so a resumed run meets the same one.
-
-    Args:
-        dataset: Any dataset that MMEngine builds.
-        num_workers: Loader workers that will read it.
-        replace: Whether another video of the dataset takes the place of a broken one.
-        skipped: Reasons by video of those that took a worker down: never opened again.
+    The replacement is a function of the draw alone, so a resumed run meets the same one. Videos
+    in `skipped` took a worker down, for the reason there, and are never opened again.
     """
 
     def __init__(
         self, dataset: Any, *, num_workers: int, replace: bool, skipped: dict[str, str]
     ) -> None:
-        self.dataset = dataset
-        self.replace = replace
-        self.skipped = skipped
-        self.watch = Watch(num_workers)
+        self.dataset, self.replace, self.skipped = dataset, replace, skipped
+        # What each worker is reading (the index + 1, or 0) and since when, in shared memory.
+        self.reading = torch.zeros(max(1, num_workers), 2, dtype=torch.float64).share_memory_()
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -121,14 +76,37 @@ class GuardedDataset(Dataset):
                 faults.append(Fault(video, self.skipped[video]))
                 continue
             try:
-                with self.watch.reading(index):
-                    _check_regular(video)
-                    return _name_video(self.dataset[index], video), faults
+                self._note(index + 1)
+                _check_regular(video)
+                sample = self.dataset[index]
             except Exception as error:  # whatever a decoder throws at a broken file
                 faults.append(fault_of(error, video))
                 if faults[-1].trace:
                     break
+            else:
+                data_sample = sample.get("data_samples") if isinstance(sample, dict) else None
+                if data_sample is not None and "filename" not in data_sample:
+                    data_sample.set_metainfo(dict(filename=video))  # for messages about its batch
+                return sample, faults
+            finally:
+                self._note(0)
         return None, faults
+
+    def _note(self, place: int) -> None:
+        worker = get_worker_info()
+        row = self.reading[worker.id if worker else 0]
+        row[1] = time.monotonic()  # first: a place that is there has its time
+        row[0] = place
+
+    def read_by(self, worker: int) -> int | None:
+        """Returns the index that a worker reads, None between two."""
+        place = int(self.reading[worker, 0])
+        return place - 1 if place else None
+
+    def late(self, seconds: float) -> list[int]:
+        """Returns the workers that have been at one video for longer."""
+        long = time.monotonic() - self.reading[:, 1] > seconds
+        return ((self.reading[:, 0] > 0) & long).nonzero().flatten().tolist()
 
     def video(self, index: int) -> str:
         """Returns the path of a sample's video, or folder of frames."""
@@ -139,8 +117,8 @@ class GuardedDataset(Dataset):
 def fault_of(error: Exception, video: str) -> Fault:
     """Returns what an error of a dataset says of a video, or of the pipeline.
 
-    Decoding puts the frames into the sample as `imgs`. What fails before opens, samples or
-    decodes, and is blamed on the file; what fails behind it is a transform.
+    Decoding puts the frames into the sample as `imgs`: what fails before is blamed on the file,
+    what fails behind it is a transform.
     """
     step, sample = failing_step(error) or (None, {})
     if not isinstance(sample, dict) or "imgs" not in sample:
@@ -156,33 +134,17 @@ def _check_regular(video: str) -> None:
         raise ValueError("not a regular file")
 
 
-def _name_video(sample: Any, video: str) -> Any:
-    """Adds the path to the sample's meta information, for the messages about its batch."""
-    data_sample = sample.get("data_samples") if isinstance(sample, dict) else None
-    if data_sample is not None and "filename" not in data_sample:
-        data_sample.set_metainfo(dict(filename=video))
-    return sample
-
-
 class Draws:
     """The batches of a stock loader as draws, from batch `first` on.
 
     The order of stock's sampler is a function of its seed and epoch, so the batches before
-    `first` are counted past, not read.
-
-    Args:
-        loader: The stock loader.
-        seed: The run's seed.
-        rank: This process's.
-        padded: Whether to read the videos that stock's sampler adds so that all processes have
-            as many. Not to test on: once a video is left out, stock cannot tell them any more.
+    `first` are counted past, not read. With `padded`, the videos that the sampler adds so that all
+    processes have as many are read too. Not to test on: once a video is left out, stock cannot
+    tell them any more.
     """
 
     def __init__(self, loader: Any, *, seed: int, rank: int, padded: bool = True) -> None:
-        self.loader = loader
-        self.padded = padded
-        self.seed = seed
-        self.rank = rank
+        self.loader, self.seed, self.rank, self.padded = loader, seed, rank, padded
         self.first = 0
         self.drain = False  # ends a pass early: the batches under way are still read
 
@@ -216,14 +178,11 @@ def collate_readable(
 class BalancedVideos(ClassBalancedDataset):
     """MMEngine's `ClassBalancedDataset` over MMAction2's datasets, which lack `get_cat_ids`."""
 
-    def __init__(self, dataset: BaseDataset | dict, oversample_thr: float, **kwargs: Any) -> None:
-        if isinstance(dataset, dict):
-            dataset = DATASETS.build(dataset)
-        dataset.get_cat_ids = partial(labels_of, dataset)
-        super().__init__(dataset, oversample_thr, **kwargs)
+    def full_init(self) -> None:
+        self.dataset.get_cat_ids = partial(_labels_of, self.dataset)
+        super().full_init()
 
 
-def labels_of(dataset: BaseDataset, index: int) -> list[int]:
+def _labels_of(dataset: BaseDataset, index: int) -> list[int]:
     """Returns the labels of a video: one, or several in a `multi_class` dataset."""
-    label = dataset.get_data_info(index)["label"]
-    return [int(label)] if isinstance(label, int) else [int(one) for one in label]
+    return np.atleast_1d(dataset.get_data_info(index)["label"]).tolist()

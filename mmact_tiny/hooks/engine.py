@@ -3,7 +3,7 @@
 import logging
 from pathlib import Path
 
-from ..compat.mm import HOOKS, Hook, Runner
+from ..compat import HOOKS, Hook, Runner
 from ..engine.engine import Engine
 from ..engine.openvino import cache_dir_of
 from ._mmengine import checkpoint_of, model_of
@@ -13,16 +13,10 @@ logger = logging.getLogger("mmact_tiny")
 
 @HOOKS.register_module()
 class EngineHook(Hook):
-    """Computes the scores of a test with an `Engine`, in the place of `model.test_step`.
-
-    Args:
-        precision: `fp32`, `bf16`, `fp16` or `auto`.
-        engine: `torch`, `openvino` or `auto`.
-    """
+    """Computes the scores of a test with an `Engine`, in the place of `model.test_step`."""
 
     def __init__(self, precision: str = "fp32", engine: str = "torch") -> None:
-        self.precision = precision
-        self.engine = engine
+        self.precision, self.engine = precision, engine
 
     def before_test(self, runner: Runner) -> None:
         model, checkpoint = model_of(runner), checkpoint_of(runner)

@@ -7,7 +7,9 @@ import signal
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import chain
 from multiprocessing.process import BaseProcess
+from operator import sub
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ import psutil
 from torch.utils.data import DataLoader
 
 from .. import hardware
-from ..compat.mm import (
+from ..compat import (
     HOOKS,
     EpochBasedTrainLoop,
     Hook,
@@ -46,20 +48,15 @@ logger = logging.getLogger("mmact_tiny")
 
 @dataclass
 class BadVideo:
-    """A video of a split that could not be read.
+    """A video that was met `times` times and could not be read, and the first reason for it.
 
-    Attributes:
-        split: train, val or test.
-        video: Its path.
-        reason: The first that was met.
-        times: How often the video was met.
-        skipped: Whether it took its worker down and is not opened again.
+    One that is `skipped` took its worker down and is not opened again.
     """
 
     split: str
     video: str
     reason: str
-    times: int = 0
+    times: int = 1
     skipped: bool = False
 
 
@@ -67,19 +64,17 @@ class BadVideos:
     """The bad videos of one run, kept in a JSON file of its work directory.
 
     In a job of several processes each notes its `own` until they `share` them; then all know
-    all, and rank 0 logs and writes them.
-
-    Args:
-        path: The file; a run without bad videos has none.
-        max_fraction: The share of a split above which the run stops; None never stops.
+    all, and rank 0 logs and writes them. With a `max_fraction` the run stops when more than that
+    share of a split is bad.
     """
 
     def __init__(self, path: Path, max_fraction: float | None) -> None:
         self.path = path
         self.max_fraction = max_fraction
+        self.num_videos: dict[str, int] = {}  # of each split
         self.rows: dict[tuple[str, str], BadVideo] = {}
         self.skipped: dict[str, str] = {}
-        self.own: list[tuple[str, Fault, int, bool]] = []
+        self.own: list[BadVideo] = []
 
     def load(self) -> None:
         """Takes up what an earlier process of the run met, the videos to skip above all."""
@@ -92,49 +87,38 @@ class BadVideos:
         self.rows = {(row.split, row.video): row for row in rows}
         self.skipped.update({row.video: row.reason for row in rows if row.skipped})
 
-    def add(self, split: str, fault: Fault, *, num_videos: int, skip: bool = False) -> None:
-        """Counts a fault; the first of a video is logged and written, now or when it is shared.
-
-        Args:
-            split: train, val or test.
-            fault: What was met.
-            num_videos: How many videos the split has.
-            skip: Whether the video took its worker down.
+    def add(self, met: BadVideo) -> None:
+        """Counts a video; its first time is logged and written, now or when it is shared.
 
         Raises:
             UserError: too many videos of the split are bad; lists them.
         """
-        if skip:
-            self.skipped[fault.video] = fault.reason
-        self.own.append((split, fault, num_videos, skip))
+        if met.skipped:
+            self.skipped[met.video] = met.reason
+        self.own.append(met)
         if get_world_size() == 1:
             self.share()
 
     def share(self) -> None:
-        """Counts what every process noted since the last time; all of them have to call.
-
-        Raises:
-            UserError: as `add`, from rank 0.
-        """
-        noted = [row for rows in all_gather_object(self.own) for row in rows]
+        """Counts what every process noted since the last time; all have to call, as in `add`."""
+        noted = all_gather_object(self.own)
         self.own = []
-        for row in noted:
-            self._count(*row)
+        for met in chain(*noted):
+            self._count(met)
 
-    def _count(self, split: str, fault: Fault, num_videos: int, skip: bool) -> None:
-        known = (split, fault.video) in self.rows
-        new = BadVideo(split, fault.video, fault.reason)
-        row = self.rows.setdefault((split, fault.video), new)
-        row.times += 1
-        if skip:
-            row.skipped, row.reason = True, fault.reason
-            self.skipped[fault.video] = fault.reason
-        elif known:
+    def _count(self, met: BadVideo) -> None:
+        split = met.split
+        row = self.rows.setdefault((split, met.video), met)
+        row.times += row is not met
+        if met.skipped:
+            row.skipped, row.reason = True, met.reason
+            self.skipped[met.video] = met.reason
+        elif row is not met:
             return
         action = "replaced by another" if split == "train" else "left out"
-        logger.warning("cannot read %s: %s (%s: %s)", fault.video, fault.reason, split, action)
+        logger.warning("cannot read %s: %s (%s: %s)", met.video, met.reason, split, action)
         self.write()
-        num_bad = len(self.reasons(split))
+        num_bad, num_videos = len(self.reasons(split)), self.num_videos[split]
         if self.max_fraction is not None and num_bad > self.max_fraction * num_videos:
             stop_all(
                 f"{num_bad} of {num_videos} {split} videos cannot be read, more than "
@@ -172,23 +156,14 @@ class GuardedLoader:
 
     A worker that crashes, or is at one video for longer than `video_seconds`, is replaced with
     its fellows; reading goes on at the batch that is due, without that video. So are workers that
-    have grown by `MAX_GROWTH_BYTES`. Without workers (num_workers=0) a crash or a hang is that of
-    the run.
-
-    Args:
-        loader: What `Runner.build_dataloader` returned; its own workers are never started.
-        split: train, val or test.
-        seed: The run's seed.
-        bad: Where faults go.
-        video_seconds: Time limit for one video.
+    have grown by `MAX_GROWTH_BYTES`. Without workers a crash or a hang is that of the run. The
+    workers of the stock loader are never started.
     """
 
     def __init__(
         self, loader: Any, *, split: str, seed: int, bad: BadVideos, video_seconds: float
     ) -> None:
-        self.loader = loader
-        self.split = split
-        self.bad = bad
+        self.loader, self.split, self.bad = loader, split, bad
         self.video_seconds = video_seconds
         self.skip = 0  # batches that the next pass leaves out
         self._handler: Any = None  # PyTorch's, of SIGCHLD, until the loader is closed
@@ -199,6 +174,8 @@ class GuardedLoader:
             replace=split == "train",
             skipped=bad.skipped,
         )
+        bad.num_videos[split] = len(self.guarded)
+        start = partial(_start_worker, loader.worker_init_fn, hardware.reader_niceness())
         self._inner: DataLoader = DataLoader(
             self.guarded,
             batch_sampler=self.draws,  # type: ignore[arg-type]
@@ -207,9 +184,7 @@ class GuardedLoader:
             pin_memory=loader.pin_memory,
             # The wait for a batch after which the workers are looked at.
             timeout=min(1.0, video_seconds / 4) if loader.num_workers else 0,
-            worker_init_fn=partial(
-                _start_worker, loader.worker_init_fn, hardware.reader_niceness()
-            ),
+            worker_init_fn=start,
             multiprocessing_context=loader.multiprocessing_context,
             prefetch_factor=loader.prefetch_factor,
             persistent_workers=loader.persistent_workers,
@@ -236,7 +211,7 @@ class GuardedLoader:
             workers = _mmengine.workers_of(iterator)
             if workers:  # looked at while a batch is waited for
                 self._handler = _mmengine.take_signal_handler() or self._handler
-            began = [_resident_bytes(worker) for worker in workers]
+            began = list(map(_resident_bytes, workers))
             lost = False
             while not lost:
                 try:
@@ -244,25 +219,25 @@ class GuardedLoader:
                 except StopIteration:
                     break
                 except RuntimeError as error:
-                    late = self._kill_late(workers)
-                    lost = any(not worker.is_alive() for worker in workers)
-                    restarts += lost
+                    lost, blamed = self._blame(workers, error)
+                    # Each video is blamed once, so this comes to an end.
+                    restarts = 0 if blamed else restarts + lost
                     if not (lost or _mmengine.is_wait(error)) or restarts > MAX_RESTARTS:
                         raise
-                    if lost and self._blame(workers, late, error):
-                        restarts = 0  # each video is blamed once, so this comes to an end
                     continue
                 number, restarts = number + 1, 0
-                self._note(faults, lost=batch is None)
+                self._note(faults)
                 if batch is not None:
                     num_read += 1
                     yield batch
-                grown = [_resident_bytes(w) - b for w, b in zip(workers, began, strict=True)]
-                self.draws.drain |= any(growth > MAX_GROWTH_BYTES for growth in grown)
+                elif self.guarded.replace:
+                    raise UserError(self._none_readable())
+                grown = map(sub, map(_resident_bytes, workers), began)
+                self.draws.drain |= max(grown, default=0) > MAX_GROWTH_BYTES
             if not lost and not self.draws.drain:
                 break
             _mmengine.kill_workers(self._inner, iterator)
-            self.guarded.watch.clear()
+            self.guarded.reading.zero_()
         if self.split != "train":
             self.bad.share()
             if not agree(num_read, "sum") and self.bad.reasons(self.split):
@@ -271,8 +246,7 @@ class GuardedLoader:
     def _none_readable(self) -> str:
         return f"no {self.split} video can be read\n  {self.bad.listing(self.split)}"
 
-    def _note(self, faults: list[Fault], *, lost: bool) -> None:
-        """Counts the faults of a batch; `lost` is one without any sample."""
+    def _note(self, faults: list[Fault]) -> None:
         for fault in faults:
             if fault.trace:
                 logging.getLogger(UPSTREAM).error(fault.trace)
@@ -280,39 +254,32 @@ class GuardedLoader:
                     f"the {self.split} pipeline fails on {fault.video}, which can be read: "
                     f"{fault.reason}\n  correct the pipeline; the log file has the traceback"
                 )
-            self.bad.add(self.split, fault, num_videos=len(self.guarded))
-        if lost and self.guarded.replace:
-            raise UserError(self._none_readable())
+            self.bad.add(BadVideo(self.split, fault.video, fault.reason))
 
-    def _kill_late(self, workers: list[BaseProcess]) -> list[int]:
-        """Kills the workers at one video for too long; returns their numbers."""
-        late = [
-            number
-            for number in self.guarded.watch.late(self.video_seconds)
-            if workers[number].is_alive()
-        ]
-        for number in late:
-            workers[number].kill()
-            workers[number].join()
-        return late
+    def _blame(self, workers: list[BaseProcess], error: RuntimeError) -> tuple[bool, bool]:
+        """Kills workers at one video for too long, and notes the videos that dead ones were at.
 
-    def _blame(self, workers: list[BaseProcess], late: list[int], error: RuntimeError) -> bool:
-        """Notes the videos that dead workers were at; returns whether there was one."""
-        blamed = False
+        Returns whether a worker is lost, and whether there was a video to blame.
+        """
+        late, lost, blamed = self.guarded.late(self.video_seconds), False, False
         for number, worker in enumerate(workers):
-            if worker.is_alive():
+            timed_out = number in late and worker.is_alive()
+            if timed_out:
+                worker.kill()
+                worker.join()
+            elif worker.is_alive():
                 continue
-            index, status = self.guarded.watch.index_of(number), worker.exitcode
-            if index is None or (status in ASKED_TO_END and number not in late):
+            lost = True
+            index, status = self.guarded.read_by(number), worker.exitcode or 0
+            if index is None or (status in ASKED_TO_END and not timed_out):
                 logger.warning("a loader worker ended (status %s): %s", status, error)
                 continue
             blamed = True
+            how = signal.Signals(-status).name if status < 0 else f"status {status}"
             reason = f"timed out after {self.video_seconds:g} s"
-            if number not in late:
-                reason = f"the decoder crashed ({_signal_name(status)})"
-            fault = Fault(self.guarded.video(index), reason)
-            self.bad.add(self.split, fault, num_videos=len(self.guarded), skip=True)
-        return blamed
+            reason = reason if timed_out else f"the decoder crashed ({how})"
+            self.bad.add(BadVideo(self.split, self.guarded.video(index), reason, skipped=True))
+        return lost, blamed
 
     def close(self) -> None:
         """Ends the workers that are kept between two passes; another pass would fork new ones."""
@@ -320,7 +287,7 @@ class GuardedLoader:
         if self._handler is not None:
             signal.signal(signal.SIGCHLD, self._handler)
             self._handler = None
-        self.guarded.watch.clear()
+        self.guarded.reading.zero_()
 
 
 def _start_worker(init: Any, niceness: int, worker: int) -> None:
@@ -337,12 +304,6 @@ def _resident_bytes(worker: BaseProcess) -> int:
         return 0
 
 
-def _signal_name(status: int | None) -> str:
-    if status is None or status >= 0:
-        return f"status {status}"
-    return signal.Signals(-status).name
-
-
 @HOOKS.register_module()
 class DataGuardHook(Hook):
     """Puts a `GuardedLoader` in the place of each loop's loader.
@@ -355,8 +316,7 @@ class DataGuardHook(Hook):
     priority = "VERY_HIGH"
 
     def __init__(self, max_bad_fraction: float = 0.1, video_seconds: float = 120) -> None:
-        self.max_bad_fraction = max_bad_fraction
-        self.video_seconds = video_seconds
+        self.max_bad_fraction, self.video_seconds = max_bad_fraction, video_seconds
         self.bad: BadVideos  # from `before_run` on
         self.loaders: list[GuardedLoader] = []
 
@@ -370,21 +330,17 @@ class DataGuardHook(Hook):
             path.unlink(missing_ok=True)
         for split, kind in LOOPS.items():
             loop = _mmengine.loop_of(runner, split)
-            if isinstance(loop, kind) and not isinstance(loop.dataloader, GuardedLoader):
-                loop.dataloader = guarded = GuardedLoader(
-                    loop.dataloader,
-                    split=split,
-                    seed=runner.seed,
-                    bad=self.bad,
-                    video_seconds=self.video_seconds,
+            if not isinstance(loop, kind) or isinstance(loop.dataloader, GuardedLoader):
+                continue
+            settings: Any = dict(seed=runner.seed, bad=self.bad, video_seconds=self.video_seconds)
+            loop.dataloader = GuardedLoader(loop.dataloader, split=split, **settings)
+            self.loaders.append(loop.dataloader)
+            if not loop.dataloader.num_workers:
+                logger.warning(
+                    "%s_dataloader.num_workers=0: videos are decoded in this process, and one "
+                    "that crashes the decoder or hangs it ends the run; 1 or more guard it",
+                    split,
                 )
-                self.loaders.append(guarded)
-                if not guarded.num_workers:
-                    logger.warning(
-                        "%s_dataloader.num_workers=0: videos are decoded in this process, and one "
-                        "that crashes the decoder or hangs it ends the run; 1 or more guard it",
-                        split,
-                    )
 
     def after_train_iter(self, runner: Runner, batch_idx: int, **batch: Any) -> None:
         """Counts what the processes of a job met: the share allowed is one of the whole split."""

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ..compat.mm import HOOKS, OPTIM_WRAPPERS, BasicBlock, Bottleneck, Hook, OptimWrapper, Runner
+from ..compat import HOOKS, OPTIM_WRAPPERS, BasicBlock, Bottleneck, Hook, OptimWrapper, Runner
 from ._mmengine import has_loaded, model_of
 
 
@@ -17,9 +17,6 @@ class CpuAmpOptimWrapper(OptimWrapper):
     """Autocast on the CPU; MMEngine's `AmpOptimWrapper` asserts a GPU.
 
     bfloat16 has float32's exponent range, so no loss scaling is needed.
-
-    Args:
-        dtype: The low precision, `bfloat16`.
     """
 
     def __init__(self, dtype: str = "bfloat16", **kwargs: Any) -> None:
@@ -47,10 +44,9 @@ class PrecisionHook(Hook):
 
 @HOOKS.register_module()
 class ZeroInitResidualHook(Hook):
-    """Starts each residual block of a ResNet as the identity, in a run from random weights.
+    """Starts each residual block of a ResNet as the identity where no weights were loaded.
 
-    The last BatchNorm weight of a block starts at 0 (Goyal et al. 2017, arXiv 1706.02677, section
-    5.1). Does nothing where weights were loaded.
+    Its last BatchNorm weight starts at 0 (Goyal et al. 2017, arXiv 1706.02677, section 5.1).
     """
 
     def before_train(self, runner: Runner) -> None:
@@ -66,9 +62,8 @@ class ZeroInitResidualHook(Hook):
 def fit_for_autocast(model: nn.Module) -> None:
     """Makes a model's weights channels_last, and its class scores float32.
 
-    bf16 convolutions are fast in channels_last, and a convolution whose weights are in that
-    layout brings its input there; no value changes. Stock's heads turn the scores into a numpy
-    array, which has no bfloat16.
+    bf16 convolutions are fast with weights in that layout, and no value changes. Stock's heads
+    turn the scores into a numpy array, which has no bfloat16.
     """
     model.to(memory_format=torch.channels_last)
     cls_head = getattr(model, "cls_head", None)

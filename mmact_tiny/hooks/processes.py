@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import torch
 
-from ..compat.mm import Runner, all_gather_object, all_reduce, get_device, get_rank, get_world_size
+from ..compat import Runner, all_gather_object, all_reduce, get_device, get_rank, get_world_size
 from ..errors import EXIT_ERROR, UserError
 from ._mmengine import is_between_steps, model_of
 
@@ -18,10 +18,7 @@ State = Mapping[str, Mapping[str, torch.Tensor]]
 
 
 def agree(value: int, how: str = "max") -> int:
-    """Returns the `max` or `sum` of a number over the processes, all of which have to ask.
-
-    One process alone has its own back at once.
-    """
+    """Returns the `max` or `sum` of a number over the processes, all of which have to ask."""
     if get_world_size() == 1:
         return value
     shared = torch.tensor(value, device=get_device())
@@ -54,11 +51,8 @@ def own_state(runner: Runner) -> State:
     model = model_of(runner)
     state: dict[str, dict[str, torch.Tensor]] = {}
     if is_between_steps(runner.optim_wrapper):
-        state["gradients"] = {
-            name: parameter.grad.cpu()
-            for name, parameter in model.named_parameters()
-            if parameter.grad is not None
-        }
+        gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
+        state["gradients"] = {name: g.cpu() for name, g in gradients.items() if g is not None}
     if get_world_size() > 1:
         state["buffers"] = {name: buffer.cpu() for name, buffer in model.named_buffers()}
     return state

@@ -5,7 +5,7 @@ import time
 from typing import Any
 
 from .. import progress
-from ..compat.mm import HOOKS, EpochBasedTrainLoop, Hook, Runner, get_world_size
+from ..compat import HOOKS, EpochBasedTrainLoop, Hook, Runner, get_world_size
 from ._mmengine import loop_of
 from .timing import TimingHook, describe, find_bound
 
@@ -27,7 +27,7 @@ class ProgressHook(Hook):
     def __init__(self) -> None:
         self._bar: progress.Bar | None = None
         self._metrics: dict[str, float] = {}
-        self._line: list[str] = []  # what is to be said of the epoch that is over
+        self._ended: tuple[int, str] | None = None  # batches and speed of the epoch that is over
         self._advised: set[str] = set()
 
     def before_train(self, runner: Runner) -> None:
@@ -39,10 +39,9 @@ class ProgressHook(Hook):
         self._open_train(runner)
 
     def _open_train(self, runner: Runner) -> None:
-        if isinstance(runner.train_loop, EpochBasedTrainLoop):
-            self._open(_position(runner), len(runner.train_dataloader))
-        else:
-            self._open("training", runner.max_iters)
+        by_epoch = isinstance(runner.train_loop, EpochBasedTrainLoop)
+        what = _position(runner) if by_epoch else "training"
+        self._open(what, len(runner.train_dataloader) if by_epoch else runner.max_iters)
 
     def _open(self, what: str, total: int) -> None:
         self._bar = progress.Bar(what, total)
@@ -60,12 +59,9 @@ class ProgressHook(Hook):
             return
         self._videos += _num_videos(data_batch)
         done = batch_idx + 1
-        loss, top1 = (_mean(runner, name, min(WINDOW, done)) for name in ("loss", "top1_acc"))
-        facts = [self._speed()]
-        if loss is not None:
-            facts.append(f"loss {loss:.3f}")
-        if top1 is not None:
-            facts.append(f"top-1 {top1:.0%}")
+        window = min(WINDOW, done)
+        facts = [self._speed(), *_mean(runner, "loss", window, "loss {:.3f}")]
+        facts += _mean(runner, "top1_acc", window, "top-1 {:.0%}")
         timing = _timing(runner)
         if timing is not None and sum(timing.seconds.values()) >= SECONDS_TO_JUDGE:
             facts.append("{}-bound {:.0%}".format(*find_bound(timing.seconds)))
@@ -74,24 +70,11 @@ class ProgressHook(Hook):
         seconds_left = per_iter * (runner.max_iters - runner.iter - 1)
         self._bar.update(done, facts=facts, seconds_left=seconds_left)
         if done == self._bar.total:
-            self._note_epoch(runner, done)
-
-    def _note_epoch(self, runner: Runner, num_batches: int) -> None:
-        """Notes what the line of the epoch says, before schedules and validation go on."""
-        self._line = [_position(runner)]
-        loss, rate = _mean(runner, "loss", num_batches), _mean(runner, "lr", 1)
-        if loss is not None:
-            self._line.append(f"loss {loss:.3f}")
-        if rate is not None:
-            self._line.append(f"lr {rate:.1e}")
-        self._line.append(self._speed())
+            self._ended = done, self._speed()
 
     def _speed(self) -> str:
         rate = self._videos * get_world_size() / max(time.monotonic() - self._opened, 1e-9)
         return progress.per_second(rate)
-
-    def after_train_epoch(self, runner: Runner) -> None:
-        self._close()
 
     def before_val_epoch(self, runner: Runner) -> None:
         self._open("validation", len(runner.val_dataloader))
@@ -99,15 +82,12 @@ class ProgressHook(Hook):
     def before_test_epoch(self, runner: Runner) -> None:
         self._open("testing", len(runner.test_dataloader))
 
-    def after_val_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
-    ) -> None:
+    def after_val_iter(self, runner: Runner, batch_idx: int, data_batch: Any, outputs: Any) -> None:
         if self._bar is None:
             return
-        samples = list(outputs or [])
-        self._videos += len(samples) or _num_videos(data_batch)
+        self._videos += _num_videos(data_batch)
         facts = [self._speed()]
-        right = [_is_right(sample) for sample in samples]
+        right = [_is_right(sample) for sample in outputs or []]
         if right and None not in right:
             self._right += sum(map(bool, right))
             facts.append(f"top-1 {self._right / max(self._videos, 1):.0%}")
@@ -118,36 +98,34 @@ class ProgressHook(Hook):
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         self._close()
         self._metrics = dict(metrics or {})
-        if not self._line:  # within a pass, or made up for when a run is resumed
+        if self._ended is None:  # within a pass, or made up for when a run is resumed
             words = [_position(runner, done=True), *describe_metrics(runner, self._metrics)]
             logger.info("  ".join(words))
             self._metrics = {}
 
-    def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        self._close()
-
-    def _close(self) -> None:
+    def _close(self, *args: Any, **kwargs: Any) -> None:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+    after_train_epoch = after_test_epoch = _close
 
     def after_train(self, runner: Runner) -> None:
         self._say_epoch(runner)
 
     def _say_epoch(self, runner: Runner) -> None:
         """Says what came of the epoch that is over, and once what to do about what slows it."""
-        line, metrics = self._line, self._metrics
-        self._line, self._metrics = [], {}
-        if not line:
+        if self._ended is None:
             return
-        words = [*line[:-1], *describe_metrics(runner, metrics), *line[-1:]]
+        num_batches, speed = self._ended
+        words = [_position(runner, done=True), *_mean(runner, "loss", num_batches, "loss {:.3f}")]
+        words += _mean(runner, "lr", 1, "lr {:.1e}")
+        words += [*describe_metrics(runner, self._metrics), speed]
+        self._ended, self._metrics = None, {}
         timing = _timing(runner)
-        if timing is None:
-            logger.info("  ".join(words))
-            return
-        bound = find_bound(timing.seconds)[0]
-        logger.info("  ".join([*words, f"{bound}-bound"]))
-        if bound != "compute" and bound not in self._advised:
+        bound = find_bound(timing.seconds)[0] if timing else "compute"
+        logger.info("  ".join([*words, f"{bound}-bound"] if timing else words))
+        if timing and bound not in {"compute", *self._advised}:
             self._advised.add(bound)
             logger.info("  %s", describe(timing.seconds, timing.data_hint))
 
@@ -163,10 +141,10 @@ def describe_metrics(runner: Runner, metrics: dict[str, float]) -> list[str]:
     return words
 
 
-def _mean(runner: Runner, name: str, window: int) -> float | None:
-    """Returns the mean of a logged number over its last values; None where nobody logs it."""
+def _mean(runner: Runner, name: str, window: int, words: str) -> list[str]:
+    """Returns the mean of a number's last values in words; nothing where nobody logs it."""
     scalar = runner.message_hub.log_scalars.get(f"train/{name}")
-    return None if scalar is None else scalar.mean(window)
+    return [] if scalar is None else [words.format(scalar.mean(window))]
 
 
 def _timing(runner: Runner) -> TimingHook | None:
@@ -184,8 +162,7 @@ def _position(runner: Runner, *, done: bool = False) -> str:
 
 
 def _num_videos(data_batch: Any) -> int:
-    inputs = data_batch.get("inputs") if isinstance(data_batch, dict) else None
-    return len(inputs) if inputs is not None else 0
+    return len(data_batch.get("inputs", ())) if isinstance(data_batch, dict) else 0
 
 
 def _is_right(sample: Any) -> bool | None:

@@ -1,12 +1,12 @@
 """Completes what stock MMEngine saves of a run and restores, so that a resumed run is exact."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
 import torch
 
-from ..compat.mm import (
+from ..compat import (
     HOOKS,
     CheckpointHook,
     EarlyStoppingHook,
@@ -43,19 +43,15 @@ class LogPlace(TypedDict):
 
 
 class Progress(TypedDict):
-    """What `ResumeHook` adds to a checkpoint.
-
-    `batches` are those done of the epoch; `states` is what each process has of its own; `stopping`
-    what each `EarlyStoppingHook` has counted. The others are what the order of batches depends on.
-    """
+    """What `ResumeHook` adds to a checkpoint; the order of batches depends on the first three."""
 
     batch_size: int
     num_videos: int
     num_processes: int
-    batches: int
+    batches: int  # done of the epoch
     log: LogPlace
-    states: Sequence[State]
-    stopping: list[tuple[int, float, bool]]
+    states: Sequence[State]  # what each process has of its own
+    stopping: list[tuple[int, float, bool]]  # what each `EarlyStoppingHook` has counted
 
 
 def check_resumable(checkpoint: dict, path: str | Path, runner: Runner) -> None:
@@ -74,30 +70,25 @@ def check_resumable(checkpoint: dict, path: str | Path, runner: Runner) -> None:
             f"cannot resume from checkpoint {path}: it has no {', '.join(missing)}. Resume from "
             "an epoch_*.pth or iter_*.pth, or start a new run with its weights (load_from)"
         )
-    wrong = _wrong_numbers(checkpoint["meta"]) or _misfit(checkpoint, runner)
+    wrong = _misfit(checkpoint, runner)
     if wrong:
         raise UserError(
             f"cannot resume from checkpoint {path}: {wrong}. Resume with the config that it was "
             "trained with, or start a new run with its weights (load_from)"
         )
-    changed = [*_changed_rates(checkpoint, runner), *_changed_schedule(checkpoint, runner)]
+    changed = _changed_settings(checkpoint, runner)
     if changed:
         message = "resumed with the checkpoint's, not the config's: %s"
         runner.logger.warning(message, "; ".join(changed), extra=SHOWN)
 
 
-def _wrong_numbers(meta: dict) -> str | None:
-    seed = meta.get("seed")
-    if seed is not None and not (type(seed) is int and 0 <= seed <= MAX_SEED):
-        return f"its seed is {seed!r:.40}"
-    for key in ("epoch", "iter"):
-        if type(meta.get(key)) is not int or meta[key] < 0:
-            return f"its {key} is {meta.get(key)!r:.40}"
-    return None
-
-
 def _misfit(checkpoint: dict, runner: Runner) -> str | None:
-    """Returns how the optimizer or the schedule do not fit the config's; None if they do."""
+    """Returns what of the seed, place, optimizer or schedule does not fit the run, if anything."""
+    for key in ("seed", "epoch", "iter"):
+        number = checkpoint["meta"].get(key)
+        fits = type(number) is int and 0 <= number <= MAX_SEED
+        if not fits and (key, number) != ("seed", None):
+            return f"its {key} is {number!r:.40}"
     saved, own = checkpoint["optimizer"], runner.optim_wrapper.state_dict()
     if "param_groups" not in own:  # several optimizers
         return None
@@ -117,49 +108,35 @@ def _misfit(checkpoint: dict, runner: Runner) -> str | None:
     return None
 
 
-def _changed_rates(checkpoint: dict, runner: Runner) -> list[str]:
-    own = runner.optim_wrapper.state_dict().get("param_groups")
-    if not own:
-        return []
-    mine, saved = (
-        {key: group[key] for key in RATES if key in group}
-        | {"lr": group.get("initial_lr", group["lr"])}
-        for group in (own[0], checkpoint["optimizer"]["param_groups"][0])
-    )
-    return _differences(mine, saved)
-
-
-def _changed_schedule(checkpoint: dict, runner: Runner) -> list[str]:
-    if not isinstance(runner.param_schedulers, list):
-        return []
-    changed = []
-    for own, saved in zip(runner.param_schedulers, checkpoint["param_schedulers"], strict=True):
-        if not isinstance(own, dict):  # built later, where a program resumes by itself
-            state = {k: v for k, v in own.state_dict().items() if k in saved and k not in MOVING}
-            changed += [f"{type(own).__name__} {text}" for text in _differences(state, saved)]
-    return changed
-
-
-def _differences(own: Mapping[str, Any], saved: Mapping[str, Any]) -> list[str]:
+def _changed_settings(checkpoint: dict, runner: Runner) -> list[str]:
     """Returns `lr 0.01, not 0.02` for each of the config's values that the checkpoint changes."""
-
-    def short(value: Any) -> str:
-        return f"{value:g}" if isinstance(value, float) else str(value)
-
+    pairs: list[tuple[str, dict, dict]] = []  # a name, the config's state, the checkpoint's
+    if groups := runner.optim_wrapper.state_dict().get("param_groups"):
+        first = (groups[0], checkpoint["optimizer"]["param_groups"][0])
+        own, saved = (group | {"lr": group.get("initial_lr", group["lr"])} for group in first)
+        pairs.append(("", {key: own[key] for key in RATES if key in own}, saved))
+    if isinstance(runner.param_schedulers, list):
+        schedulers = checkpoint.get("param_schedulers") or []
+        for scheduler, saved in zip(runner.param_schedulers, schedulers, strict=True):
+            if not isinstance(scheduler, dict):  # built later, where a program resumes by itself
+                own = {key: v for key, v in scheduler.state_dict().items() if key not in MOVING}
+                pairs.append((f"{type(scheduler).__name__} ", own, saved))
     return [
-        f"{key} {short(saved[key])}, not {short(value)}"
+        f"{name}{key} {_short(saved[key])}, not {_short(value)}"
+        for name, own, saved in pairs
         for key, value in own.items()
-        if saved[key] != value
+        if key in saved and saved[key] != value
     ]
+
+
+def _short(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def save_progress(runner: Runner, num_iters: int, states: Sequence[State] | None = None) -> Path:
     """Saves a run after `num_iters` iterations as `iter_N.pth`, then removes the older ones.
 
-    Args:
-        runner: MMEngine's.
-        num_iters: Names the file.
-        states: What `gather_states` gave; without, all processes of a job have to call.
+    All processes of a job have to call, unless `states` has what `gather_states` gave.
 
     Raises:
         UserError: it cannot be written; what was there is as before.
@@ -185,8 +162,7 @@ class ResumeHook(Hook):
     """Completes what stock saves and restores, so that a resumed run is the undisturbed one.
 
     Randomness is a function of the seed and of the place in the run, here for the training
-    process and in `GuardedDataset` for the samples, so no generator's state is saved. Adds a
-    `Progress` to each checkpoint, under `progress`.
+    process and in `GuardedDataset` for the samples. Adds a `Progress` to each checkpoint.
     """
 
     priority = "LOWEST"  # the other hooks have prepared the run when this one sets it forward
@@ -222,10 +198,10 @@ class ResumeHook(Hook):
     def _restore(self, runner: Runner, progress: Progress) -> None:
         loop = runner.train_loop
         _restore_log(runner, progress["log"])
-        for hook in runner.hooks:
-            if isinstance(hook, CheckpointHook):
-                hook.last_ckpt = runner.message_hub.runtime_info.get("last_ckpt")
-        for hook, counted in zip(_early_stopping(runner), progress["stopping"], strict=False):
+        for hook in _hooks_of(runner, CheckpointHook):
+            hook.last_ckpt = runner.message_hub.runtime_info.get("last_ckpt")
+        hooks = _hooks_of(runner, EarlyStoppingHook)
+        for hook, counted in zip(hooks, progress["stopping"], strict=False):
             hook.wait_count, hook.best_score, loop.stop_training = counted
         restore_state(runner, progress["states"])
         now = _facts(runner)
@@ -275,17 +251,16 @@ class ResumeHook(Hook):
                 )
         meta = checkpoint["meta"]
         states = meta.pop("states", None)
-        by_epoch = isinstance(loop_of(runner, "train"), EpochBasedTrainLoop)
-        if by_epoch and "optimizer" in checkpoint:
+        loop, log = loop_of(runner, "train"), _scalars(runner)
+        if isinstance(loop, EpochBasedTrainLoop) and "optimizer" in checkpoint:
+            length = log.stat().st_size if log.is_file() else 0
+            hooks = _hooks_of(runner, EarlyStoppingHook)
             checkpoint["progress"] = Progress(
                 **_facts(runner),  # type: ignore[typeddict-item]
                 batches=0 if meta["epoch"] > runner.epoch else self.batches,
-                log=_log_length(runner),
+                log=LogPlace(path=str(log.relative_to(runner.work_dir)), bytes=length),
                 states=states or [own_state(runner)],
-                stopping=[
-                    (hook.wait_count, hook.best_score, runner.train_loop.stop_training)
-                    for hook in _early_stopping(runner)
-                ],
+                stopping=[(h.wait_count, h.best_score, loop.stop_training) for h in hooks],
             )
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
@@ -314,29 +289,22 @@ def _facts(runner: Runner) -> dict[str, int]:
     )
 
 
-def _early_stopping(runner: Runner) -> list[Any]:
-    return [hook for hook in runner.hooks if isinstance(hook, EarlyStoppingHook)]
+def _hooks_of(runner: Runner, kind: type) -> list[Any]:
+    return [hook for hook in runner.hooks if isinstance(hook, kind)]
 
 
 def _validation_is_due(runner: Runner) -> bool:
     """Returns whether the epoch that ended was to be validated and was not, because of a kill."""
     loop, epoch = runner.train_loop, runner.epoch
-    if not isinstance(runner.val_loop, ValLoop) or epoch < max(1, loop.val_begin):
-        return False
-    if runner.message_hub.runtime_info.get("last_validated") == epoch:
-        return False
-    return epoch % loop.val_interval == 0 or epoch == loop.max_epochs
+    due = epoch % loop.val_interval == 0 or epoch == loop.max_epochs
+    done = runner.message_hub.runtime_info.get("last_validated") == epoch
+    begun = epoch >= max(1, loop.val_begin)
+    return isinstance(runner.val_loop, ValLoop) and begun and due and not done
 
 
 def _scalars(runner: Runner) -> Path:
     """Returns the file that stock's LocalVisBackend logs to."""
     return Path(runner.log_dir) / "vis_data" / "scalars.json"
-
-
-def _log_length(runner: Runner) -> LogPlace:
-    path = _scalars(runner)
-    length = path.stat().st_size if path.is_file() else 0
-    return LogPlace(path=str(path.relative_to(runner.work_dir)), bytes=length)
 
 
 def _restore_log(runner: Runner, log: LogPlace) -> None:

@@ -5,12 +5,13 @@ import math
 import signal
 import threading
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ..compat.mm import HOOKS, EMAHook, Hook, Runner, all_gather_object, get_rank, get_world_size
+from ..compat import HOOKS, EMAHook, Hook, Runner, all_gather_object, get_rank, get_world_size
 from ..runs import newest_checkpoint
 from .processes import State, agree, gather_states, stop_all
 from .resume import save_progress
@@ -49,15 +50,16 @@ class StopHook(Hook):
             self._restore()
         self.received = self.received or number
 
-    def _restore(self) -> None:
+    def _restore(self, runner: Runner | None = None) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}
 
+    after_train = _restore
+
     def after_train_iter(self, runner: Runner, batch_idx: int, **batch: Any) -> None:
         received = agree(self.received)
-        due = self.every is not None and self.every_n_train_iters(runner, self.every)
-        if received or due:
+        if received or self.every_n_train_iters(runner, self.every or 0):
             path = save_progress(runner, runner.iter + 1)
             if received:
                 self._end(received, path)
@@ -83,9 +85,6 @@ class StopHook(Hook):
         logger.warning("%s: saved %s; --resume goes on from there", name, path)
         raise SystemExit(128 + number)
 
-    def after_train(self, runner: Runner) -> None:
-        self._restore()
-
 
 @HOOKS.register_module()
 class LossHook(Hook):
@@ -105,26 +104,17 @@ class LossHook(Hook):
         finite = math.isfinite(loss)
         if not agree(not finite):
             return
+        whose = f" of process {get_rank()}" if get_world_size() > 1 else ""
         samples = (data_batch or {}).get("data_samples", [])
-        videos = [str(sample.get("filename", "?")) for sample in samples]
-        batches = all_gather_object(None if finite else (get_rank(), loss, videos))
-        stop_all(self._describe(runner, batch_idx, [batch for batch in batches if batch]))
-
-    def _describe(
-        self, runner: Runner, batch_idx: int, batches: Sequence[tuple[int, float, list[str]]]
-    ) -> str:
-        """Returns the message about the batches (rank, loss, videos) that are to blame."""
-        rates = sorted({rate for group in runner.optim_wrapper.get_lr().values() for rate in group})
+        names = ", ".join(str(sample.get("filename", "?")) for sample in samples)
+        own = None if finite else (loss, f"  videos{whose}: {names}\n")
+        wrong, videos = zip(*filter(None, all_gather_object(own)), strict=True)
+        rates = sorted(set(chain(*runner.optim_wrapper.get_lr().values())))
         norms = runner.message_hub.log_scalars.get("train/grad_norm")
-        several = get_world_size() > 1
-        videos = [
-            f"  videos{f' of process {rank}' if several else ''}: {', '.join(names)}\n"
-            for rank, _, names in batches
-        ]
         checkpoint = newest_checkpoint(runner.work_dir)
         kept = f"kept: {checkpoint}" if checkpoint else "no checkpoint was written yet"
-        return (
-            f"the loss is {batches[0][1]} at iteration {runner.iter + 1} "
+        stop_all(
+            f"the loss is {wrong[0]} at iteration {runner.iter + 1} "
             f"(epoch {runner.epoch + 1}, batch {batch_idx + 1}); {kept}\n"
             f"  learning rate: {', '.join(f'{rate:g}' for rate in rates)}\n"
             f"  gradient norm: {norms.current() if norms else 'not computed: no clip_grad'}\n"

@@ -2,10 +2,11 @@
 
 import json
 import time
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
-from ..compat.mm import HOOKS, Hook, Runner
+from ..compat import HOOKS, Hook, Runner
 
 PARTS = ("data", "device", "validation", "checkpoint")
 DATA_BOUND = 0.25  # a quarter of an epoch spent waiting is worth a person's attention
@@ -25,60 +26,45 @@ class TimingHook(Hook):
     a step to the next batch; `device`, the step and the logging of it (stock's loss reads its
     accuracies back, so a GPU has finished); `checkpoint`, everything after the last step of an
     epoch and after the last batch of a validation; `validation`, its batches. The shares go to
-    the log, the seconds to `timing.jsonl` beside it: not among the scalars, which a resumed run
-    continues as if nothing had been, while time passes only once.
+    the log, the seconds to `timing.jsonl` beside it: a resumed run goes on with the scalars as if
+    nothing had been, while time passes only once.
 
     Args:
         data_hint: What to do about an epoch that waits for data.
-
-    Attributes:
-        seconds: Of each part, in the epoch that is not reported yet.
     """
 
     priority = "LOWEST"
 
     def __init__(self, data_hint: str = USE_CACHE) -> None:
         self.data_hint = data_hint
-        self.seconds = dict.fromkeys(PARTS, 0.0)
+        self.seconds = dict.fromkeys(PARTS, 0.0)  # of the epoch that is not reported yet
         self._epoch = 0
         self._mark = 0.0
 
-    def _spent(self, part: str | None) -> None:
+    def _spend(self, part: str | None, *args: Any, **kwargs: Any) -> None:
         """Adds the time since the last call to a part, or to none."""
         now = time.perf_counter()
         if part is not None:
             self.seconds[part] += now - self._mark
         self._mark = now
 
-    def before_run(self, runner: Runner) -> None:
-        self._spent(None)
+    before_run = partialmethod(_spend, None)
+    before_train_iter = partialmethod(_spend, "data")
+    after_train_iter = partialmethod(_spend, "device")
+    after_train_epoch = partialmethod(_spend, "checkpoint")
+    after_val_iter = partialmethod(_spend, "validation")
 
     def before_train_epoch(self, runner: Runner) -> None:
-        self._report(runner)
+        self.after_train(runner)
         self._epoch = runner.epoch + 1
-        self._spent(None)
-
-    def before_train_iter(self, *args: Any, **kwargs: Any) -> None:
-        self._spent("data")
-
-    def after_train_iter(self, *args: Any, **kwargs: Any) -> None:
-        self._spent("device")
-
-    def after_train_epoch(self, runner: Runner) -> None:
-        self._spent("checkpoint")
-
-    def after_val_iter(self, *args: Any, **kwargs: Any) -> None:
-        self._spent("validation")
+        self._spend(None)
 
     def after_val_epoch(self, runner: Runner, metrics: Any = None) -> None:
         # A resumed run makes up for the validation that a kill cut off, before its first epoch.
         self._epoch = self._epoch or runner.epoch
-        self._spent("checkpoint")
+        self._spend("checkpoint")
 
     def after_train(self, runner: Runner) -> None:
-        self._report(runner)
-
-    def _report(self, runner: Runner) -> None:
         """Logs and records the epoch that is over, and begins another."""
         seconds, self.seconds = self.seconds, dict.fromkeys(PARTS, 0.0)
         if runner.rank != 0 or not any(seconds.values()):  # one speaks for the job

@@ -9,7 +9,7 @@ import torch
 
 from .. import dataset as datasets
 from .. import hardware
-from ..compat.mm import DATASETS, MODELS, Config, init_default_scope, pseudo_collate
+from ..compat import DATASETS, MODELS, Config, init_default_scope, pseudo_collate
 from ..errors import UserError
 from ..hooks.precision import fit_for_autocast
 from ..pipeline import split_datasets

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from ..cache.clip import CODECS
-from ..compat.mm import Config
+from ..compat import Config
 from ..errors import UserError, suggest
 from ..hooks.timing import RAISE_WORKERS
 from ..pipeline import SPLITS, Step, exact_pipeline, set_pipeline, split_datasets

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import dataset as datasets
-from ..compat.mm import Config, ConfigDict
+from ..compat import Config, ConfigDict
 from ..errors import UserError
 from ..pipeline import SPLITS, Step, split_datasets
 from .registry import OVERRIDES, comes_after, use_plugin

@@ -19,7 +19,7 @@ from os import PathLike
 from types import UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from ..compat.mm import Config, Registry
+from ..compat import Config, Registry
 from ..errors import UserError, suggest
 
 # The modules named here register theirs when the first override is looked up.

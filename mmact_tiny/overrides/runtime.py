@@ -1,7 +1,7 @@
 """Overrides of the machine and the run: precision, workers, work directory, checkpoints, guard."""
 
 from .. import hardware
-from ..compat.mm import Config
+from ..compat import Config
 from ..errors import UserError
 from ..pipeline import SPLITS
 from .cache import time_epochs

@@ -1,6 +1,6 @@
 """Overrides of decoding and of testing: how videos are read, what is scored, and how."""
 
-from ..compat.mm import Config
+from ..compat import Config
 from ..errors import UserError
 from ..pipeline import DECODERS, num_views, pipeline_of, set_pipeline, split_datasets, with_decoder
 from .registry import OVERRIDES, add_hook, comes_after, use_plugin

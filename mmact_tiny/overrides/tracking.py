@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from .. import compat
-from ..compat.mm import VISBACKENDS, Config, WandbVisBackend
+from ..compat import VISBACKENDS, Config, WandbVisBackend
 from ..errors import UserError, suggest
 from .registry import use_plugin
 

@@ -3,7 +3,7 @@
 import logging
 from pathlib import Path
 
-from ..compat.mm import Config
+from ..compat import Config
 from ..errors import UserError
 from ..runs import WORK_DIRS, first_weights, last_checkpoint, newest_checkpoint
 from .registry import OVERRIDES, add_hook, use_plugin

@@ -6,45 +6,41 @@ import numpy as np
 
 from .examine import NUM_THUMBNAILS, THUMBNAIL_SHAPE
 from .leaks import find_near_copies, group
-from .types import SPLITS, Findings, Listed, Problem, Settings, Video, length_of
+from .types import SPLITS, Findings, Settings, Video, length_of
 
 HIGH_IMBALANCE = 3.0  # times as many training videos in the largest class as in the smallest
 
 
-def drop_repeats(
-    labelled: list[tuple[Listed, int]], problems: list[Problem]
-) -> list[tuple[Listed, int]]:
-    """Keeps one line of a path in a split; none where its lines contradict each other."""
-    lines: dict[str, list[tuple[Listed, int]]] = {}
-    for item in labelled:
-        lines.setdefault(item[0].path, []).append(item)
-    kept = []
-    for path, items in lines.items():
-        if len({label for _, label in items}) > 1:
-            others = ", ".join(f"{video.where} says {video.label!r}" for video, _ in items)
+def drop_repeats(findings: Findings) -> list[Video]:
+    """Returns the labelled videos: one line of a path in a split; none that contradict another."""
+    lines: dict[str, list[Video]] = defaultdict(list)
+    for video in findings.listed:
+        if video.label >= 0:
+            lines[video.path].append(video)
+    kept: list[Video] = []
+    for path, videos in lines.items():
+        if len({video.label for video in videos}) > 1:
+            others = ", ".join(f"{video.where} says {video.label!r}" for video in videos)
             message = f"{path!r} has several labels: {others}: left out"
-            problems.append(Problem("contradicting labels", items[0][0].where, message))
+            findings.report("contradicting labels", videos[0].where, message)
             continue
-        splits: dict[str | None, Listed] = {}
-        for video, label in items:
-            if video.split in splits:
-                message = f"{path!r} is listed at {splits[video.split].where} already: left out"
-                problems.append(Problem("duplicate", video.where, message))
-            else:
-                splits[video.split] = video
-                kept.append((video, label))
+        splits: dict[str | None, Video] = {}
+        for video in videos:
+            first = splits.setdefault(video.split, video)
+            if first is not video:
+                message = f"{path!r} is listed at {first.where} already: left out"
+                findings.report("duplicate", video.where, message)
+        kept += splits.values()
     return kept
 
 
 def group_contents(videos: list[Video]) -> dict[str, str]:
     """Returns for each content the smallest content that shows the same video."""
     records = {video.record["hash"]: video.record for video in videos}
-    contents = sorted(records)
-    groups = {content: content for content in contents}
+    groups = {content: content for content in records}
     shape = (NUM_THUMBNAILS, *THUMBNAIL_SHAPE)
-    whole = [c for c in contents if len(records[c]["thumbnails"]) == int(np.prod(shape))]
-    if not whole:
-        return groups  # a video of fewer frames has fewer thumbnails: only its bytes are compared
+    # A video of fewer frames has fewer thumbnails: only its bytes are compared.
+    whole = [c for c in sorted(records) if len(records[c]["thumbnails"]) == np.prod(shape)]
     data = b"".join(records[content]["thumbnails"] for content in whole)
     thumbnails = np.frombuffer(data, np.uint8).reshape(-1, *shape)
     seconds = np.array([length_of(records[content]) for content in whole])
@@ -66,17 +62,16 @@ def check_copies(findings: Findings, groups: dict[str, str], *, keep_leaks: bool
                 continue
             same_bytes = video.record["hash"] == first.record["hash"]
             how = "byte for byte" if same_bytes else "encoded differently"
-            pair = f"the same video as {first.listed.path} ({how})"
-            where = video.listed.path
+            pair = f"the same video as {first.path} ({how})"
             if video.split != first.split:
                 message = f"in {video.split}: {pair}, which is in {first.split}"
-                findings.report("leak", where, message, is_fatal=not keep_leaks)
+                findings.report("leak", video.path, message, fatal=not keep_leaks)
             elif video.label != first.label:
                 names = findings.classes[video.label], findings.classes[first.label]
                 message = f"{pair}, but class {names[0]!r} and not {names[1]!r}"
-                findings.report("copy of another class", where, message)
+                findings.report("copy of another class", video.path, message)
             else:
-                findings.report("copy", where, f"{pair}: counts twice in {video.split}")
+                findings.report("copy", video.path, f"{pair}: counts twice in {video.split}")
 
 
 def check_classes(findings: Findings, settings: Settings) -> None:
@@ -87,24 +82,23 @@ def check_classes(findings: Findings, settings: Settings) -> None:
                 "no video has a class: each folder below the source is one, or a list or table "
                 "gives a path and a label on each line"
             )
-            findings.report("no labelled video", "", message, is_fatal=True)
+            findings.report("no labelled video", "", message, fatal=True)
         return
     counts = {split: Counter[int]() for split in SPLITS}
     for video in findings.videos:
         counts[video.split or "train"][video.label] += 1
     for split, what in (("train", "training"), ("val", "validation")):
         if not counts[split]:
-            message = f"no usable {what} video"
-            findings.report(f"no {what} video", "", message, is_fatal=True)
+            findings.report(f"no {what} video", "", f"no usable {what} video", fatal=True)
             continue
         for label, name in enumerate(findings.classes):
             if not counts[split][label]:
                 message = f"class {name!r} has no {what} video"
                 findings.report(f"class without {what} video", "", message)
-    train = [count for count in counts["train"].values() if count]
     if len(findings.classes) == 1:
         message = f"{findings.classes[0]!r} is the only class: there is nothing to tell apart"
         findings.report("one class", "", message)
+    train = counts["train"].values()
     if train and sum(train) < settings.batch_size:
         message = f"{sum(train)} training videos, fewer than a batch of {settings.batch_size}"
         findings.report("smaller than a batch", "", message)

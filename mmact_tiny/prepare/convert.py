@@ -3,17 +3,15 @@
 The originals stay as they are.
 """
 
-from collections.abc import Iterator
+from collections import defaultdict
 from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
 
 from ..files import open_atomically
-from ..progress import Bar
-from ..video.isolated import GuardedReader, Lost
-from .examine_all import count_cores, time_limit
+from ..video.isolated import Lost
+from .examine_all import call_each
 from .faults import is_read_by_decord
 from .types import Findings, Settings, Verdict, Video
 from .write import read_videos_table
@@ -28,38 +26,35 @@ def convert_videos(findings: Findings, out: Path, settings: Settings) -> None:
     for video in unread:
         format_name = f"{video.record['codec']} in {video.record['container']}"
         done = "converted to H.264" if settings.convert else "left as it is, training fails on it"
-        findings.report("not read by decord", video.listed.path, f"{format_name}: {done}")
-    if not unread or not settings.convert:
+        findings.report("not read by decord", video.path, f"{format_name}: {done}")
+    if not settings.convert:
         return
     earlier = {(row["video"], row["content"]) for row in read_videos_table(out)}
-    todo: dict[str, list[Video]] = {}
+    todo: dict[str, list[Video]] = defaultdict(list)
     for video in unread:
-        video.video += ".mp4"
+        video.place += ".mp4"
         video.is_converted = True
-        target = out / video.video
-        is_done = (video.video, video.record["hash"]) in earlier and target.is_file()
+        target = out / video.place
+        is_done = (video.place, video.record["hash"]) in earlier and target.is_file()
         if not is_done or target.is_symlink():
             target.unlink(missing_ok=True)  # never write through a link to an original
-            todo.setdefault(video.listed.path, []).append(video)
-
-    def calls() -> Iterator[tuple[str, tuple[Any, ...], float]]:
-        for path, videos in todo.items():
-            limit = time_limit(path, settings) * _TIMES_SLOWER
-            yield path, (path, out / videos[0].video), limit
-
-    num_workers = min(settings.num_workers or count_cores(), len(todo))
-    reader = GuardedReader(convert, calls_a_process=0, num_processes=num_workers, niceness=0)
-    with Bar("converting videos to H.264", len(todo), keep=True) as bar:
-        for path, result in reader.call_each(calls()):
-            for video in todo[path] if isinstance(result, Lost) else ():
-                verdict = Verdict("not converted", str(result))
-                findings.quarantine.append((video.listed, video.label, verdict))
-                findings.videos.remove(video)
-            bar.advance()
+            todo[video.path].append(video)
+    answers = call_each(
+        convert,
+        todo,
+        lambda path, _: (path, out / todo[path][0].place),
+        "converting videos to H.264",
+        settings,
+        _TIMES_SLOWER,
+    )
+    for path, result in answers:
+        for video in todo[path] if isinstance(result, Lost) else ():
+            findings.quarantine.append((video, Verdict("not converted", str(result))))
+            findings.videos.remove(video)
 
 
-def convert(path: str, target: Path) -> int:
-    """Writes a video's frames to an .mp4 file, whole or not at all; returns how many.
+def convert(path: str, target: Path) -> None:
+    """Writes a video's frames to an .mp4 file, whole or not at all.
 
     Times are kept, a rotation is carried out, sound is left out, odd sides lose a pixel.
     """
@@ -68,31 +63,23 @@ def convert(path: str, target: Path) -> int:
         open_atomically(target) as file,
         av.open(file, "w", format="mp4") as sink,
     ):
-        return _copy_frames(source, sink)
-
-
-def _copy_frames(source: av.container.InputContainer, sink: av.container.OutputContainer) -> int:
-    stream = source.streams.video[0]
-    output = sink.add_stream("libx264", rate=stream.average_rate or 25, options=OPTIONS)
-    output.pix_fmt = "yuv420p"
-    count = 0
-    start = 0
-    for frame in source.decode(stream):
-        pts, time_base = frame.pts, frame.time_base
-        if turns := frame.rotation // 90 % 4:
-            pixels = frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
-            pixels = np.ascontiguousarray(np.rot90(pixels, turns))
-            frame = av.VideoFrame.from_ndarray(pixels, "rgb24")
-        if count == 0:
-            output.width, output.height = frame.width // 2 * 2, frame.height // 2 * 2
+        stream = source.streams.video[0]
+        output = sink.add_stream("libx264", rate=stream.average_rate or 25, options=OPTIONS)
+        output.pix_fmt = "yuv420p"
+        start: int | None = None
+        for frame in source.decode(stream):
+            pts, time_base = frame.pts, frame.time_base
+            if turns := frame.rotation // 90 % 4:
+                pixels: np.ndarray = np.rot90(frame.to_ndarray(format="rgb24"), turns)
+                frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), "rgb24")
+            if start is None:
+                output.width, output.height = frame.width // 2 * 2, frame.height // 2 * 2
+                if time_base is not None:
+                    output.codec_context.time_base = time_base
+                start = pts or 0
+            frame = frame.reformat(output.width, output.height, "yuv420p")
+            frame.pts = None if pts is None else pts - start
             if time_base is not None:
-                output.codec_context.time_base = time_base
-            start = pts or 0
-        frame = frame.reformat(output.width, output.height, "yuv420p")
-        frame.pts = None if pts is None else pts - start
-        if time_base is not None:
-            frame.time_base = time_base
-        sink.mux(output.encode(frame))
-        count += 1
-    sink.mux(output.encode(None))
-    return count
+                frame.time_base = time_base
+            sink.mux(output.encode(frame))
+        sink.mux(output.encode(None))

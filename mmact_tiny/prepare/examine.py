@@ -13,6 +13,9 @@ from .types import Record
 
 NUM_THUMBNAILS = 8
 THUMBNAIL_SHAPE = (8, 9)  # rows, columns: a 64-bit difference hash compares 8 neighbours in 8 rows
+_ATTACHED_PICTURE = av.stream.Disposition.attached_pic  # the cover of a piece of music
+_LUMA_FIRST = {f"yuv{j}{sampling}p" for j in ("", "j") for sampling in (420, 422, 444)}
+_PIXELS = 128  # on a thumbnail's shorter side before: 16 x 14 or more in a cell
 
 
 def examine(path: str, known_hashes: Collection[str] = (), num_threads: int = 1) -> Record:
@@ -66,9 +69,6 @@ def _read(path: str, expected: int | None, num_threads: int, record: Record) -> 
     return expected
 
 
-_ATTACHED_PICTURE = av.stream.Disposition.attached_pic  # the cover of a piece of music
-
-
 def _header_seconds(container: av.container.InputContainer, stream: av.VideoStream) -> float | None:
     """Returns how long the stream, or else the whole file, is by its header, or None."""
     if stream.duration is not None and stream.time_base is not None:
@@ -85,15 +85,15 @@ def _decode(
     wanted = {int((i + 0.5) * expected / NUM_THUMBNAILS) for i in range(NUM_THUMBNAILS)}
     thumbnails: list[bytes] = []
     sizes: set[tuple[int, int]] = set()
-    frames = damaged = packets = discarded = 0
+    record |= {"frames": 0, "packets": 0, "discarded_packets": 0, "damaged_frames": 0}
     keyframes: list[int] = []
     start = end = None
     for packet in _packets(container, stream, record):
         if packet.size:
             if packet.is_keyframe:
-                keyframes.append(packets)
-            packets += 1
-            discarded += packet.is_discard
+                keyframes.append(record["packets"])
+            record["packets"] += 1
+            record["discarded_packets"] += packet.is_discard
         try:
             decoded = packet.decode()
         except av.FFmpegError:
@@ -102,29 +102,21 @@ def _decode(
             if frame.pts is not None:
                 start = frame.pts if start is None else start
                 end = frame.pts + (frame.duration or 0)
+            if not sizes:
+                record |= {"width": frame.width, "height": frame.height}
+                record["rotation"] = frame.rotation
             sizes.add((frame.width, frame.height))
-            if frame.is_corrupt:
-                damaged += 1
-            if frames in wanted:
+            if record["frames"] in wanted:
                 thumbnails.append(_thumbnail(frame))
-            if frames == 0:
-                record |= {
-                    "width": frame.width,
-                    "height": frame.height,
-                    "rotation": frame.rotation,
-                }
-            frames += 1
+            record["damaged_frames"] += frame.is_corrupt
+            record["frames"] += 1
     seconds = None
     if start is not None and end is not None and stream.time_base is not None:
         seconds = float((end - start) * stream.time_base)
-    bounds = [*keyframes, packets]
+    spacings = itertools.pairwise([*keyframes, record["packets"]])
     record |= {
-        "frames": frames,
-        "packets": packets,
-        "discarded_packets": discarded,
-        "damaged_frames": damaged,
         "num_sizes": len(sizes),
-        "keyframe_spacing": max((b - a for a, b in itertools.pairwise(bounds)), default=0),
+        "keyframe_spacing": max((b - a for a, b in spacings), default=0),
         "duration_seconds": seconds,
         "thumbnails": b"".join(thumbnails),
     }
@@ -169,10 +161,6 @@ def _thumbnail(frame: av.VideoFrame) -> bytes:
     return (sums / areas).round().astype(np.uint8).tobytes()
 
 
-_LUMA_FIRST = {f"yuv{j}{sampling}p" for j in ("", "j") for sampling in (420, 422, 444)}
-_PIXELS = 128  # on the shorter side: 16 x 14 or more in a cell
-
-
 @cache
 def _cells(height: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns where a thumbnail's cells start, by row and column, and their areas in pixels.
@@ -181,5 +169,5 @@ def _cells(height: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]
     """
     sizes = zip(THUMBNAIL_SHAPE, (height, width), strict=True)
     rows, columns = (np.arange(parts) * size // parts for parts, size in sizes)
-    ones = np.ones((height, width), np.uint32)
-    return rows, columns, np.add.reduceat(np.add.reduceat(ones, rows, 0), columns, 1)
+    heights, widths = np.diff(rows, append=height).clip(1), np.diff(columns, append=width).clip(1)
+    return rows, columns, np.outer(heights, widths)

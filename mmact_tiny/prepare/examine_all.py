@@ -1,13 +1,15 @@
 """Examines many videos in parallel processes, and remembers what was found for the next run."""
 
 import base64
+import contextlib
 import json
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from ..hardware import num_usable_cores
 from ..progress import Bar, say
 from ..video.isolated import GuardedReader, Lost
 from .examine import examine
@@ -15,6 +17,7 @@ from .types import Record, Settings
 
 SECONDS_PER_MEGABYTE = 5.0  # beside the limit of a video: more than the slowest decoders take
 VERSION = 1  # of the remembered records: those of another one are not used
+_FIRST_LINE = json.dumps({"version": VERSION})
 LOG_NAME = ".examined.jsonl"
 LOG_NAME_0_1_0 = ".probe.jsonl"
 
@@ -40,16 +43,16 @@ class RecordLog:
     def get(self, path: str) -> Record | None:
         """Returns the record of a file that has not changed since, or None."""
         size, changed, record = self.by_path.get(path, (0, 0, None))
-        status = os.stat(path)  # noqa: PTH116
+        status = Path(path).stat()
         return record if (status.st_size, status.st_mtime_ns) == (size, changed) else None
 
     def known_contents(self, path: str) -> list[str]:
         """Returns the contents that a new file may have: those of its size."""
-        return self.contents_of_size.get(os.stat(path).st_size, [])  # noqa: PTH116
+        return self.contents_of_size.get(Path(path).stat().st_size, [])
 
     def add(self, path: str, record: Record) -> Record:
         """Takes in what `examine` returned; returns the whole record, also of a known content."""
-        status = os.stat(path)  # noqa: PTH116
+        status = Path(path).stat()
         line: dict[str, Any] = {"path": path, "size": status.st_size}
         line |= {"changed": status.st_mtime_ns, **record}
         if "thumbnails" in record:
@@ -57,8 +60,7 @@ class RecordLog:
         if self.file is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self.file = self.path.open("a", encoding="ascii")
-            if self.file.tell() == 0:
-                self.file.write(json.dumps({"version": VERSION}) + "\n")
+            self.file.write("\n" if self.file.tell() else f"{_FIRST_LINE}\n")  # ends a torn line
         self.file.write(json.dumps(line) + "\n")
         self.file.flush()
         return self._take(line)
@@ -68,22 +70,14 @@ class RecordLog:
             self.file.close()
 
     def _load(self) -> None:
-        whole = 0
-        with self.path.open("rb") as file:
-            for number, line in enumerate(file):
-                try:
-                    fields = json.loads(line)
-                    if number == 0 and fields != {"version": VERSION}:
-                        say(f"{self.path} is of another version: every video is decoded again")
-                        break
-                    if not line.endswith(b"\n"):
-                        break  # torn: the run was cut off here
-                    if number > 0:
-                        self._take(fields)
-                except ValueError:
-                    break
-                whole += len(line)
-        os.truncate(self.path, whole)
+        with self.path.open(encoding="ascii", errors="replace") as file:
+            if file.readline().strip() not in ("", _FIRST_LINE):
+                say(f"{self.path} is of another version: every video is decoded again")
+                os.truncate(self.path, 0)
+                return
+            for line in file:
+                with contextlib.suppress(ValueError):  # torn, or empty
+                    self._take(json.loads(line))
 
     def _take(self, line: dict[str, Any]) -> Record:
         path, size, changed = line.pop("path"), line.pop("size"), line.pop("changed")
@@ -113,44 +107,57 @@ def examine_all(
             records[path] = record
         else:
             new.append(path)
-    if not new:
-        return records, 0
-    num_workers = min(settings.num_workers or count_cores(), len(new))
-    num_threads = max(1, count_cores() // num_workers)
+    what = f"checking videos ({len(records)} known)" if records else "checking videos"
 
-    def calls() -> Iterator[tuple[str, tuple[Any, ...], float]]:
-        for path in new:
-            arguments = path, log.known_contents(path), num_threads
-            yield path, arguments, time_limit(path, settings)
+    def arguments(path: str, num_processes: int) -> tuple[Any, ...]:
+        return path, log.known_contents(path), max(1, num_usable_cores() // num_processes)
 
-    known = f" ({len(records)} known)" if records else ""
-    reader = GuardedReader(examine, calls_a_process=0, num_processes=num_workers, niceness=0)
-    with Bar(f"checking videos{known}", len(new), keep=True) as bar:
-        for path, found in reader.call_each(calls()):
-            if isinstance(found, Lost):
-                records[path] = {"hash": "", "error": f"{found.kind}: {found.detail}"}
-            else:
-                records[path] = log.add(path, found) if found["hash"] else found
-            bar.advance()
+    for path, found in call_each(examine, new, arguments, what, settings):
+        if isinstance(found, Lost):
+            records[path] = {"hash": "", "error": f"{found.kind}: {found.detail}"}
+        else:
+            records[path] = log.add(path, found) if found["hash"] else found
     return records, len(new)
 
 
-def count_cores() -> int:
-    """Returns how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def call_each(
+    function: Callable[..., Any],
+    paths: Collection[str],
+    arguments: Callable[[str, int], tuple[Any, ...]],
+    what: str,
+    settings: Settings,
+    times_slower: float = 1,
+) -> Iterator[tuple[str, Any]]:
+    """Calls a function for each video in processes of its own; yields `(path, result or Lost)`.
 
+    Args:
+        function: what is called.
+        paths: the videos.
+        arguments: returns the function's, for a video and the number of processes.
+        what: is being done, in words.
+        settings: the time limit of a video, and how many processes.
+        times_slower: how much more time a video may take than to be decoded.
+    """
+    if not paths:
+        return
+    count = min(settings.num_workers or num_usable_cores(), len(paths))
 
-def time_limit(path: str, settings: Settings) -> float:
-    """Returns the seconds that reading a video may take."""
-    return settings.seconds_per_video + Path(path).stat().st_size / 1e6 * SECONDS_PER_MEGABYTE
+    def calls() -> Iterator[tuple[str, tuple[Any, ...], float]]:
+        for path in paths:
+            limit = Path(path).stat().st_size / 1e6 * SECONDS_PER_MEGABYTE
+            limit += settings.seconds_per_video
+            yield path, arguments(path, count), limit * times_slower
+
+    reader = GuardedReader(function, calls_a_process=0, num_processes=count, niceness=0)
+    with Bar(what, len(paths), keep=True) as bar:
+        for answer in reader.call_each(calls()):
+            yield answer
+            bar.advance()
 
 
 def _why_unreadable(path: str) -> str | None:
     try:
-        mode = os.stat(path).st_mode  # noqa: PTH116
+        mode = Path(path).stat().st_mode
     except OSError as error:
-        is_link = os.path.islink(path)  # noqa: PTH114
-        return "a broken link" if is_link else error.strerror or str(error)
+        return "a broken link" if Path(path).is_symlink() else error.strerror or str(error)
     return None if stat.S_ISREG(mode) else "not a regular file"  # a pipe might never give anything

@@ -78,7 +78,9 @@ def _candidates(hashes: np.ndarray, seconds: np.ndarray) -> np.ndarray:
             if not len(same):
                 break
             first, second = order[same], order[same + step]  # a stable sort: first < second
-            close = _lengths_agree(seconds[first], seconds[second])
+            lengths = np.stack([seconds[first], seconds[second]])
+            tolerance = np.maximum(lengths.max(0) * LENGTH_TOLERANCE, 0.1)
+            close = np.ptp(lengths, axis=0) <= tolerance
             first, second = first[close], second[close]
             close = _distance(hashes[first], hashes[second]) <= MAX_DISTANCE
             columns.append(first[close] * count + second[close])
@@ -86,13 +88,8 @@ def _candidates(hashes: np.ndarray, seconds: np.ndarray) -> np.ndarray:
     return np.stack([found // max(count, 1), found % max(count, 1)], axis=1)
 
 
-def _lengths_agree(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    tolerance = np.maximum(np.maximum(first, second) * LENGTH_TOLERANCE, 0.1)
-    return np.abs(first - second) <= tolerance
-
-
-_BITS = np.unpackbits(np.arange(1 << 16, dtype=np.uint16).view(np.uint8)).reshape(-1, 16).sum(1)
-_BITS = _BITS.astype(np.uint8)  # set in each 16-bit number
+_BITS = np.unpackbits(np.arange(1 << 16, dtype=np.uint16).view(np.uint8)).reshape(-1, 16)
+_BITS = _BITS.sum(1, dtype=np.uint8)  # set in each 16-bit number
 
 
 def _distance(first: np.ndarray, second: np.ndarray) -> np.ndarray:

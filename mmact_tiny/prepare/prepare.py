@@ -1,7 +1,6 @@
 """Makes a dataset that trains from a folder of videos: reads, checks, divides and writes."""
 
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from .labels import assign_labels
 from .sources import find_source
 from .splits import split_videos
 from .summary import show_summary, summarize
-from .types import Findings, Listed, Settings, Source, Video
+from .types import Findings, Settings
 from .write import encode_name, read_videos_table, write_dataset, write_table
 
 
@@ -32,20 +31,15 @@ def prepare_data(
     """
     settings = settings or Settings()
     out = Path(out)
-    source = find_source(src, out=out)
-    with held(out, advice="choose another --out"), _explained(out):
-        findings = check_source(source, out, settings)
-        if not findings.fatal:
-            convert_videos(findings, out, settings)
-        summary = summarize(findings, settings)
-        rows = (
-            {"path": video.path, "reason": verdict.kind, "detail": verdict.detail}
-            for video, _, verdict in findings.quarantine
-        )
-        write_table(out / "quarantine.csv", ("path", "reason", "detail"), rows)
-        write_json(out / "summary.json", summary)
-        if not findings.fatal:
-            _write(findings, out, settings, summary)
+    findings = find_source(src, out=out)
+    with held(out, advice="choose another --out"):
+        try:
+            summary = _fill(findings, out, settings)
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            message = f"no space left for {out}: free some and run again, it goes on"
+            raise UserError(message) from None
     show_summary(findings, summary, out)
     if findings.fatal:
         kinds = ", ".join(dict.fromkeys(problem.kind for problem in findings.fatal))
@@ -56,50 +50,65 @@ def prepare_data(
     return summary
 
 
-def check_source(source: Source, out: Path, settings: Settings) -> Findings:
-    """Finds everything that there is to say about a source, so that it can be said at once."""
-    classes, labels = assign_labels(source)
-    findings = Findings(source, classes, problems=source.problems)
-    usable = zip(source.videos, labels, strict=True)
-    labelled = [(video, label) for video, label in usable if label is not None]
-    labelled = drop_repeats(labelled, findings.problems)
-    _examine(labelled, findings, out, settings)
+def _fill(findings: Findings, out: Path, settings: Settings) -> dict[str, Any]:
+    """Finds everything that there is to say about a source, and writes it; then the dataset."""
+    assign_labels(findings)
+    _examine(findings, out, settings)
     groups = group_contents(findings.videos)
     _divide(findings, groups, out, settings)
     check_copies(findings, groups, keep_leaks=settings.keep_leaks)
     check_classes(findings, settings)
-    return findings
+    if not findings.fatal:
+        convert_videos(findings, out, settings)
+    summary = summarize(findings, settings)
+    rows = (
+        {"path": video.path, "reason": verdict.kind, "detail": verdict.detail}
+        for video, verdict in findings.quarantine
+    )
+    write_table(out / "quarantine.csv", ("path", "reason", "detail"), rows)
+    write_json(out / "summary.json", summary)
+    if not findings.fatal:
+        dataset = {
+            "classes": len(findings.classes),
+            "videos": summary["videos"],
+            "drawn": _draw_of(settings) if findings.is_drawn else None,
+            "checks": {
+                "quarantined": summary["quarantined"],
+                "problems": summary["problem_counts"],
+            },
+        }
+        write_dataset(out, findings.videos, findings.classes, dataset, copy=settings.copy)
+    return summary
 
 
-def _examine(
-    labelled: list[tuple[Listed, int]], findings: Findings, out: Path, settings: Settings
-) -> None:
+def _examine(findings: Findings, out: Path, settings: Settings) -> None:
     """Reads every video once, and sorts them into usable ones and the quarantine."""
-    paths = list(dict.fromkeys(video.path for video, _ in labelled))
+    videos = drop_repeats(findings)
+    paths = list(dict.fromkeys(video.path for video in videos))
     with closing(RecordLog(out)) as log:
         records, findings.num_read = examine_all(paths, log, settings)
-    for listed, label in labelled:
-        record = records[listed.path]
-        verdict = find_fault(record, min_frames=settings.min_frames)
-        if verdict:
-            findings.quarantine.append((listed, label, verdict))
+    for video in videos:
+        video.record = records[video.path]
+        if verdict := find_fault(video.record, min_frames=settings.min_frames):
+            findings.quarantine.append((video, verdict))
             continue
-        name = f"videos/{encode_name(listed.name)}"
-        findings.videos.append(Video(listed, label, record, listed.split, name))
-        for warning in find_warnings(record):
-            findings.report(warning.kind, listed.path, warning.detail)
+        video.place = f"videos/{encode_name(video.name)}"
+        findings.videos.append(video)
+        for warning in find_warnings(video.record):
+            findings.report(warning.kind, video.path, warning.detail)
 
 
 def _divide(findings: Findings, groups: dict[str, str], out: Path, settings: Settings) -> None:
     """Sets the splits that the source leaves open."""
-    given = {video.split for video in findings.source.videos}
+    given = {video.split for video in findings.listed}
+    findings.is_drawn = "val" not in given
     if given > {None}:
         for video in findings.videos:
             if video.split is None:
-                message = f"no split for {video.listed.path!r}: taken for training"
-                findings.report("no split", video.listed.where, message)
+                message = f"no split for {video.path!r}: taken for training"
+                findings.report("no split", video.where, message)
                 video.split = "train"
-    if "val" in given or given == {"test"}:
+    if not findings.is_drawn or given == {"test"}:
         return
     todo = [video for video in findings.videos if video.split in (None, "train")]
     splits = split_videos(
@@ -113,35 +122,17 @@ def _divide(findings: Findings, groups: dict[str, str], out: Path, settings: Set
         video.split = split
 
 
+def _draw_of(settings: Settings) -> dict[str, float]:
+    return {"val": settings.val, "seed": settings.seed}
+
+
 def _earlier_splits(groups: dict[str, str], out: Path, settings: Settings) -> dict[str, str]:
     """Returns the splits of an earlier run with the same draw, by content."""
     earlier = read_json(out / "dataset.json") or {}
-    if earlier.get("drawn") != {"val": settings.val, "seed": settings.seed}:
+    if earlier.get("drawn") != _draw_of(settings):
         return {}
     return {
         groups[row["content"]]: row["split"]
         for row in read_videos_table(out)
         if row["content"] in groups and row["split"] in ("train", "val")
     }
-
-
-def _write(findings: Findings, out: Path, settings: Settings, summary: dict[str, Any]) -> None:
-    is_drawn = "val" not in {video.split for video in findings.source.videos}
-    dataset = {
-        "classes": len(findings.classes),
-        "videos": summary["videos"],
-        "drawn": {"val": settings.val, "seed": settings.seed} if is_drawn else None,
-        "checks": {"quarantined": summary["quarantined"], "problems": summary["problem_counts"]},
-    }
-    write_dataset(out, findings.videos, findings.classes, dataset, copy=settings.copy)
-
-
-@contextmanager
-def _explained(out: Path) -> Iterator[None]:
-    """Says in a line that the disk is full; what was found so far is kept for the next run."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in FULL:
-            raise
-        raise UserError(f"no space left for {out}: free some and run again, it goes on") from None

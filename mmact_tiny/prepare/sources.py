@@ -1,32 +1,42 @@
-"""Finds the videos and labels in whatever layout a person has.
+"""Finds the videos and labels in whatever layout a person has."""
 
-Known: class folders (`SRC/<class>/`), split class folders (`SRC/train/<class>/`), Kinetics lists
-(`train.txt` beside `train/`) and tables (CSV or TSV with path, label and perhaps split).
-"""
-
+import csv
+import io
+import itertools
 import os
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator
+from hashlib import sha256
 from pathlib import Path
 
 from ..errors import UserError
-from ..video.files import is_video, walk_videos
-from .annotations import (
-    SPLIT_WORDS,
-    clean_label,
-    find_annotations,
-    name_of,
-    read_annotation_files,
-    report_unlisted,
-)
-from .labels import find_label_map
-from .types import Listed, Problem, Source
+from ..video.files import VIDEO_SUFFIXES, is_video, walk_videos
+from .labels import LABEL_MAP_PATTERN, find_label_map, read_text
+from .types import Findings, Video
 
 LAYOUTS = """  SRC/<class>/*.mp4                        class folders
   SRC/train/<class>/*.mp4, SRC/val/...     split class folders
   SRC/train.txt, SRC/val.txt               lists: a path and a label on each line
   SRC/*.csv or *.tsv, or SRC is the file   a table: path,label[,split]"""
+SPLIT_WORDS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+COLUMNS = {
+    "path": ("path", "video", "filename", "file", "video_path", "filepath", "file_name", "clip"),
+    "label": ("label", "class", "category", "action", "label_name", "class_name", "target"),
+    "split": ("split", "subset", "set", "partition", "fold"),
+}
+_TABLES = (".csv", ".tsv")
+_SUFFIXES = "|".join(re.escape(suffix) for suffix in sorted(VIDEO_SUFFIXES))
+_LIST_LINE = re.compile(rf"""(["']?)(?P<path>.+?(?:{_SUFFIXES}))\1[\s,;]+(?P<label>.+)""", re.I)
+
+Row = tuple[str, str, str, str | None]  # where, path, label, split, all as written
 
 
-def find_source(src: str | Path, *, out: str | Path | None = None) -> Source:
+def find_source(src: str | Path, *, out: str | Path | None = None) -> Findings:
     """Returns the videos below a folder, or in a table or list, with labels and splits.
 
     Args:
@@ -44,60 +54,210 @@ def find_source(src: str | Path, *, out: str | Path | None = None) -> Source:
         )
     if skip == src:
         raise UserError(f"--out {out} is the source itself: give another folder")
-    root = src if src.is_dir() else src.parent
-    annotations = find_annotations(src)
+    findings = Findings(src if src.is_dir() else src.parent, skip)
+    annotations = _find_annotations(src)
     if annotations:
-        source = read_annotation_files(annotations, root, skip, walk=src.is_dir())
+        _read_annotations(findings, annotations, walk=src.is_dir())
     else:
-        source = _read_folders(root, skip)
-    if not source.videos and not source.problems:
+        _read_folders(findings)
+    find_label_map(findings)
+    if not findings.listed and not findings.problems:
         raise UserError(f"no videos in {src}; known layouts:\n{LAYOUTS}")
-    return source
+    return findings
 
 
-def _read_folders(root: Path, skip: Path | None) -> Source:
-    folders = [
-        folder
-        for folder in sorted(root.iterdir())
-        if folder.is_dir() and folder != skip and not folder.name.startswith((".", "__MACOSX"))
-    ]
+def _read_folders(findings: Findings) -> None:
+    folders = [path for path in _children(findings.root, findings) if path.is_dir()]
     splits = {f: SPLIT_WORDS[f.name.lower()] for f in folders if f.name.lower() in SPLIT_WORDS}
-    source = Source("class folders", [])
-    if splits and _has_class_folders(next(iter(splits)), skip):
-        source.layout = "split class folders"
-        for folder, split in splits.items():
-            _read_class_folders(source, root, folder, split, skip)
-        for folder in folders:
-            if folder not in splits:
-                report_unlisted(source, walk_videos(folder, skip), "not in a split's folder")
-    else:
-        _read_class_folders(source, root, root, None, skip)
-    find_label_map(source, root)
-    return source
+    if not splits or not any(
+        child.is_dir() and next(walk_videos(child, findings.skip), None)
+        for child in next(iter(splits)).iterdir()
+    ):
+        _read_class_folders(findings, findings.root, None)
+        return
+    findings.layout = "split class folders"
+    for folder in folders:
+        if folder in splits:
+            _read_class_folders(findings, folder, splits[folder])
+        else:
+            videos = walk_videos(folder, findings.skip)
+            _report_unlisted(findings, videos, "not in a split's folder")
 
 
-def _read_class_folders(
-    source: Source, root: Path, parent: Path, split: str | None, skip: Path | None
-) -> None:
+def _read_class_folders(findings: Findings, parent: Path, split: str | None) -> None:
     loose = []
-    for child in sorted(parent.iterdir()):
-        if child.name.startswith((".", "__MACOSX")) or child == skip:
-            continue
+    for child in _children(parent, findings):
         if not child.is_dir():
             loose += [child] if is_video(child.name) else []
             continue
-        videos = [str(path) for path in walk_videos(child, skip)]
-        where = os.path.relpath(child, root)
-        source.videos += [
-            Listed(path, name_of(path, root), clean_label(child.name), split, where)
-            for path in videos
-        ]
-        if not videos:
-            source.problems.append(Problem("empty folder", where, "no video in it: not a class"))
-    report_unlisted(source, loose, "not in a class folder")
+        where = os.path.relpath(child, findings.root)
+        paths = [str(path) for path in walk_videos(child, findings.skip)]
+        for path in paths:
+            _list_video(findings, path, child.name, split, where)
+        if not paths:
+            findings.report("empty folder", where, "no video in it: not a class")
+    _report_unlisted(findings, loose, "not in a class folder")
 
 
-def _has_class_folders(folder: Path, skip: Path | None) -> bool:
-    return any(
-        child.is_dir() and next(walk_videos(child, skip), None) for child in folder.iterdir()
-    )
+def _children(folder: Path, findings: Findings) -> list[Path]:
+    """Returns the files and folders that are not hidden, and not the dataset itself."""
+    hidden = (".", "__MACOSX")
+    paths = sorted(folder.iterdir())
+    return [p for p in paths if not p.name.startswith(hidden) and p != findings.skip]
+
+
+def _list_video(findings: Findings, path: str, label: str, split: str | None, where: str) -> None:
+    """Adds a video; its label becomes one line: no control characters, single spaces."""
+    label = " ".join("".join(c if c.isprintable() else " " for c in label).split())
+    findings.listed.append(Video(path, _name_of(path, findings.root), label, split, where))
+
+
+def _name_of(path: str, root: Path) -> str:
+    """Returns a video's place below `videos/`: as below the source's root, or by its folder."""
+    relative = os.path.relpath(path, root)
+    if not relative.startswith(".."):
+        return relative
+    folder, name = os.path.split(path)
+    return f"outside/{sha256(os.fsencode(folder)).hexdigest()[:8]}/{name}"
+
+
+def _report_unlisted(findings: Findings, paths: Iterable[Path], reason: str) -> None:
+    """Adds a problem for each video that is left out because nothing gives it a label."""
+    for path in paths:
+        findings.report("not listed", str(path), f"{reason}: left out")
+
+
+def _find_annotations(src: Path) -> dict[Path, str | None]:
+    """Returns the list and table files of a source, each with the split that its name says.
+
+    Raises:
+        UserError: it cannot be told which of several files is meant.
+    """
+    if not src.is_dir():
+        return {src: _split_of_name(src)}
+    files = sorted(p for p in src.iterdir() if p.is_file() and not p.name.startswith("."))
+    found = [p for p in files if p.suffix == ".txt" and _split_of_name(p) and _lists_videos(p)]
+    if not found:
+        found = [p for p in files if p.suffix.lower() in _TABLES and _has_columns(p)]
+        if len(found) == 1:
+            return {found[0]: _split_of_name(found[0])}
+    splits = {path: _split_of_name(path) for path in found}
+    if None in splits.values() or len(set(splits.values())) < len(splits):
+        names = ", ".join(path.name for path in found)
+        raise UserError(f"cannot tell which of these in {src} to read: {names}; give one as SRC")
+    return splits
+
+
+def _split_of_name(file: Path) -> str | None:
+    """Returns the split that a file's name speaks of: val for `kinetics_tiny_val_video`."""
+    words = re.split(r"[^a-z]+", file.stem.lower())
+    return next((SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS), None)
+
+
+def _lists_videos(file: Path) -> bool:
+    if LABEL_MAP_PATTERN.fullmatch(file.name):
+        return False
+    return any(is_video(path) for _, path, _, _ in _read_list(file, None, Findings(file.parent)))
+
+
+def _has_columns(file: Path) -> bool:
+    first = next(_rows(file), None)
+    return first is not None and _find_columns(first[1]) is not None
+
+
+def _read_annotations(findings: Findings, files: dict[Path, str | None], *, walk: bool) -> None:
+    """Reads what the files list; with `walk`, reports the videos that none of them lists."""
+    for file, split in files.items():
+        is_table = file.suffix.lower() in _TABLES
+        findings.layout = "table" if is_table else "lists"
+        read = _read_table if is_table else _read_list
+        for where, path, label, split_word in read(file, split, findings):
+            word = (split_word or "").lower()
+            if word and word not in SPLIT_WORDS:
+                message = f"split {split_word!r} is not train, val or test: left out"
+                findings.report("unknown split", where, message)
+            elif found := _locate(path, file.parent, SPLIT_WORDS.get(word)):
+                _list_video(findings, found, label, SPLIT_WORDS.get(word), where)
+            else:
+                findings.report("missing file", where, f"{path!r}: left out")
+    listed = {video.path for video in findings.listed}
+    folders = [findings.root] if walk else sorted({Path(path).parent for path in listed})
+    for folder in folders:
+        videos = (v for v in walk_videos(folder, findings.skip) if walk or v.parent == folder)
+        _report_unlisted(findings, (v for v in videos if str(v) not in listed), "in no list")
+
+
+def _read_list(file: Path, split: str | None, findings: Findings) -> Iterator[Row]:
+    for number, line in enumerate(read_text(file).split("\n"), 1):
+        line = line.strip()
+        where = f"{_shown(file, findings)}:{number}"
+        if not line or line.startswith("#"):
+            continue
+        if match := _LIST_LINE.fullmatch(line):
+            yield where, match["path"], match["label"].strip().strip("\"'"), split
+        elif len(parts := line.rsplit(maxsplit=1)) == 2 and not is_video(line):
+            yield where, parts[0], parts[1], split
+        else:
+            findings.report("no label", where, f"{line!r} is not a path and a label: left out")
+
+
+def _read_table(file: Path, split: str | None, findings: Findings) -> Iterator[Row]:
+    columns: list[str] | None = None
+    for number, row in _rows(file):
+        where = f"{_shown(file, findings)}:{number}"
+        if columns is None:
+            columns = _find_columns(row)
+            if columns is None:
+                expected = f"{'/'.join(COLUMNS['path'])}, {'/'.join(COLUMNS['label'])}"
+                raise UserError(
+                    f"{where}: no column for path and label in {row}; expected {expected}"
+                )
+            if not is_video(row[columns.index("path")].strip()):
+                continue  # the header
+        cells = dict(zip(columns, map(str.strip, row), strict=False))
+        if "path" in cells and cells.get("label"):
+            yield where, cells["path"], cells["label"], cells.get("split") or split
+        else:
+            findings.report("no label", where, f"{','.join(row)!r}: left out")
+
+
+def _rows(file: Path) -> Iterator[tuple[int, list[str]]]:
+    text = read_text(file)
+    first = text.split("\n", 1)[0]
+    delimiter = "\t" if file.suffix.lower() == ".tsv" else max(",;\t", key=first.count)
+    reader = csv.reader(io.StringIO(text), delimiter=delimiter, skipinitialspace=True)
+    for row in reader:
+        if any(cell.strip() for cell in row):
+            yield reader.line_num, row
+
+
+def _find_columns(row: list[str]) -> list[str] | None:
+    """Returns path, label, split or nothing for each column, by the first row, header or not."""
+    cells = [cell.strip().lower() for cell in row]
+    if len(cells) >= 2 and is_video(cells[0]):
+        return ["path", "label", "split"][: len(cells)]
+    columns = [""] * len(cells)
+    for meaning, names in COLUMNS.items():
+        name = next((name for name in names if name in cells), None)
+        if name is not None:
+            columns[cells.index(name)] = meaning
+        elif meaning != "split":
+            return None
+    return columns
+
+
+def _locate(path: str, folder: Path, split: str | None) -> str | None:
+    """Returns the absolute path of a listed video, or None; also where Kinetics lists mean it."""
+    path = path.replace("\\", "/") if "\\" in path and not (folder / path).exists() else path
+    words = [word for word, meaning in SPLIT_WORDS.items() if meaning == split]
+    parents = ["", "videos", *words, *(f"videos_{word}" for word in words)]
+    forms = dict.fromkeys((path, *(unicodedata.normalize(f, path) for f in ("NFC", "NFD"))))
+    for form, parent in itertools.product(forms, parents):
+        candidate = os.path.abspath(folder / parent / form)  # noqa: PTH100
+        if os.path.isfile(candidate):  # noqa: PTH113
+            return candidate
+    return None
+
+
+def _shown(file: Path, findings: Findings) -> str:
+    return file.name if file.parent == findings.root else str(file)

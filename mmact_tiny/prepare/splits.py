@@ -2,7 +2,6 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from functools import partial
 from hashlib import sha256
 
 
@@ -30,9 +29,7 @@ def split_videos(
         kept: earlier splits by content.
     """
     kept = kept or {}
-    class_of: dict[str, int] = {}
-    for content, label in zip(contents, labels, strict=True):
-        class_of.setdefault(content, label)
+    class_of = dict(zip(contents[::-1], labels[::-1], strict=True))  # the first one's
     by_class: dict[int, Counter[str]] = defaultdict(Counter)
     for content in contents:
         by_class[class_of[content]][content] += 1
@@ -49,15 +46,10 @@ def _split_class(
     total = copies.total()
     share = min(max(int(val * total + 0.5), 1), total - 1)
     missing = share - sum(copies[content] for content in splits if splits[content] == "val")
-    new = sorted((content for content in copies if content not in splits), key=partial(rank, seed))
-    for content in new:
+    draw = {c: sha256(f"{seed} {c}".encode()).hexdigest() for c in copies if c not in splits}
+    for content in sorted(draw, key=draw.__getitem__):
         splits[content] = "val" if copies[content] <= missing else "train"
         missing -= copies[content] if splits[content] == "val" else 0
-    if "val" not in splits.values() and len(new) > 1:  # every one has more copies than the share
-        splits[min(new, key=lambda content: copies[content])] = "val"
+    if "val" not in splits.values() and len(draw) > 1:  # each has more copies than the share
+        splits[min(draw, key=lambda content: (copies[content], draw[content]))] = "val"
     return splits
-
-
-def rank(seed: int, content: str) -> str:
-    """Returns where a content stands in the draw: a hash, compared as text."""
-    return sha256(f"{seed} {content}".encode()).hexdigest()

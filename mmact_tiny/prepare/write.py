@@ -1,15 +1,10 @@
-"""Writes the dataset: lists, label map, and the videos below `videos/`.
-
-    DIR/train.txt, val.txt, test.txt   `videos/<path> <label>` on each line, one space
-    DIR/label_map.txt                  line i names class i
-    DIR/videos/                        symbolic links to the originals, or copies
-    DIR/videos.csv                     a line per video: origin, split, class, what was found
-    DIR/dataset.json                   version, counts, settings, the checks' result
+"""Writes the dataset that docs/prepare_data.md describes: lists, label map, tables, videos.
 
 Stock `VideoDataset` splits lines on spaces, so names are percent-encoded where they have any.
 """
 
 import csv
+import filecmp
 import io
 import os
 import shutil
@@ -68,11 +63,11 @@ def write_dataset(
     earlier = {row["video"] for row in read_videos_table(out)}
     for video in videos:
         if not video.is_converted:  # else it is there already
-            place_video(video.listed.path, out / video.video, copy=copy)
-    for name in earlier - {video.video for video in videos}:
+            _place_video(video.path, out / video.place, copy=copy)
+    for name in earlier - {video.place for video in videos}:
         (out / name).unlink(missing_ok=True)
     for split in SPLITS:
-        lines = [f"{video.video} {video.label}\n" for video in videos if video.split == split]
+        lines = [f"{video.place} {video.label}\n" for video in videos if video.split == split]
         if lines:
             _write_text(out / f"{split}.txt", "".join(lines))
         else:
@@ -84,19 +79,18 @@ def write_dataset(
 
 
 def _columns(video: Video, label_name: str) -> dict[str, object]:
-    """Returns what `videos.csv` says of a video."""
-    record, source = video.record, video.listed.path
-    known: dict[str, object] = {key: record.get(key) for key in VIDEO_COLUMNS if key in record}
-    return known | {
-        "video": video.video,
+    """Returns what `videos.csv` says of a video, and what else its record has."""
+    return {
+        **video.record,
+        "video": video.place,
         "split": video.split,
         "label": video.label,
         "class": label_name,
-        "source": source,
-        "content": record["hash"],
-        "fps": round(record["fps"], 3),
-        "seconds": round(length_of(record), 3),
-        "bytes": Path(source).stat().st_size,
+        "source": video.path,
+        "content": video.record["hash"],
+        "fps": round(video.record["fps"], 3),
+        "seconds": round(length_of(video.record), 3),
+        "bytes": Path(video.path).stat().st_size,
         "converted": "h264" if video.is_converted else "",
     }
 
@@ -110,38 +104,28 @@ def read_videos_table(out: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def place_video(source: str, target: Path, *, copy: bool) -> None:
+def _place_video(source: str, target: Path, *, copy: bool) -> None:
     """Puts a video in its place as a symbolic link, or as a copy; leaves what is right already."""
+    is_link = target.is_symlink()
     if copy:
-        if target.is_file() and not target.is_symlink() and _same_file_status(source, target):
-            return
-        with open_atomically(target) as file, open(source, "rb") as original:  # noqa: PTH123
-            shutil.copyfileobj(original, file)
-        shutil.copystat(source, target)
-        return
-    if target.is_symlink() and os.readlink(target) == source:  # noqa: PTH115
-        return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    new = target.with_name(".new")
-    new.unlink(missing_ok=True)
-    try:
-        new.symlink_to(source)
-    except OSError as error:
-        raise UserError(
-            f"{target.parent} takes no symbolic links ({error.strerror}); add --copy"
-        ) from None
-    new.replace(target)
-
-
-def _same_file_status(source: str, target: Path) -> bool:
-    ours, theirs = target.stat(), os.stat(source)  # noqa: PTH116
-    return (ours.st_size, ours.st_mtime_ns) == (theirs.st_size, theirs.st_mtime_ns)
+        if is_link or not target.is_file() or not filecmp.cmp(source, target):
+            with open_atomically(target) as file, open(source, "rb") as original:  # noqa: PTH123
+                shutil.copyfileobj(original, file)
+            shutil.copystat(source, target)
+    elif not is_link or os.readlink(target) != source:  # noqa: PTH115
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.unlink(missing_ok=True)
+        try:
+            target.symlink_to(source)
+        except OSError as error:
+            folder = f"{target.parent} takes no symbolic links"
+            raise UserError(f"{folder} ({error.strerror}); add --copy") from None
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> None:
-    """Writes a CSV file, whole or not at all."""
+    """Writes those columns of the rows as a CSV file, whole or not at all."""
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     _write_text(path, text.getvalue())

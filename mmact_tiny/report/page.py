@@ -1,131 +1,131 @@
 """Renders a report's data as one HTML page that needs nothing else."""
 
 from collections.abc import Mapping
+from pathlib import PureWindowsPath
 from typing import Any
 
 from ..hooks.timing import PARTS
-from ..overrides.tracking import EPOCH_MEANS
-from .plots import plot_curves, plot_reliability, plot_time
-from .tables import METRICS, interval, metric, number, percent, say_seconds, short, tables_of
+from .frames import Shown
+from .plots import accuracy_curves, plot
+from .types import Facts, Log, Report, Run
+
+# Names of what is logged, in words; other names are kept.
+NAMES = {
+    "acc/top1": "top-1",
+    "acc/top5": "top-5",
+    "acc/mean1": "mean class accuracy",
+    "top1_acc": "top-1",
+    "lr": "learning rate",
+    "grad_norm": "gradient norm",
+    "epoch_loss": "loss of the epoch so far",
+}
+SHARES = ("acc/top1", "acc/top5", "acc/mean1", "top1_acc")
+TRAIN_COLUMNS = ("x", "loss", "top1_acc", "lr", "grad_norm")
 
 
-def render(report: Mapping[str, Any], strips: Mapping[str, Any], *, json_name: str) -> str:
+def render(report: Report, frames: Mapping[str, Shown], *, json_name: str) -> str:
     """Returns the page; every text that comes from outside is escaped.
 
     Args:
         report: As `report.write_report` writes it to JSON.
+        frames: From `frames.read_frames`.
         json_name: The name of that file.
-        strips: From `strips.read_strips`.
     """
     import jinja2
     from markupsafe import Markup
 
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("mmact_tiny.report.report", "templates"),
+        loader=jinja2.PackageLoader("mmact_tiny.report", "templates"),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters.update(
-        percent=percent, seconds=say_seconds, number=number, interval=interval, short=short
-    )
-    environment.filters.update(basename=_basename, named=lambda key: METRICS.get(key, key))
-    environment.filters.update(metric=lambda best: metric(best["metric"], best["value"]))
-    several = len(report["runs"]) > 1
-    if several:
-        plots = plots_of_several(report["runs"])
-        template = environment.get_template("comparison.html.j2")
-    else:
-        plots = plots_of_one(report["runs"][0])
-        template = environment.get_template("report.html.j2")
-    return template.render(
+    filters = (named, short, percent, metric, interval, number, seconds)
+    environment.filters.update({one.__name__: one for one in filters})
+    environment.filters["basename"] = lambda path: PureWindowsPath(path).name  # knows both slashes
+    runs = report["runs"]
+    template = "report.html.j2" if len(runs) == 1 else "comparison.html.j2"
+    return environment.get_template(template).render(
         **report,
-        run=report["runs"][0],
-        plots={name: Markup(svg) for name, svg in plots.items()},
-        tables=tables_of(report["runs"][0]),
-        accuracy_curves=[words for *_, words in _accuracies(report["runs"][0])],
+        run=runs[0],
+        plots={name: Markup(svg) for name, svg in plot(runs).items()},
+        accuracy_curves=[words for _, words in accuracy_curves(runs[0])],
+        columns=log_columns(runs[0]["log"]),
+        environment=environment_rows(runs[0]),
         json_name=json_name,
-        strips=strips,
+        frames=frames,
         parts=PARTS,
     )
 
 
-def plots_of_one(run: Mapping[str, Any]) -> dict[str, str]:
-    """Returns the SVGs of a run by name; none for what was not logged."""
-    train, val, unit = run["log"]["train"], run["log"]["val"], run["log"]["unit"]
-    plots = {}
-    if _has(train, "loss"):
-        plots["loss"] = plot_curves("loss", [_curve(train, "loss")], x_label=unit, y_label="loss")
-    accuracy = [_curve(run["log"][part], key) for part, key, _ in _accuracies(run)]
-    if accuracy:
-        plots["accuracy"] = plot_curves(
-            "accuracy",
-            accuracy,
-            x_label=unit,
-            y_label="top-1 accuracy",
-            percent=True,
-            band=_band(run) if _has(val, "acc/top1") else None,
-        )
-    if _has(train, "lr"):
-        plots["lr"] = plot_curves(
-            "lr", [_curve(train, "lr")], x_label=unit, y_label="learning rate", log=True
-        )
-    if run["timing"]["epochs"]:
-        plots["time"] = plot_time("time", run["timing"]["epochs"])
-    scores = (run["test"] or {}).get("reliability")
-    if scores:
-        plots["reliability"] = plot_reliability("reliability", scores["bins"])
-    return plots
+def log_columns(log: Log) -> dict[str, list[str]]:
+    """Returns which of the logged values a table of the training, and of the validation, shows."""
+    keys = [key for key in TRAIN_COLUMNS if any(key in row for row in log["train"])]
+    if any(row.get("epoch_loss", row.get("loss")) != row.get("loss") for row in log["train"]):
+        keys.append("epoch_loss")
+    val = ["x", *(key for row in log["val"] for key in row)]
+    return {"train": keys, "val": list(dict.fromkeys(val))}
 
 
-def _accuracies(run: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """Returns the part of the log, the key and the words of each accuracy that was logged."""
-    words = "validation, with its 95% interval" if _band(run) else "validation"
-    means = _has(run["log"]["train"], EPOCH_MEANS["top1_acc"])
-    known = (
-        ("train", "top1_acc", f"training, {'the epoch so far' if means else 'the last batch'}"),
-        ("val", "acc/top1", words),
-    )
-    return [curve for curve in known if _has(run["log"][curve[0]], curve[1])]
+def environment_rows(run: Run) -> list[list[str]]:
+    """Returns what training and test noted when they ran, side by side; the first row is heads."""
+    noted: list[tuple[str, Facts | None]] = [("training", start) for start in run["starts"][-1:]]
+    noted.append(("test", run["test"]))
+    facts = {name: fact for name, fact in noted if fact and "packages" in fact}
+    flat = [
+        {
+            "Python": fact.get("python"),
+            "device": fact.get("device"),
+            "processes": fact.get("num_processes"),
+            **{key.replace("_", " "): value for key, value in (fact.get("machine") or {}).items()},
+            **fact["packages"],
+        }
+        for fact in facts.values()
+    ]
+    keys = dict.fromkeys(key for fact in flat for key in fact)
+    rows = [[key, *(number(fact.get(key)) for fact in flat)] for key in keys]
+    return [["what", *facts], *rows] if facts else []
 
 
-def plots_of_several(runs: list[Mapping[str, Any]]) -> dict[str, str]:
-    """Returns the overlaid curves of loss and validation accuracy; the nth run has colour n."""
-    units = {run["log"]["unit"] for run in runs}
-    unit = units.pop() if len(units) == 1 else "epoch or iteration"
-    plots = {}
-    for name, part, key, words in (
-        ("loss", "train", "loss", "loss"),
-        ("accuracy", "val", "acc/top1", "validation top-1"),
-    ):
-        curves = [_curve(run["log"][part], key) for run in runs]
-        if any(_has(run["log"][part], key) for run in runs):
-            plots[name] = plot_curves(
-                name, curves, x_label=unit, y_label=words, percent=name == "accuracy"
-            )
-    return plots
+def named(key: str) -> str:
+    """Returns the words for a value that is logged."""
+    return NAMES.get(key, key)
 
 
-def _basename(path: str) -> str:
-    return path.replace("\\", "/").rstrip("/").rpartition("/")[2]
+def short(text: str, length: int = 100) -> str:
+    """Returns a text that a cell can hold; the JSON has the whole."""
+    return text if len(text) <= length else f"{text[:length].rstrip()}..."
 
 
-def _has(rows: Any, key: str) -> bool:
-    return any(row.get(key) is not None for row in rows)
+def percent(value: float | None, digits: int = 1) -> str:
+    """Returns `93.8%`, or a dash for None."""
+    return "-" if value is None else f"{value:.{digits}%}"
 
 
-def _curve(rows: Any, key: str) -> tuple[str, list, list]:
-    kept = [row for row in rows if key in row]
-    return key, [row["x"] for row in kept], [row[key] for row in kept]
+def metric(value: Any, name: str) -> str:
+    """Returns an accuracy as a percentage, and the value of another metric as a number."""
+    return percent(value) if name in SHARES else number(value)
 
 
-def _band(run: Mapping[str, Any]) -> list[tuple[float, float]] | None:
-    """Returns the 95% interval of each validation's top-1; None where its videos are unknown."""
-    from ..metrics import wilson_interval
+def interval(row: Mapping[str, Any]) -> str:
+    """Returns `24% to 76%`, or a dash where there is no interval."""
+    if row.get("low") is None or row.get("high") is None:
+        return "-"
+    return f"{row['low']:.0%} to {row['high']:.0%}"
 
-    videos = run["data"]["splits"].get("val", {}).get("videos")
-    values = _curve(run["log"]["val"], "acc/top1")[2]
-    if not videos or any(value is None or not 0 <= value <= 1 for value in values):
-        return None
-    return [wilson_interval(value, videos) for value in values]
+
+def number(value: Any) -> str:
+    """Returns a number with four digits that count, a dash for None, and text as it is."""
+    if value is None:
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def seconds(value: float) -> str:
+    """Returns `8.1 s`, `4 min 20 s` or `3 h 05 min`."""
+    if value < 59.95:
+        return f"{value:.1f} s"
+    minutes, rest = divmod(round(value), 60)
+    hours, left = divmod(minutes, 60)
+    return f"{hours} h {left:02d} min" if hours else f"{minutes} min {rest:02d} s"

@@ -1,28 +1,40 @@
-"""What a run left on disk, as plain values: its log joined over resumes, its time, its config."""
+"""Reads what a run left on disk: its log joined over resumes, its time, its config, its lists."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ..checkpoints.config_text import config_from_text
+from ..dataset import read_annotations
 from ..errors import UserError
 from ..files import read_json, read_json_lines, sha256
 from ..hooks.timing import PARTS, describe
 from ..overrides.tracking import EPOCH_MEANS
+from ..pipeline import SPLITS
 from ..runs import FACTS, RESULTS, WORK_DIRS, best_checkpoint
+from .types import (
+    Checkpoint,
+    Data,
+    Dumps,
+    Log,
+    Records,
+    Results,
+    Scalars,
+    Settings,
+    SplitCount,
+    Start,
+    Timing,
+)
 
 SCALARS = Path("vis_data", "scalars.json")
 WINDOW = 20  # iterations that stock's loss is the mean of, also where they are of other epochs
 TIMES = ("time", "data_time")  # of MMEngine's logs; the timing has where time went
+MAX_UNNAMED = 10_000  # classes that have no names: a label may be any number
 
 
-def read_run(folder: str | Path) -> dict[str, Any]:
-    """Returns what is known of a run.
-
-    Keys: `folder`, `name`, `config` (None without one), `starts` (one for each process that
-    trained, in order), `log` (see `read_log`), `timing` (rows by epoch, `total`, `verdict`),
-    `checkpoint` (name, bytes, SHA-256, or None), `bad_videos`, `results` (of the last test, or
-    None), `test_config`, and `notes`: what could not be read.
+def read_run(folder: str | Path) -> tuple[Records, Dumps]:
+    """Returns what a run left in its folder.
 
     Raises:
         UserError: no such folder, or nothing of a run is in it.
@@ -31,13 +43,12 @@ def read_run(folder: str | Path) -> dict[str, Any]:
     if not folder.is_dir():
         raise UserError(f"no run in {folder}: no such folder\n  expected {WORK_DIRS}/NAME")
     notes: list[str] = []
-    logs = log_folders(folder)
-    config = _newest_config(folder, notes) or _read_config(_config_of(logs[-1:]), notes)
+    logs = sorted(path.parent for path in folder.glob("*/vis_data"))  # named by their start
+    config = _newest_config(folder, notes)
+    if not config and logs:
+        config = _read_config(logs[-1] / "vis_data" / "config.py", notes)
     test_config = _newest_config(folder / RESULTS.parent, notes)
-    results = _read(folder / RESULTS, notes)
-    if results is not None and not _is_result(results):
-        notes.append(f"cannot read {folder / RESULTS}: not what test.py writes")
-        results = None
+    results = _read_results(folder / RESULTS, notes)
     if config is None and test_config is None and results is None and not logs:
         raise UserError(
             f"no run in {folder}: no config, no log and no test\n"
@@ -45,29 +56,18 @@ def read_run(folder: str | Path) -> dict[str, Any]:
         )
     starts = [_start(log) for log in logs]
     fresh = max((n for n, start in enumerate(starts) if not start["resumed"]), default=0)
-    return {
+    bad = [_read(path, notes) or [] for path in sorted(folder.glob("bad_videos*.json"))]
+    records: Records = {
         "folder": str(folder),
         "name": folder.resolve().name,
-        "config": config or test_config,
         "starts": starts[fresh:],
         "log": read_log([read_json_lines(log / SCALARS) for log in logs[fresh:]]),
         "timing": read_timing([read_json_lines(log / "timing.jsonl") for log in logs[fresh:]]),
         "checkpoint": _checkpoint(folder),
-        "bad_videos": [
-            row
-            for path in sorted(folder.glob("bad_videos*.json"))
-            for row in _read(path, notes) or []
-            if isinstance(row, dict)
-        ],
-        "results": results,
-        "test_config": test_config,
+        "bad_videos": [row for rows in bad for row in rows if isinstance(row, dict)],
         "notes": notes,
     }
-
-
-def log_folders(folder: Path) -> list[Path]:
-    """Returns MMEngine's folders of a run's training processes, in the order of their start."""
-    return sorted(path.parent for path in folder.glob("*/vis_data"))
+    return records, Dumps(config or test_config, test_config, results)
 
 
 def newest_folder(work_dirs: str | Path = WORK_DIRS) -> Path:
@@ -76,17 +76,16 @@ def newest_folder(work_dirs: str | Path = WORK_DIRS) -> Path:
     Raises:
         UserError: there is none.
     """
-    ages: dict[Path, float] = {}
-    for pattern in ("*/*.py", "*/*.pth", f"*/{RESULTS}"):
-        for path in Path(work_dirs).glob(pattern):
-            folder = path.parents[1] if path.name == RESULTS.name else path.parent
-            ages[folder] = max(ages.get(folder, 0.0), path.stat().st_mtime)
-    if not ages:
+    root = Path(work_dirs)
+    patterns = ("*/*.py", "*/*.pth", f"*/{RESULTS}")
+    files = [path for pattern in patterns for path in root.glob(pattern)]
+    if not files:
         raise UserError(f"no run in {work_dirs}/\n  train: python tools/train.py CONFIG")
-    return max(ages, key=ages.__getitem__)
+    newest = max(files, key=lambda path: path.stat().st_mtime)
+    return root / newest.relative_to(root).parts[0]
 
 
-def read_log(logs: Sequence[Sequence[dict[str, Any]]]) -> dict[str, Any]:
+def read_log(logs: Sequence[Sequence[Scalars]]) -> Log:
     """Joins the scalars of a run and of what resumed it.
 
     A later process takes the place of the earlier ones from its first iteration on: what they
@@ -94,13 +93,9 @@ def read_log(logs: Sequence[Sequence[dict[str, Any]]]) -> dict[str, Any]:
 
     Args:
         logs: The lines of each `scalars.json`, in the order of the processes.
-
-    Returns:
-        `train` and `val`: rows with `x`, epochs done (iterations, if the run counts no epochs),
-        and the logged values; `unit`: epoch or iteration.
     """
-    train: list[dict[str, Any]] = []
-    val: list[dict[str, Any]] = []
+    train: list[Scalars] = []
+    val: list[Scalars] = []
     for lines in logs:
         steps = [line for line in lines if "iter" in line and "loss" in line]
         tests = [line for line in lines if "iter" not in line and isinstance(line.get("step"), int)]
@@ -114,16 +109,14 @@ def read_log(logs: Sequence[Sequence[dict[str, Any]]]) -> dict[str, Any]:
         val += tests
     by_epoch = bool(train) and all("epoch" in line for line in train)
     per_epoch = max((line["iter"] / line["epoch"] for line in train), default=1) if by_epoch else 1
-    unit = "epoch" if by_epoch or not train else "iteration"
-    train = [_with_epoch_means(line, per_epoch) for line in train]
     return {
-        "train": [{"x": line["iter"] / per_epoch, **_values(line)} for line in train],
+        "train": [_train_row(line, per_epoch) for line in train],
         "val": [{"x": line["step"], **_values(line)} for line in val],
-        "unit": unit,
+        "unit": "epoch" if by_epoch or not train else "iteration",
     }
 
 
-def _with_epoch_means(line: dict[str, Any], per_epoch: float) -> dict[str, Any]:
+def _train_row(line: Scalars, per_epoch: float) -> Scalars:
     """Returns a line with the means of its epoch so far, as a terminal shows them, where logged.
 
     The loss of an epoch that is further on than MMEngine's window stays MMEngine's.
@@ -131,24 +124,21 @@ def _with_epoch_means(line: dict[str, Any], per_epoch: float) -> dict[str, Any]:
     means = {key: line[name] for key, name in EPOCH_MEANS.items() if name in line}
     if line["iter"] - (line.get("epoch", 1) - 1) * per_epoch > WINDOW:
         means.pop("loss", None)
-    return {**line, **means}
+    return {"x": line["iter"] / per_epoch, **_values(line), **means}
 
 
-def _values(line: dict[str, Any]) -> dict[str, Any]:
+def _values(line: Scalars) -> Scalars:
     return {key: value for key, value in line.items() if key not in (*TIMES, "step")}
 
 
-def read_timing(logs: Sequence[Sequence[dict[str, Any]]]) -> dict[str, Any]:
-    """Adds up the seconds of each epoch: one that a kill cut off was paid for twice.
-
-    Returns:
-        `epochs`: rows of the epoch and the seconds of its `PARTS`; `total`; `verdict` in words.
-    """
+def read_timing(logs: Sequence[Sequence[Mapping[str, Any]]]) -> Timing:
+    """Adds up the seconds of each epoch: an epoch that was done twice took time twice."""
     epochs: dict[int, dict[str, float]] = {}
-    hint: Any = None
+    hint: str | None = None
     for row in (row for log in logs for row in log):
         hint = row.get("hint") or hint
-        if isinstance(row.get("epoch"), int) and all(_is_number(row.get(p)) for p in PARTS):
+        values = {part: row.get(part) for part in PARTS}
+        if type(row.get("epoch")) is int and {type(v) for v in values.values()} <= {int, float}:
             seconds = epochs.setdefault(row["epoch"], dict.fromkeys(PARTS, 0.0))
             for part in PARTS:
                 seconds[part] += row[part]
@@ -161,31 +151,81 @@ def read_timing(logs: Sequence[Sequence[dict[str, Any]]]) -> dict[str, Any]:
     }
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def setting(node: Any, *keys: str) -> Any:
+    """Returns a value of a config by its keys, None where one is missing: it may be damaged."""
+    for key in keys:
+        node = node.get(key) if isinstance(node, Mapping) else None
+    return node
 
 
-def _start(log: Path) -> dict[str, Any]:
+def count_dataset(config: Settings) -> Data:
+    """Returns what a config's annotation files list: by split, and by class where they are read."""
+    names: list[str] = []
+    splits: dict[str, SplitCount] = {}
+    for split, dataset in _datasets(config):
+        classes = setting(dataset, "metainfo", "classes") or []
+        names = names or [str(name) for name in classes]
+        splits[split] = _count(dataset)
+    counts = {split: found["counts"] for split, found in splits.items() if "counts" in found}
+    if not names:
+        last = max((label for of_split in counts.values() for label in of_split), default=-1)
+        names = [f"class {index}" for index in range(min(last + 1, MAX_UNNAMED))]
+    by_class = [
+        {"name": name, **{split: of_split.get(index, 0) for split, of_split in counts.items()}}
+        for index, name in enumerate(names)
+    ]
+    return {"classes": names, "splits": splits, "by_class": by_class}
+
+
+def _datasets(config: Settings) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yields each split that has a list, with its dataset; wrappers are opened."""
+    for split in SPLITS:
+        node = config.get(f"{split}_dataloader")
+        while isinstance(node, Mapping) and "ann_file" not in node:
+            node = node.get("dataset")
+        if isinstance(node, Mapping):
+            yield split, node
+
+
+def _count(dataset: Mapping[str, Any]) -> SplitCount:
+    file = str(dataset["ann_file"])
+    try:
+        annotations = read_annotations(file)
+    except UserError as error:
+        return {"file": file, "error": str(error)}
+    folder = Path(setting(dataset, "data_prefix", "video") or "")
+    return {
+        "file": file,
+        "videos": len(annotations),
+        "missing": sum(not (folder / annotation.path).exists() for annotation in annotations),
+        "counts": dict(Counter(int(a.label) for a in annotations if a.label.isdecimal())),
+    }
+
+
+def _start(log: Path) -> Start:
     """Returns what a training process noted of itself, and whether it resumed another."""
-    notes: list[str] = []
-    facts = _read(log / FACTS, notes)
-    config = _read_config(_config_of([log]), notes)
+    facts = _read(log / FACTS, [])
+    config = _read_config(log / "vis_data" / "config.py", []) or {}
     facts = facts if isinstance(facts, dict) else {}
-    return {"log": log.name, "resumed": bool((config or {}).get("resume")), **facts}
+    start = {"log": log.name, "resumed": bool(config.get("resume")), **facts}
+    return cast(Start, start)
 
 
-def _config_of(logs: Sequence[Path]) -> Path | None:
-    return logs[-1] / "vis_data" / "config.py" if logs else None
+def _checkpoint(folder: Path) -> Checkpoint | None:
+    path = best_checkpoint(folder)
+    if path is None:
+        return None
+    return {"name": path.name, "bytes": path.stat().st_size, "sha256": sha256(path)}
 
 
-def _newest_config(folder: Path, notes: list[str]) -> dict[str, Any] | None:
+def _newest_config(folder: Path, notes: list[str]) -> Settings | None:
     configs = sorted(folder.glob("*.py"), key=lambda path: path.stat().st_mtime)
-    return _read_config(configs[-1] if configs else None, notes)
+    return _read_config(configs[-1], notes) if configs else None
 
 
-def _read_config(path: Path | None, notes: list[str]) -> dict[str, Any] | None:
+def _read_config(path: Path, notes: list[str]) -> Settings | None:
     """Returns a dumped config as data: a folder from elsewhere runs no code here."""
-    if path is None or not path.is_file():
+    if not path.is_file():
         return None
     try:
         return config_from_text(path.read_text(encoding="utf-8"), source=str(path))
@@ -194,26 +234,24 @@ def _read_config(path: Path | None, notes: list[str]) -> dict[str, Any] | None:
         return None
 
 
+def _read_results(path: Path, notes: list[str]) -> Results | None:
+    """Returns the results of a test, which have the form that `evaluate.write_result` gives."""
+    results = _read(path, notes)
+    rows = results.get("videos") if isinstance(results, dict) else None
+    if (
+        isinstance(rows, list)
+        and all(isinstance(row, dict) and isinstance(row.get("video"), str) for row in rows)
+        and isinstance(results.get("accuracies"), list)
+    ):
+        return cast(Results, results)
+    if results is not None:
+        notes.append(f"cannot read {path}: not what test.py writes")
+    return None
+
+
 def _read(path: Path, notes: list[str]) -> Any:
     try:
         return read_json(path)
     except UserError as error:
         notes.append(str(error))
         return None
-
-
-def _is_result(results: Any) -> bool:
-    """Returns whether what was read has the form that `evaluation.write_result` gives."""
-    return (
-        isinstance(results, dict)
-        and isinstance(results.get("videos"), list)
-        and all(isinstance(row, dict) and "video" in row for row in results["videos"])
-        and isinstance(results.get("accuracies"), list)
-    )
-
-
-def _checkpoint(folder: Path) -> dict[str, Any] | None:
-    path = best_checkpoint(folder)
-    if path is None:
-        return None
-    return {"name": path.name, "bytes": path.stat().st_size, "sha256": sha256(path)}

@@ -1,38 +1,32 @@
-"""What the scores of a test say: by class, which classes are mixed up, how far to trust them."""
+"""Says what the scores of a test mean: by class, which classes are mixed up, how far to trust."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
-from ..metrics import wilson_interval
+from ..metrics import VideoResult, wilson_interval
+from .types import Reliability, Results, Test
 
 NUM_BINS = 10
 NUM_DRAWS = 400  # of what a calibrated recognizer would show by chance
 MAX_CLASSES = 15  # of the confusion matrix that is shown; a row and column more for the rest
 MAX_VIDEOS = 6  # of each list of hard videos
+MAX_PAIRS = 10
 TOP_K = 5
 FEW = 100  # videos, below which a reliability diagram shows mostly chance
 
 
-def analyze(results: dict[str, Any]) -> dict[str, Any]:
-    """Returns what a report says of a test, from `results.json`.
-
-    Keys: `accuracies` (as they were written), `num_videos`, `classes`, `by_class`, `confusion`,
-    `reliability` (None where the scores are no probabilities), `wrong` and `unsure` (the hardest
-    videos) and `unreadable`. Without a readable video only the first three and the last.
-    """
+def analyze(results: Results) -> Test:
+    """Returns what a report says of a test: what the test noted, and what its scores say."""
     rows, unreadable = _split_rows(results["videos"])
     num_classes = len(rows[0]["scores"]) if rows else 0
     names = [str(name) for name in results.get("classes") or []]
     if len(names) != num_classes and rows:
         names = [f"class {index}" for index in range(num_classes)]
-    found: dict[str, Any] = {
-        "accuracies": results["accuracies"],
-        "num_videos": len(rows),
-        "classes": names,
-        "unreadable": unreadable,
-    }
+    noted = {key: value for key, value in results.items() if key != "videos"}
+    counted = {"num_videos": len(rows), "classes": names, "unreadable": unreadable}
+    found = cast(Test, noted | counted)
     if not rows:
         return found
     scores = np.array([row["scores"] for row in rows], dtype=float)
@@ -46,26 +40,26 @@ def analyze(results: dict[str, Any]) -> dict[str, Any]:
     second = np.partition(scores, -2, axis=1)[:, -2] if num_classes > 1 else np.zeros_like(top)
     wrong = [i for i in np.argsort(true - top, kind="stable") if not right[i]][:MAX_VIDEOS]
     unsure = [i for i in np.argsort(top - second, kind="stable") if i not in wrong][:MAX_VIDEOS]
-    videos = [_video(row, ranked, names) for row, ranked in zip(rows, order, strict=True)]
-    return found | {
+    found |= {
         "by_class": accuracy_by_class(matrix, names),
         "confusion": confusion_shown(matrix, names),
         "reliability": reliability(top, right) if _are_probabilities(scores) else None,
         "num_wrong": int((~right).sum()),
-        "wrong": [videos[i] for i in wrong],
-        "unsure": [videos[i] for i in unsure],
+        "wrong": [_video(rows[i], order[i], names) for i in wrong],
+        "unsure": [_video(rows[i], order[i], names) for i in unsure],
     }
+    return found
 
 
-def _split_rows(videos: Sequence[dict[str, Any]]) -> tuple[list[dict], list[dict]]:
+def _split_rows(videos: Sequence[VideoResult]) -> tuple[list[VideoResult], list[VideoResult]]:
     """Returns the rows whose scores can be used, and the others with the reason."""
-    rows: list[dict[str, Any]] = []
-    unreadable = []
+    rows: list[VideoResult] = []
+    unreadable: list[VideoResult] = []
     for row in videos:
         scores, label = row.get("scores"), row.get("label")
         if not isinstance(scores, list) or not isinstance(label, int):
             reason = str(row.get("error") or "no scores were written")
-        elif not all(isinstance(s, int | float) for s in scores):
+        elif not all(isinstance(score, int | float) for score in scores):
             reason = "its scores are not finite numbers"
         elif not 0 <= label < len(scores) or (rows and len(scores) != len(rows[0]["scores"])):
             reason = f"label {label} and {len(scores)} scores do not fit the other videos"
@@ -76,15 +70,14 @@ def _split_rows(videos: Sequence[dict[str, Any]]) -> tuple[list[dict], list[dict
     return rows, unreadable
 
 
-def _video(row: dict[str, Any], ranked: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
-    best = [int(index) for index in ranked[:TOP_K]]
+def _video(row: VideoResult, ranked: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
+    label, scores = row["label"], row["scores"]
+    best = ranked[:TOP_K].tolist()
     return {
         "video": row["video"],
-        "label": names[row["label"]],
-        "label_score": row["scores"][row["label"]],
-        "top": [
-            {"name": names[i], "score": row["scores"][i], "right": i == row["label"]} for i in best
-        ],
+        "label": names[label],
+        "label_score": scores[label],
+        "top": [{"name": names[i], "score": scores[i], "right": i == label} for i in best],
     }
 
 
@@ -98,18 +91,11 @@ def accuracy_by_class(matrix: np.ndarray, names: Sequence[str]) -> list[dict[str
     rows = []
     for index, name in enumerate(names):
         videos, right = int(matrix[index].sum()), int(matrix[index, index])
-        low, high = wilson_interval(right / videos, videos) if videos else (None, None)
-        rows.append(
-            {
-                "name": name,
-                "videos": videos,
-                "right": right,
-                "taken_for_it": int(matrix[:, index].sum()) - right,
-                "value": right / videos if videos else None,
-                "low": low,
-                "high": high,
-            }
-        )
+        value = right / videos if videos else None
+        low, high = (None, None) if value is None else wilson_interval(value, videos)
+        taken = int(matrix[:, index].sum()) - right
+        row = {"name": name, "videos": videos, "right": right, "taken_for_it": taken}
+        rows.append({**row, "value": value, "low": low, "high": high})
     return rows
 
 
@@ -122,20 +108,18 @@ def confusion_shown(matrix: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
         confusions of all classes, as true class, first label, videos.
     """
     wrong = matrix - np.diag(np.diag(matrix))
-    pairs = [(int(wrong[i, j]), int(i), int(j)) for i, j in np.argwhere(wrong)]
-    largest = sorted(pairs, key=lambda pair: (-pair[0], pair[1], pair[2]))[:10]
-    listed = [{"true": names[i], "answer": names[j], "videos": count} for count, i, j in largest]
-    if len(names) <= MAX_CLASSES + 1:
-        shown = list(range(len(names)))
-    else:
+    pairs = sorted(np.argwhere(wrong).tolist(), key=lambda pair: -wrong[*pair])[:MAX_PAIRS]
+    shown = list(range(len(names)))
+    if len(names) > MAX_CLASSES + 1:
         share = wrong.sum(axis=0) + wrong.sum(axis=1)
-        shown = sorted(int(i) for i in np.argsort(-share, kind="stable")[:MAX_CLASSES])
-    rest = [index for index in range(len(names)) if index not in set(shown)]
+        shown = sorted(np.argsort(-share, kind="stable")[:MAX_CLASSES].tolist())
+    rest = sorted(set(range(len(names))) - set(shown))
     groups = [[index] for index in shown] + ([rest] if rest else [])
-    counts = [[int(matrix[np.ix_(true, answer)].sum()) for answer in groups] for true in groups]
-    classes = [{"index": index, "name": names[index]} for index in shown]
+    classes: list[dict[str, Any]] = [{"index": index, "name": names[index]} for index in shown]
     if rest:
         classes.append({"index": None, "name": f"the other {len(rest)} classes"})
+    counts = [[int(matrix[np.ix_(true, answer)].sum()) for answer in groups] for true in groups]
+    listed = [{"true": names[i], "answer": names[j], "videos": int(wrong[i, j])} for i, j in pairs]
     return {"classes": classes, "counts": counts, "num_rest": len(rest), "pairs": listed}
 
 
@@ -143,7 +127,7 @@ def _are_probabilities(scores: np.ndarray) -> bool:
     return bool((scores >= -1e-6).all() and np.allclose(scores.sum(axis=1), 1, atol=1e-3))
 
 
-def reliability(top: np.ndarray, right: np.ndarray) -> dict[str, Any]:
+def reliability(top: np.ndarray, right: np.ndarray) -> Reliability:
     """Returns how far the score of the first label is the chance that it is right.
 
     The expected calibration error is the mean distance between accuracy and score over bins of
@@ -159,31 +143,21 @@ def reliability(top: np.ndarray, right: np.ndarray) -> dict[str, Any]:
     """
     bins = np.ceil(np.round(top * NUM_BINS, 6)).astype(int).clip(1, NUM_BINS) - 1
     rows = []
-    for index in sorted(set(bins.tolist())):
+    for index in np.unique(bins).tolist():
         inside = bins == index
-        videos, hits = int(inside.sum()), int(right[inside].sum())
-        low, high = wilson_interval(hits / videos, videos)
-        rows.append(
-            {
-                "from": index / NUM_BINS,
-                "to": (index + 1) / NUM_BINS,
-                "videos": videos,
-                "score": float(top[inside].mean()),
-                "accuracy": hits / videos,
-                "low": low,
-                "high": high,
-            }
-        )
-    generator = np.random.default_rng(0)
-    draws = [
-        _calibration_error(top, generator.random(len(top)) < top, bins) for _ in range(NUM_DRAWS)
-    ]
+        videos, accuracy = int(inside.sum()), float(right[inside].mean())
+        low, high = wilson_interval(accuracy, videos)
+        edges = {"from": index / NUM_BINS, "to": (index + 1) / NUM_BINS, "videos": videos}
+        score = float(top[inside].mean())
+        rows.append({**edges, "score": score, "accuracy": accuracy, "low": low, "high": high})
+    draw = np.random.default_rng(0).random
+    errors = [_calibration_error(top, draw(len(top)) < top, bins) for _ in range(NUM_DRAWS)]
     return {
         "bins": rows,
         "ece": _calibration_error(top, right, bins),
         "mean_score": float(top.mean()),
         "accuracy": float(right.mean()),
-        "by_chance": {"mean": float(np.mean(draws)), "high": float(np.quantile(draws, 0.95))},
+        "by_chance": {"mean": float(np.mean(errors)), "high": float(np.quantile(errors, 0.95))},
         "few": len(top) < FEW,
     }
 

@@ -4,16 +4,15 @@ import base64
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import av
 import torch
 from PIL import Image
 
-from ..compat.mm import Compose
+from ..compat import Compose
 from ..errors import UserError
 from ..pipeline import num_views
 from ..recognizer import Recognizer
@@ -31,8 +30,7 @@ MAX_PICTURES = 32
 CENTRE_CROP = {1: 0, 3: 2, 10: 8}  # of ThreeCrop and TenCrop: the one in the middle, not mirrored
 
 
-@dataclass(frozen=True)
-class Examined:
+class Examined(NamedTuple):
     """What a video is: seconds to the end of its last packet, and its first frame as a JPEG."""
 
     seconds: float
@@ -49,43 +47,35 @@ def examine(sample: dict[str, Any]) -> Examined:
         ValueError: it cannot be read, is another kind of file, or has no frame or too large ones.
     """
     options = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS}
+    cover = av.stream.Disposition.attached_pic  # of a piece of music
+    frame, times = None, []
     try:
         with av.open(sample["filename"], options=options) as container:
-            return _examine(container)
+            stream = next((s for s in container.streams.video if not s.disposition & cover), None)
+            if stream is None:
+                raise ValueError("there is no video in the file")
+            width, height = stream.width, stream.height
+            if width * height > MAX_PIXELS:
+                raise ValueError(f"{width} x {height} pixels are more than 4096 x 2304")
+            for packet in container.demux(stream):  # the header's length may be missing or forged
+                start = packet.dts if packet.pts is None else packet.pts
+                if start is not None:
+                    times += [start, start + (packet.duration or 0)]
+                if frame is None:
+                    with suppress(av.FFmpegError):  # perhaps the next packet gives a frame
+                        frame = next(iter(packet.decode()), None)
+            unit = stream.time_base or 0
     except av.FFmpegError as error:
         raise ValueError(f"it is not a video that can be read ({error.strerror})") from None
-
-
-def _examine(container: av.container.InputContainer) -> Examined:
-    cover = av.stream.Disposition.attached_pic  # of a piece of music
-    stream = next((s for s in container.streams.video if not s.disposition & cover), None)
-    if stream is None:
-        raise ValueError("there is no video in the file")
-    if stream.width * stream.height > MAX_PIXELS:
-        raise ValueError(f"{stream.width} x {stream.height} pixels are more than 4096 x 2304")
-    poster = None
-    times: list[int] = []
-    for packet in container.demux(stream):  # the header's own length may be missing or forged
-        time = packet.dts if packet.pts is None else packet.pts
-        if time is not None:
-            times += [time, time + (packet.duration or 0)]
-        if poster is None:
-            with suppress(av.FFmpegError):  # perhaps the next packet gives a frame
-                for frame in packet.decode()[:1]:
-                    poster = _poster(frame)
-    if poster is None:
+    if frame is None:
         raise ValueError("no frame of the video can be decoded")
-    length = max(times) - min(times) if times else 0
-    return Examined(float(length * (stream.time_base or 0)), poster)
-
-
-def _poster(frame: av.VideoFrame) -> bytes:
     height = max(1, round(frame.height * POSTER_WIDTH / frame.width))
-    image = frame.to_image(width=POSTER_WIDTH, height=height)
-    return _jpeg(image.rotate(frame.rotation, expand=True))
+    image = frame.to_image(width=POSTER_WIDTH, height=height).rotate(frame.rotation, expand=True)
+    return Examined(float((max(times) - min(times)) * unit) if times else 0.0, jpeg(image))
 
 
-def _jpeg(image: Image.Image) -> bytes:
+def jpeg(image: Image.Image) -> bytes:
+    """Returns the image as a JPEG file."""
     buffer = BytesIO()
     image.save(buffer, "JPEG", quality=80)
     return buffer.getvalue()
@@ -106,14 +96,15 @@ class Answerer:
         self._pipeline = Compose(recognizer.steps)
         self._reader = GuardedReader(self._read)
         self._reader.start()  # before the engine is built: its process has no need of one
+        self.close = self._reader.close  # also in the middle of a video
 
-    def _read(self, sample: dict[str, Any]) -> tuple[Examined, dict[str, Any]]:
+    def _read(self, sample: dict[str, Any]) -> tuple[float, dict[str, Any]]:
         """Examines a video before it is read: what a stranger sends may be anything."""
-        examined = examine(sample)
-        if examined.seconds > self.max_seconds:
-            long = f"it lasts {examined.seconds:.0f} seconds"
-            raise ValueError(f"{long}; {self.max_seconds:g} seconds is the most")
-        return examined, self._pipeline(sample)
+        seconds = examine(sample).seconds
+        if seconds > self.max_seconds:
+            most = f"{self.max_seconds:g} seconds is the most"
+            raise ValueError(f"it lasts {seconds:.0f} seconds; {most}")
+        return seconds, self._pipeline(sample)
 
     def answer(
         self, video: Path, check: Callable[[], None], *, pictures: bool = False
@@ -133,37 +124,28 @@ class Answerer:
         """
         start = time.perf_counter()
         try:
-            examined, packed = self._reader(sample_of(video))
+            video_seconds, packed = self._reader(sample_of(video))
         except UserError as error:
             reason = str(error).replace(str(video), "the file").rstrip(".")
             raise UserError(f"This video cannot be used: {reason}.") from None
-        reading = time.perf_counter() - start
-        scores = self._score(packed, check)
-        computing = time.perf_counter() - start - reading
+        read = time.perf_counter()
+        self.recognizer.engine.before_chunk = check
+        try:
+            scores: Any = next(self.recognizer.score_samples([packed]))
+        finally:
+            self.recognizer.engine.before_chunk = lambda: None
+        computed = time.perf_counter()
         frames = centre_frames(packed["inputs"], self._crops)
         best = self.recognizer.top_k(scores, TOP_K)
         answer = dict(
             predictions=[dict(label=label, score=score) for label, score in best],
             frames=len(frames),
             views=len(frames) * self._crops,
-            video_seconds=round(examined.seconds, 3),
-            seconds=dict(reading=round(reading, 3), computing=round(computing, 3)),
+            video_seconds=round(video_seconds, 3),
+            seconds=dict(reading=round(read - start, 3), computing=round(computed - read, 3)),
             protocol=self.recognizer.protocol,
         )
         return answer | ({"pictures": _pictures(frames)} if pictures else {})
-
-    def _score(self, packed: dict[str, Any], check: Callable[[], None]) -> Any:
-        engine = self.recognizer.engine
-        before, engine.before_chunk = engine.before_chunk, check
-        try:
-            (scores,) = self.recognizer.score_samples([packed])
-            return scores
-        finally:
-            engine.before_chunk = before
-
-    def close(self) -> None:
-        """Ends the process that reads videos, also in the middle of one."""
-        self._reader.close()
 
 
 def centre_frames(inputs: torch.Tensor, crops: int) -> torch.Tensor:
@@ -184,4 +166,4 @@ def _pictures(frames: torch.Tensor) -> list[str]:
         return []
     chosen = choose_evenly(len(frames), MAX_PICTURES)
     images = (Image.fromarray(frames[i].permute(1, 2, 0).numpy()) for i in chosen)
-    return [f"data:image/jpeg;base64,{base64.b64encode(_jpeg(i)).decode()}" for i in images]
+    return [f"data:image/jpeg;base64,{base64.b64encode(jpeg(i)).decode()}" for i in images]

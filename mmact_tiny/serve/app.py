@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import ipaddress
+import itertools
 import json
 import logging
 import mimetypes
@@ -13,10 +14,10 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from fastapi import FastAPI, Request
@@ -55,8 +56,7 @@ HEADERS = {
 logger = logging.getLogger("mmact_tiny")
 
 
-@dataclass(frozen=True)
-class Example:
+class Example(NamedTuple):
     """A video to click: its name on the page, the file, its first frame as a JPEG."""
 
     name: str
@@ -74,34 +74,51 @@ class Site:
     max_bytes: int
     examples: list[Example]
 
+    def describe(self) -> dict[str, Any]:
+        """Returns the model, the limits, the examples, and how many places are free."""
+        recognizer = self.answerer.recognizer
+        model = recognizer.cfg.model
+        return dict(
+            status="ok",
+            model=f"{model.type}, {model.backbone.type}",
+            checkpoint=recognizer.checkpoint.name,
+            engine=recognizer.engine.name,
+            protocol=recognizer.protocol,
+            classes=recognizer.labels,
+            max_bytes=self.max_bytes,
+            max_seconds=self.answerer.max_seconds,
+            examples=[example.name for example in self.examples],
+            free_places=self.queue.places - self.queue.num_taken,
+        )
+
+    def example(self, number: str) -> Example:
+        """Returns an example by its number, counted from 0; nothing else is ever looked up."""
+        if number not in map(str, range(len(self.examples))):
+            raise HTTPException(404, "There is no such example.")
+        return self.examples[int(number)]
+
 
 def create_app(site: Site, *, host: str) -> FastAPI:
     """Returns the application for a server bound to `host`."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(OwnPageOnly, host=host)
 
-    def find_example(number: str) -> Example:
-        """Returns an example by its number, counted from 0; nothing else is ever looked up."""
-        if number not in map(str, range(len(site.examples))):
-            raise HTTPException(404, "There is no such example.")
-        return site.examples[int(number)]
-
     @app.get("/api/health")
     async def health() -> dict[str, Any]:
-        return _describe(site)
+        return site.describe()
 
     @app.get("/examples/{number}")
     async def example_video(number: str) -> Response:
-        video = find_example(number).video
+        video = site.example(number).video
         return FileResponse(video, media_type=mimetypes.guess_type(video.name)[0] or "video/mp4")
 
     @app.get("/examples/{number}/poster")
     async def example_poster(number: str) -> Response:
-        return Response(find_example(number).poster, media_type="image/jpeg")
+        return Response(site.example(number).poster, media_type="image/jpeg")
 
     @app.post("/api/recognize")
     async def answer(request: Request, example: str | None = None, pictures: str = "") -> Response:
-        video = None if example is None else find_example(example).video
+        video = None if example is None else site.example(example).video
         steps = recognize(site, request, video, pictures=pictures == "1")
         step: dict[str, Any] = await anext(steps, {})
         if LIVE in request.headers.get("accept", "") and step.get("event") != "error":
@@ -109,7 +126,7 @@ def create_app(site: Site, *, host: str) -> FastAPI:
         async for later in steps:
             step = later
         if step.pop("event", None) == "error":
-            return Refusal(step, step.pop("status"), {"connection": "close"})
+            return _refuse(request, step)
         return JSONResponse(step)
 
     @app.exception_handler(HTTPException)
@@ -120,46 +137,30 @@ def create_app(site: Site, *, host: str) -> FastAPI:
     return app
 
 
-def _describe(site: Site) -> dict[str, Any]:
-    recognizer = site.answerer.recognizer
-    model = recognizer.cfg.model
-    return dict(
-        status="ok",
-        model=f"{model.type}, {model.backbone.type}",
-        checkpoint=recognizer.checkpoint.name,
-        engine=recognizer.engine.name,
-        protocol=recognizer.protocol,
-        classes=recognizer.labels,
-        max_bytes=site.max_bytes,
-        max_seconds=site.answerer.max_seconds,
-        examples=[example.name for example in site.examples],
-        free_places=site.queue.places - site.queue.num_taken,
-    )
-
-
 async def _lines(first: dict[str, Any], steps: AsyncIterator[dict[str, Any]]) -> AsyncIterator[str]:
     yield json.dumps(first) + "\n"
     async for step in steps:
         yield json.dumps(step, ensure_ascii=False) + "\n"
 
 
-class Refusal(JSONResponse):
-    """An answer that stays open a moment, while the rest of an upload is thrown away.
+def _refuse(request: Request, error: dict[str, Any]) -> Response:
+    """Returns an answer that stays open a moment, while the rest of an upload is thrown away.
 
     A client who is cut off while sending may never read the answer; one who reads it may leave.
     """
+    plain = JSONResponse(error, error.pop("status"), {"connection": "close"})
+    server, end = request.app.state.server, time.monotonic() + DISCARD_SECONDS
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        server, end = scope["app"].state.server, time.monotonic() + DISCARD_SECONDS
-        start = {"type": "http.response.start", "status": self.status_code}
-        await send(start | {"headers": self.raw_headers})
-        await send({"type": "http.response.body", "body": self.body, "more_body": True})
+    async def stay() -> AsyncIterator[bytes]:
+        yield bytes(plain.body)
         while time.monotonic() < end and not server.should_exit:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_SECONDS):
-                    if (await receive())["type"] == "http.disconnect":
-                        break
-        await send({"type": "http.response.body"})
+            if await request.is_disconnected():  # takes what has come
+                return
+            await asyncio.sleep(0.001)
+
+    if server.should_exit:  # a request that uvicorn cancelled does not survive a group of tasks
+        return plain
+    return StreamingResponse(stay(), plain.status_code, plain.headers)
 
 
 class OwnPageOnly:
@@ -172,15 +173,15 @@ class OwnPageOnly:
 
     Args:
         app: The application.
-        host: What the server is bound to. Loopback names are always right; for a server on all
+        host: What the server is bound to; loopback names are right too. For a server on all
             addresses (0.0.0.0, ::) so is any address, and this machine's own name.
     """
 
     def __init__(self, app: ASGIApp, host: str) -> None:
         self.app = app
         self.any_address = host in ("0.0.0.0", "::")
-        name = socket.gethostname().lower()
-        self.names = {name, f"{name}.local"} if self.any_address else {host.lower()}
+        name = socket.gethostname().lower() if self.any_address else host.lower()
+        self.names = {"localhost", name} | ({f"{name}.local"} if self.any_address else set())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def send_with_headers(message: Message) -> None:
@@ -206,31 +207,19 @@ class OwnPageOnly:
         return "The request comes from a page of another site."
 
     def _is_ours(self, netloc: str) -> bool:
-        try:
+        host = ""
+        with suppress(ValueError):  # a name, or no host at all
             host = urlsplit(f"//{netloc}").hostname or ""
-        except ValueError:
-            return False
-        known = host in self.names or is_loopback(host)
-        return known or (self.any_address and _address(host) is not None)
-
-
-def is_loopback(host: str) -> bool:
-    """Returns whether a host's name or address means this machine to itself only."""
-    address = _address(host)
-    return host.lower() == "localhost" or (address is not None and address.is_loopback)
-
-
-def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    with suppress(ValueError):
-        return ipaddress.ip_address(host)
-    return None
+            if ipaddress.ip_address(host).is_loopback or self.any_address:
+                return True
+        return host in self.names
 
 
 class Queue:
     """One thread that works for one client at a time, in the order of coming.
 
-    It is an executor, whose thread outlives a request: a client who leaves gives the place up at
-    once, and the next client's work still waits until the thread is free.
+    Its thread outlives a request: a client who leaves gives the place up at once, and the next
+    client's work still waits until the thread is free.
 
     Args:
         places: How many clients may be there at once: sending, waiting, or being worked for.
@@ -239,7 +228,7 @@ class Queue:
     def __init__(self, places: int) -> None:
         self.places = places
         self.num_taken = 0
-        self._jobs: list[Future[Any]] = []
+        self.jobs: list[Future[Any]] = []  # in order; some may be done
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="recognize")
 
     @contextmanager
@@ -253,27 +242,21 @@ class Queue:
         finally:
             self.num_taken -= 1
 
-    @property
-    def jobs(self) -> list[Future[Any]]:
-        """The jobs that are not done, in order."""
-        self._jobs = [job for job in self._jobs if not job.done()]
-        return self._jobs
-
     def join(self, work: Callable[[], Any]) -> Future[Any]:
         """Returns a job at the end of the queue, which gets what `work` returns."""
-        job = self._worker.submit(work)
-        self.jobs.append(job)
-        return job
+        self.jobs = [job for job in self.jobs if not job.done()]
+        self.jobs.append(self._worker.submit(work))
+        return self.jobs[-1]
 
     def num_ahead(self, job: Future[Any]) -> int:
         """Returns how many are served before a job, with the current one; 0 at its turn."""
-        jobs = self.jobs
-        return jobs.index(job) if job in jobs else 0
+        before = itertools.takewhile(lambda other: other is not job, self.jobs)
+        return 0 if job.done() else sum(not other.done() for other in before)
 
     def close(self, seconds: float) -> bool:
         """Ends all jobs; returns whether the current one ended within this time."""
         self._worker.shutdown(wait=False, cancel_futures=True)
-        return not wait(self.jobs, timeout=seconds).not_done
+        return not wait([job for job in self.jobs if not job.done()], seconds).not_done
 
 
 async def recognize(
@@ -293,32 +276,44 @@ async def recognize(
     """
     start = time.perf_counter()
     try:
-        with site.queue.place():
-            async with _video(site, request, example) as video:
-                received, told = time.perf_counter(), None
-                with _job(site, video, pictures) as job:
-                    while told is None or not job.done():
-                        await _check_wanted(request)
-                        ahead = site.queue.num_ahead(job)
-                        if ahead != told:
-                            step = dict(event="waiting", ahead=ahead)
-                            yield step if ahead else dict(event="recognizing")
-                        told = ahead
-                        await asyncio.sleep(LOOK_SECONDS)
-                    turn, answer = job.result()
+        # The file's name tells FFmpeg nothing: what the file is decides how it is read.
+        with (
+            site.queue.place(),
+            tempfile.NamedTemporaryFile(dir=site.folder, suffix=".video") as file,
+        ):
+            if example is None:
+                await receive_video(request, file, max_bytes=site.max_bytes)
+            received, told = time.perf_counter(), None
+            with _job(site, example or Path(file.name), pictures) as job:
+                while told is None or not job.done():
+                    await _check_wanted(request)
+                    ahead = site.queue.num_ahead(job)
+                    if ahead != told:
+                        step = dict(event="waiting", ahead=ahead)
+                        yield step if ahead else dict(event="recognizing")
+                    told = ahead
+                    await asyncio.sleep(LOOK_SECONDS)
+                turn, answer = job.result()
         waited = dict(receiving=received - start, waiting=turn - received)
         seconds = {key: round(value, 3) for key, value in waited.items()} | answer["seconds"]
         yield {"event": "done"} | answer | {"seconds": seconds}
     except ClientDisconnect:
         logger.debug("a client left")
-    except UserError as error:
-        yield dict(event="error", status=422, error=str(error))
-    except HTTPException as error:
-        yield dict(event="error", status=error.status_code, error=error.detail)
-    except Exception:
-        logger.exception("a recognition failed")
-        reason = "The recognition failed; the server's log says why."
-        yield dict(event="error", status=500, error=reason)
+    except Exception as error:
+        status, words = _explain(error)
+        yield dict(event="error", status=status, error=words)
+
+
+def _explain(error: Exception) -> tuple[int, str]:
+    """Returns the status and the words of a failure."""
+    if isinstance(error, HTTPException):
+        return error.status_code, error.detail
+    if isinstance(error, UserError):
+        return 422, str(error)
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return 507, "The server's disk is full."
+    logger.error("a recognition failed", exc_info=error)
+    return 500, "The recognition failed; the server's log says why."
 
 
 @contextmanager
@@ -349,23 +344,6 @@ async def _check_wanted(request: Request) -> None:
         raise HTTPException(503, STOPPED)
 
 
-@asynccontextmanager
-async def _video(site: Site, request: Request, example: Path | None) -> AsyncIterator[Path]:
-    """Gives the video: an example, or the upload, which is deleted at the end."""
-    if example is not None:
-        yield example
-        return
-    try:
-        # The name tells FFmpeg nothing: what the file is decides how it is read.
-        with tempfile.NamedTemporaryFile(dir=site.folder, suffix=".video") as file:
-            await receive_video(request, file, max_bytes=site.max_bytes)
-            yield Path(file.name)
-    except OSError as error:  # also of closing the file, which writes what is left
-        if error.errno != errno.ENOSPC:
-            raise
-        raise HTTPException(507, "The server's disk is full.") from None
-
-
 async def receive_video(request: Request, file: IO[bytes], *, max_bytes: int) -> None:
     """Writes an upload to a file: the body of the request, or the first file of a form.
 
@@ -390,10 +368,8 @@ async def receive_video(request: Request, file: IO[bytes], *, max_bytes: int) ->
     except asyncio.CancelledError:  # how uvicorn ends what is under way
         raise HTTPException(503, STOPPED) from None
     file.flush()
-    if file.tell() > max_bytes:
-        raise too_large
-    if file.tell() == 0:
-        raise HTTPException(400, "The upload is empty.")
+    if not 0 < file.tell() <= max_bytes:
+        raise too_large if file.tell() else HTTPException(400, "The upload is empty.")
 
 
 async def _receive_form(request: Request, file: IO[bytes]) -> None:

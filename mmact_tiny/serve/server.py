@@ -1,13 +1,14 @@
 """Starts and ends the server of the page: address, uploads' folder, examples, signals."""
 
 import errno
+import ipaddress
 import logging
 import os
 import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from ..recognizer import Recognizer
 from ..video.files import find_videos, sample_of
 from ..video.isolated import GuardedReader
 from .answer import Answerer, examine
-from .app import Example, Queue, Site, create_app, is_loopback
+from .app import Example, Queue, Site, create_app
 
 PLACES = 16  # requests at once: sending, waiting, or being recognized
 MAX_EXAMPLES = 8
@@ -46,7 +47,7 @@ def serve(
         port: Port; 0 takes a free one.
         max_mb: Size limit of an upload, in 10^6 bytes.
         max_seconds: Length limit of a video.
-        examples: Folder of the videos to click, instead of a validation or a bundled video a class.
+        examples: Folder of the videos to click, instead of one of each class.
         **recognizer: Arguments of `Recognizer`.
 
     Raises:
@@ -134,7 +135,7 @@ def find_examples(recognizer: Recognizer, folder: str | Path | None) -> Iterator
         UserError: no such folder, or none of its files is a video.
     """
     if folder is None:
-        named = _validation_videos(recognizer) or _bundled_videos()
+        named = _usual_examples(recognizer)
     else:
         named = [(video.stem, video) for video in find_videos([folder])]
         if len(named) > MAX_EXAMPLES:
@@ -148,42 +149,37 @@ def find_examples(recognizer: Recognizer, folder: str | Path | None) -> Iterator
     reader.close()
 
 
-def _validation_videos(recognizer: Recognizer) -> list[tuple[str, Path]]:
-    """Returns a validation video of each class, where the config's data is on this machine."""
+def _usual_examples(recognizer: Recognizer) -> list[tuple[str, Path]]:
+    """Returns a validation video of each class, or a bundled clip, with its label.
+
+    None where neither the videos of the config nor the project's folder are on this machine.
+    """
     dataset = (recognizer.cfg.get("val_dataloader") or {}).get("dataset", {})
-    ann_file, prefix = dataset.get("ann_file"), dataset.get("data_prefix", {}).get("video", "")
-    if not ann_file or not Path(ann_file).is_file():
-        return []
-    return _first_of_each_label(Path(ann_file), Path(prefix), recognizer.labels)
+    ann_file, folder = dataset.get("ann_file"), dataset.get("data_prefix", {}).get("video", "")
+    found = []
+    if ann_file and Path(ann_file).is_file():
+        found = _one_of_each_label(Path(ann_file), Path(folder), recognizer.labels)
+    if not found and BUNDLED.is_dir():
+        bundled = datasets.find_dataset(BUNDLED)
+        val, labels = bundled.splits["val"], datasets.class_names(bundled)
+        found = _one_of_each_label(val.ann_file, val.video_dir, labels)
+    return found
 
 
-def _bundled_videos() -> list[tuple[str, Path]]:
-    """Returns a bundled clip of each class; none where the project's folder is not there."""
-    if not BUNDLED.is_dir():
-        return []
-    dataset = datasets.find_dataset(BUNDLED)
-    val = dataset.splits["val"]
-    return _first_of_each_label(val.ann_file, val.video_dir, datasets.class_names(dataset))
-
-
-def _first_of_each_label(
-    ann_file: Path, video_dir: Path, labels: Sequence[str]
-) -> list[tuple[str, Path]]:
+def _one_of_each_label(ann_file: Path, folder: Path, labels: list[str]) -> list[tuple[str, Path]]:
     found: dict[str, tuple[str, Path]] = {}
     for annotation in datasets.read_annotations(ann_file):
-        video, label = video_dir / annotation.path, annotation.label
-        known = label.isdecimal() and int(label) < len(labels)
-        if known and label not in found and video.is_file():
-            found[label] = (labels[int(label)], video)
+        video, label = folder / annotation.path, annotation.label
+        if label.isdecimal() and int(label) < len(labels) and video.is_file():
+            found.setdefault(label, (labels[int(label)], video))
     return list(found.values())
 
 
 def _announce(recognizer: Recognizer, host: str, listening: socket.socket) -> None:
-    logger.info("checkpoint: %s", recognizer.checkpoint)
-    logger.info("protocol: %s", recognizer.protocol)
-    logger.info("engine: %s", recognizer.engine)
+    for name in ("checkpoint", "protocol", "engine"):
+        logger.info("%s: %s", name, getattr(recognizer, name))
     address, port = listening.getsockname()[:2]
-    if not is_loopback(address):
+    if not ipaddress.ip_address(address).is_loopback:
         logger.warning("warning: --host %s lets anybody on the network use this server", host)
     shown = f"[{host}]" if ":" in host else host
     logger.info("page: http://%s:%d (Ctrl-C ends it)", shown, port)

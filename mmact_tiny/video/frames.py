@@ -18,8 +18,7 @@ from typing import Any, NamedTuple
 import av
 import numpy as np
 
-from ..compat import NOT_A_VIDEO
-from ..compat.mm import TRANSFORMS, BaseTransform, DecordDecode, DecordInit, get
+from ..compat import NOT_A_VIDEO, TRANSFORMS, BaseTransform, DecordDecode, DecordInit, get
 from ..errors import UserError
 from .files import sample_of
 from .isolated import GuardedReader
@@ -54,21 +53,18 @@ class PacketReader:
         self._stream = self._container.streams.video[0]
         self._stream.codec_context.thread_count = num_threads
         self._stream.codec_context.thread_type = "AUTO"
-        self._packets = self._read_packets()
-        self._times = clear_times(self._packets)
-        self._decode_order = [packet.pts for packet in self._packets if packet.pts is not None]
-        self._position = {time: index for index, time in enumerate(self._decode_order)}
-        self._keyframes = [i for i, packet in enumerate(self._packets) if packet.is_keyframe]
-
-    def _read_packets(self) -> list[av.Packet]:
-        packets, num_bytes = [], 0
+        self._packets: list[av.Packet] = []
+        num_bytes = 0
         for packet in self._container.demux(self._stream):
             num_bytes += packet.size
             if num_bytes > MAX_PACKET_BYTES:
                 raise UnclearPackets(f"more than {MAX_PACKET_BYTES >> 20} MB of packets")
             if packet.size:
-                packets.append(packet)
-        return packets
+                self._packets.append(packet)
+        self._times = clear_times(self._packets)
+        self._decode_order = [packet.pts for packet in self._packets if packet.pts is not None]
+        self._position = {time: index for index, time in enumerate(self._decode_order)}
+        self._keyframes = [i for i, packet in enumerate(self._packets) if packet.is_keyframe]
 
     def __len__(self) -> int:
         return len(self._packets)
@@ -116,10 +112,8 @@ class PacketReader:
         pictures) needs the keyframe before that.
         """
         time = self._decode_order[position]
-        for index in reversed(self._keyframes[: bisect_right(self._keyframes, position)]):
-            if self._decode_order[index] <= time:
-                return index
-        return 0
+        before = reversed(self._keyframes[: bisect_right(self._keyframes, position)])
+        return next((index for index in before if self._decode_order[index] <= time), 0)
 
     def _feed(self, packet: av.Packet, wanted: set[int], frames: dict[int, np.ndarray]) -> None:
         context = self._stream.codec_context
@@ -172,7 +166,10 @@ class PacketInit(DecordInit):
         name = results["filename"]
         name = name if Path(name).suffix else f"{name}.mp4"  # as stock's DecordInit
         try:
-            source = name if self.io_backend == "disk" else BytesIO(self._read(name))
+            source: str | BytesIO = name
+            if self.io_backend != "disk":
+                backend = dict(backend=self.io_backend, **self.kwargs)
+                source = BytesIO(get(name, backend_args=backend))
             reader = PacketReader(source, num_threads=self.num_threads)
         except av.InvalidDataError:
             raise ValueError(NOT_A_VIDEO) from None
@@ -182,9 +179,6 @@ class PacketInit(DecordInit):
         results["total_frames"] = len(reader)
         results["avg_fps"] = reader.average_fps
         return results
-
-    def _read(self, name: str) -> bytes:
-        return get(name, backend_args=dict(backend=self.io_backend, **self.kwargs))
 
 
 @TRANSFORMS.register_module()

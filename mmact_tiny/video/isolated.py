@@ -1,6 +1,7 @@
-"""Calls a function in processes of its own, where a decoder may crash, hang or leak."""
+"""Reads videos in processes of their own, where a decoder may crash, hang or leak, and ahead."""
 
 import contextlib
+import itertools
 import multiprocessing
 import os
 import pickle
@@ -10,11 +11,20 @@ import sys
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, TimeoutError, wait
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    CancelledError,
+    Future,
+    ThreadPoolExecutor,
+    TimeoutError,
+    wait,
+)
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from pebble import ProcessExpired, ProcessPool
 
@@ -24,55 +34,39 @@ from .files import reason_of
 
 VIDEO_SECONDS = 120.0
 VIDEOS_A_PROCESS = 200  # decord 0.6 leaks a little with every video
+VIDEOS_AHEAD = 2  # read and waiting: 250 views of a video take 38 MB
+Item = TypeVar("Item")
 Key = TypeVar("Key")
+Result = TypeVar("Result")
 
 
 class Lost(UserError):
-    """Why a call has no result.
-
-    Attributes:
-        kind: a few words, the same for all of the kind.
-        detail: the particulars.
-    """
+    """Why a call has no result: `kind`, the same few words for all of it, and `detail`."""
 
     def __init__(self, kind: str, detail: str, message: str) -> None:
         super().__init__(message)
         self.kind, self.detail = kind, detail
 
 
+@dataclass(eq=False)
 class GuardedReader:
     """Calls a function in other processes; a call that takes one down costs itself only.
 
     The processes are forked when the first call needs them: they have what this one has then, so
     the function need not be picklable, and nothing is imported again. Its arguments and results
     are pickled.
-
-    Args:
-        function: What is called, a pipeline for one.
-        video_seconds: Time limit for a call.
-        calls_a_process: After so many calls a new process takes over.
-        num_processes: How many calls may run at once.
-        niceness: Of the processes; by default that of all readers beside a model.
     """
 
-    def __init__(
-        self,
-        function: Callable[..., Any],
-        video_seconds: float = VIDEO_SECONDS,
-        calls_a_process: int = VIDEOS_A_PROCESS,
-        *,
-        num_processes: int = 1,
-        niceness: int | None = None,
-    ) -> None:
-        self.function = function
-        self.video_seconds = video_seconds
-        self.calls_a_process = calls_a_process
-        self.num_processes = num_processes
-        self.niceness = niceness
+    function: Callable[..., Any]  # what is called, a pipeline for one
+    video_seconds: float = VIDEO_SECONDS  # time limit for a call
+    calls_a_process: int = VIDEOS_A_PROCESS  # then a new process takes over; 0: none does
+    _: KW_ONLY
+    num_processes: int = 1  # how many calls may run at once
+    niceness: int | None = None  # of the processes, by default that of a reader beside a model
+
+    def __post_init__(self) -> None:
         self._pool: ProcessPool | None = None
-        self._end_pool: Callable[[], object] = lambda: (
-            None
-        )  # at most once, or when this object goes
+        self._end_pool: Callable[..., object] = bool  # once, at the latest when this object goes
         self._lock = threading.Lock()
         self._calls: set[Future[bytes]] = set()
 
@@ -83,11 +77,11 @@ class GuardedReader:
             Lost: the function failed, crashed, or took too long; in a line.
         """
         future = self._schedule(arguments, self.video_seconds)
-        wait([future])
-        if not future.cancelled() and isinstance(future.exception(), BrokenProcessPool):
-            # The system ended the process before it took the call.
-            self._calls.discard(future)
-            future = self._schedule(arguments, self.video_seconds)
+        with contextlib.suppress(CancelledError):
+            if isinstance(future.exception(), BrokenProcessPool):
+                # The system ended the process before it took the call.
+                self._calls.discard(future)
+                future = self._schedule(arguments, self.video_seconds)
         return self._result(future, self.video_seconds)
 
     def call_each(
@@ -100,11 +94,11 @@ class GuardedReader:
         """
         waiting = iter(calls)
         running: dict[Future[bytes], tuple[Key, float]] = {}
+        # One call more than a process needs: it never waits for this one.
+        room = 2 * self.num_processes
         try:
             while True:
-                # One call more than a process needs: it never waits for this one.
-                while len(running) < 2 * self.num_processes and (call := next(waiting, None)):
-                    key, arguments, seconds = call
+                for key, arguments, seconds in itertools.islice(waiting, room - len(running)):
                     running[self._schedule(arguments, seconds)] = key, seconds
                 if not running:
                     return
@@ -227,3 +221,30 @@ def _call(*arguments: Any) -> bytes:
     except Exception as error:  # whatever a decoder throws at a broken file
         answer = (reason_of(error), None)
     return pickle.dumps(answer, protocol=pickle.HIGHEST_PROTOCOL)
+
+
+class ReadAhead(Generic[Item, Result]):
+    """What `read` returns for each item, in order, a few of them read ahead in a thread.
+
+    Reading begins at once, before the first result is asked for.
+    """
+
+    def __init__(self, read: Callable[[Item], Result], items: Iterable[Item]) -> None:
+        self._read = read
+        self._items = iter(items)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="read")
+        self._ahead: deque[Future[Result]] = deque()
+        # What is not being read yet is given up when the caller wants no more.
+        weakref.finalize(self, self._thread.shutdown, wait=False, cancel_futures=True)
+        self._fill()
+
+    def _fill(self) -> None:
+        for item in self._items:
+            self._ahead.append(self._thread.submit(self._read, item))
+            if len(self._ahead) > VIDEOS_AHEAD:
+                return
+
+    def __iter__(self) -> Iterator[Result]:
+        while self._ahead:
+            yield self._ahead.popleft().result()
+            self._fill()

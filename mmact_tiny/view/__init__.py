@@ -1,6 +1,6 @@
 """Shows what a network sees and answers.
 
-For others: `browse.browse`; `describe.config_to_describe` and `describe.describe`; of `windows`
-`check_window`, `window_rows`, `cells_of`, `say_segments`, `write_segments`; `render.render_video`;
-`cam.draw_cam`; and `pictures.check_pictures` and `draw_pictures`, which choose between the two.
+For others: `browse.browse_split` and `browse_video`; `describe.config_to_describe` and `describe`;
+`sheet.write_picture`; of `windows` `check_window`, `window_rows`, `say_segments` and
+`write_segments`; and of `pictures` `check_pictures` and `draw_pictures`.
 """

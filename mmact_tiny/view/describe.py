@@ -6,19 +6,18 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.module import register_module_forward_hook
 
-from ..compat.configs import STOCK_PREFIX, read_config
-from ..compat.mm import MODELS, Config, register_all_modules
+from ..checkpoints.config_text import STOCK_PREFIX, read_config
+from ..compat import MODELS, Config, register_all_modules
 from ..config import load_config, merge_options
 from ..errors import UserError
-from ..pipeline import SPLITS
-from .sampling import NUM_FRAMES, Sampling, quiet, read_sampling, say_sampling
+from .sampling import NUM_FRAMES, Sampling, quiet, read_samplings, say_sampling
 
 logger = logging.getLogger("mmact_tiny")
 Shape = tuple[int, ...]
@@ -35,19 +34,6 @@ class Stage:
     name: str
     type: str
     output_shapes: tuple[Shape, ...]
-    num_params: int
-    flops: int
-
-
-@dataclass(frozen=True)
-class Structure:
-    """A recognizer's stages in the order of the forward pass, and their sums.
-
-    A last stage holds what the others do not: what is the backbone's or head's own.
-    """
-
-    input_shape: Shape
-    stages: list[Stage]
     num_params: int
     flops: int
 
@@ -88,7 +74,7 @@ def config_to_describe(
         cfg = read_config(config)
         merge_options(cfg, options or {})
         return cfg
-    changes: dict[str, dict[str, Any]] = {}
+    changes = {}
     if pretrained is not None:
         changes["pretrained"] = {"weights": pretrained}
     if data_root is not None:
@@ -110,20 +96,13 @@ def describe(cfg: Config, *, num_frames: int = NUM_FRAMES, video: str | Path | N
     Raises:
         UserError: no pipeline works, or the model does not.
     """
-    samplings: dict[str, Sampling] = {}
-    failures: dict[str, UserError] = {}
-    for split in SPLITS:
-        try:
-            with quiet():
-                samplings[split] = read_sampling(cfg, split, num_frames=num_frames, video=video)
-        except UserError as error:
-            failures[split] = error
-    if not samplings:
-        raise failures["val"]
+    samplings = read_samplings(cfg, num_frames=num_frames, video=video)
+    usable = {name: one for name, one in samplings.items() if isinstance(one, Sampling)}
     # val where it is no larger than the others: stock's dense sampling validates on 80 frames
-    one = min(("val", "train", "test"), key=lambda split: _num_values(samplings.get(split)))
+    order = [name for name in ("val", "train", "test") if name in usable]
+    split = min(order, key=lambda name: usable[name].sample["inputs"].numel())
     with quiet():
-        structure = read_structure(build_model(cfg), samplings[one].sample)
+        input_shape, stages = read_structure(build_model(cfg), usable[split].sample)
     parts = [
         f"{name}: {cfg.model[name].type}"
         for name in ("backbone", "neck", "cls_head")
@@ -131,19 +110,15 @@ def describe(cfg: Config, *, num_frames: int = NUM_FRAMES, video: str | Path | N
     ]
     lines = [
         f"model   {cfg.model.type} ({', '.join(parts)})",
-        f"input   {_say_shape(structure.input_shape)}, one video in the {one} pipeline",
+        f"input   {_say_shape(input_shape)}, one video in the {split} pipeline",
         "",
-        *say_structure(structure),
+        *say_stages(stages),
         NOTE,
     ]
-    for split in SPLITS:
-        said = say_sampling(samplings[split]) if split in samplings else [str(failures[split])]
-        lines += ["", f"{split:<8}{said[0]}", *(f"{'':<8}{line}" for line in said[1:])]
+    for name, one in samplings.items():
+        said = say_sampling(one) if isinstance(one, Sampling) else [str(one)]
+        lines += ["", f"{name:<8}{said[0]}", *(f"{'':<8}{line}" for line in said[1:])]
     return "\n".join(lines)
-
-
-def _num_values(sampling: Sampling | None) -> float:
-    return math.inf if sampling is None else sampling.sample["inputs"].numel()
 
 
 def build_model(cfg: Config) -> nn.Module:
@@ -163,8 +138,11 @@ def build_model(cfg: Config) -> nn.Module:
         raise UserError(f"the model cannot be built: {type(error).__name__}: {error}") from error
 
 
-def read_structure(model: nn.Module, sample: Mapping[str, Any]) -> Structure:
-    """Runs a recognizer on a sample and returns its structure.
+def read_structure(model: nn.Module, sample: Mapping[str, Any]) -> tuple[Shape, list[Stage]]:
+    """Runs a recognizer on a sample; returns the shape of its input, and its stages.
+
+    The stages are in the order of the forward pass. One after them holds what they do not: what
+    is the backbone's or head's own. The last one is their total.
 
     Args:
         model: From `build_model`.
@@ -177,55 +155,34 @@ def read_structure(model: nn.Module, sample: Mapping[str, Any]) -> Structure:
 
     batch = {"inputs": [sample["inputs"]], "data_samples": [sample["data_samples"]]}
     data = model.get_submodule("data_preprocessor")(batch)
-    recognizer = _Scores(model, data["data_samples"]).eval()
+    inputs, recognizer = data["inputs"], _Scores(model, data["data_samples"]).eval()
+    outputs: dict[nn.Module, tuple[Shape, ...]] = {}
+
+    def record(module: nn.Module, _: Any, output: Any) -> None:
+        outputs.setdefault(module, tuple(_shapes_of(output)))
+
     try:
-        shapes = _run(recognizer, data["inputs"])
+        with torch.no_grad(), register_module_forward_hook(record):
+            recognizer(inputs)
     except Exception as error:  # a layer of any kind
-        shape = tuple(data["inputs"].shape)
         raise UserError(
-            f"the model fails on its pipeline's {shape}: {type(error).__name__}: {error}"
+            f"the model fails on its pipeline's {tuple(inputs.shape)}: "
+            f"{type(error).__name__}: {error}"
         ) from error
-    flops, params = _count_flops(recognizer, data["inputs"]), parameter_count(recognizer)
-    called = {
-        name: type(module).__name__
-        for part, child in model.named_children()
-        if part != "data_preprocessor"
-        for name, module in _called(f"model.{part}", child, shapes)
-    }
+    flops, params = _count_flops(recognizer, inputs), parameter_count(recognizer)
+    parts = [(n, part) for n, part in model.named_children() if n != "data_preprocessor"]
+    names = {module: name for one in parts for name, module in _called(*one, outputs)}
     stages = [
-        Stage(name.removeprefix("model."), called[name], shape, params[name], flops[name])
-        for name, shape in shapes.items()
-        if name in called
+        Stage(name, type(module).__name__, shapes, params[f"model.{name}"], flops[f"model.{name}"])
+        for module, shapes in outputs.items()
+        if (name := names.get(module))
     ]
-    rest = Stage(
-        name="(outside these)",
-        type="",
-        output_shapes=(),
-        num_params=params[""] - sum(stage.num_params for stage in stages),
-        flops=flops[""] - sum(stage.flops for stage in stages),
-    )
-    stages += [rest] if rest.num_params or rest.flops else []
-    return Structure(tuple(data["inputs"].shape), stages, params[""], flops[""])
-
-
-def _run(model: nn.Module, inputs: torch.Tensor) -> dict[str, tuple[Shape, ...]]:
-    """Returns the shapes of what each module gives, in the order of the forward pass."""
-    shapes: dict[str, tuple[Shape, ...]] = {}
-
-    def record(name: str, *call: Any) -> None:
-        shapes.setdefault(name, tuple(_shapes_of(call[-1])))
-
-    hooks = [
-        module.register_forward_hook(partial(record, name))
-        for name, module in model.named_modules()
-    ]
-    try:
-        with torch.no_grad():
-            model(inputs)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return shapes
+    total = Stage("total", "", (), params[""], flops[""])
+    own_params = total.num_params - sum(stage.num_params for stage in stages)
+    own_flops = total.flops - sum(stage.flops for stage in stages)
+    if own_params or own_flops:
+        stages.append(Stage("(outside these)", "", (), own_params, own_flops))
+    return tuple(inputs.shape), [*stages, total]
 
 
 def _count_flops(model: nn.Module, inputs: torch.Tensor) -> Counter[str]:
@@ -253,46 +210,36 @@ def _attention_flops(inputs: Sequence[Any], _: Sequence[Any]) -> int:
 
 
 def _called(
-    name: str, module: nn.Module, shapes: Mapping[str, Any]
+    name: str, module: nn.Module, outputs: Mapping[nn.Module, Any]
 ) -> Iterator[tuple[str, nn.Module]]:
     """Yields the children that the forward pass called; those of a mere container instead."""
-    children = list(module.named_children())
-    if not children and name in shapes:
+    children = dict(module.named_children())
+    if not children and module in outputs:
         yield name, module
-    for child_name, child in children:
+    for child_name, child in children.items():
         path = f"{name}.{child_name}"
-        if path in shapes:
-            yield path, child
-        else:
-            yield from _called(path, child, shapes)
+        yield from [(path, child)] if child in outputs else _called(path, child, outputs)
 
 
 def _shapes_of(output: Any) -> Iterator[Shape]:
     if isinstance(output, torch.Tensor):
         yield tuple(output.shape)
-    elif isinstance(output, (Mapping, list, tuple)):
-        for value in output.values() if isinstance(output, Mapping) else output:
+    elif isinstance(output, (list, tuple)):
+        for value in output:
             yield from _shapes_of(value)
 
 
-def say_structure(structure: Structure) -> list[str]:
-    """Returns the stages as aligned rows under a heading, the totals last."""
+def say_stages(stages: Sequence[Stage]) -> list[str]:
+    """Returns the stages as aligned rows under a heading, the total apart."""
     rows = [("stage", "type", "output", "parameters", "FLOPs")]
-    total = Stage("total", "", (), structure.num_params, structure.flops)
-    for stage in [*structure.stages, total]:
+    for stage in stages:
         shapes = " + ".join(map(_say_shape, stage.output_shapes))
-        rows.append(
-            (stage.name, stage.type, shapes, f"{stage.num_params:,}", say_flops(stage.flops))
-        )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = [
-        "  ".join(
-            cell.ljust(width) if column < 3 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    ]
-    return [lines[0], "-" * len(lines[0]), *lines[1:-1], "-" * len(lines[0]), lines[-1]]
+        numbers = f"{stage.num_params:,}", say_flops(stage.flops)
+        rows.append((stage.name, stage.type, shapes, *numbers))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    form = "  ".join(f"{{:{side}{width}}}" for side, width in zip("<<<>>", widths, strict=True))
+    first, *lines, last = (form.format(*row) for row in rows)
+    return [first, "-" * len(first), *lines, "-" * len(first), last]
 
 
 def say_flops(flops: int) -> str:
@@ -304,4 +251,4 @@ def say_flops(flops: int) -> str:
 
 
 def _say_shape(shape: Shape) -> str:
-    return " x ".join(str(size) for size in shape)
+    return " x ".join(map(str, shape))

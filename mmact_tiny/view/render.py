@@ -7,8 +7,11 @@ be read. For windows a track along the bottom shows the label of each moment, wi
 
 import logging
 import math
+from bisect import bisect_right
 from collections.abc import Sequence
 from fractions import Fraction
+from functools import lru_cache
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -40,23 +43,25 @@ SHADE = (0.0, 0.0, 0.0, 0.6)  # behind the labels
 ENCODER = {"preset": "veryfast", "crf": "20"}
 
 
-def render_video(
-    video: str | Path, out: str | Path, cells: Sequence[Cell], duration: float
-) -> None:
+def render_video(video: str | Path, out: str | Path, cells: Sequence[Cell]) -> None:
     """Writes the labelled video to `out`, whole or not at all.
 
     Args:
         video: The file; it is decoded once here, whatever its scores took.
         out: An MP4 of H.264 and the sound as it was (AAC where MP4 cannot hold it).
         cells: Which answer counts when, from `windows.cells_of`; one cell has no track.
-        duration: Of the video, in seconds; 0 where there is no track.
 
     Raises:
         UserError: the video has no frame that can be decoded, or `out` cannot be written.
     """
-    first = _first_frame(video)
     try:
-        damaged = _copy_drawn(video, first, out, cells, duration)
+        first = next(decode(video), None)
+    except (av.FFmpegError, IndexError) as error:
+        raise UserError(f"cannot read video {video}: {error}") from error
+    if first is None:
+        raise UserError(f"cannot read video {video}: no frame can be decoded")
+    try:
+        damaged = _copy_drawn(video, first[1], out, cells)
     except av.FFmpegError as error:
         raise UserError(f"cannot render {video}: {error}") from error
     if damaged:
@@ -64,21 +69,20 @@ def render_video(
 
 
 def _copy_drawn(
-    video: str | Path, first: av.VideoFrame, out: str | Path, cells: Sequence[Cell], duration: float
+    video: str | Path, first: av.VideoFrame, out: str | Path, cells: Sequence[Cell]
 ) -> int:
     """Writes the labelled video; returns how many packets could not be decoded."""
     damaged = 0
     source: Any
     with av.open(str(video)) as source, open_atomically(out) as file:
-        canvas = _Canvas(first, source.streams.video[0])
-        overlay = Overlay(canvas.size, cells, duration)
         stream = source.streams.video[0]
         stream.thread_type = "AUTO"
         start = Fraction(source.start_time or 0, 1_000_000)
         total = stream.frames or round((source.duration or 0) / 1e6 * (stream.average_rate or 25))
         bar = Bar("rendering", total, unit="frames")
         with av.open(file, "w", format="mp4") as sink, bar:
-            encoder = _Encoder(sink, stream, canvas, start)
+            pictures = _Pictures(sink, stream, first, start)
+            overlay = Overlay(pictures.size, cells)
             sounds = Sounds(source, sink, start)
             for packet in source.demux([stream, *sounds.streams]):
                 if packet.stream.type == "audio":
@@ -90,79 +94,57 @@ def _copy_drawn(
                     damaged += 1
                     continue
                 for frame in frames:
-                    encoder.add(frame, overlay)
+                    pictures.add(frame, overlay)
                     bar.advance()
-            encoder.finish()
+            pictures.finish()
             sounds.finish()
     return damaged
 
 
-def _first_frame(video: str | Path) -> av.VideoFrame:
-    try:
-        found = next(decode(video), None)
-    except (av.FFmpegError, IndexError) as error:
-        raise UserError(f"cannot read video {video}: {error}") from error
-    if found is None:
-        raise UserError(f"cannot read video {video}: no frame can be decoded")
-    return found[1]
+class _Pictures:
+    """Encodes frames as they are shown: upright, square pixels, even sides, the times they had.
 
+    Attributes:
+        size: Width and height of the new video.
+    """
 
-class _Canvas:
-    """Turns frames into pictures as they are shown: upright, square pixels, even sides."""
-
-    def __init__(self, first: av.VideoFrame, stream: Any) -> None:
-        aspect = stream.sample_aspect_ratio or Fraction(1)
-        width, height = max(1, round(first.width * aspect)), first.height
-        factor = max(1, math.ceil(READABLE / min(width, height)))
-        self._stored = (width * factor, height * factor)
-        turned = first.rotation % 180 == 90
-        self._shown = self._stored[::-1] if turned else self._stored
+    def __init__(self, sink: Any, source: Any, first: av.VideoFrame, start: Fraction) -> None:
+        width = max(1, round(first.width * (source.sample_aspect_ratio or 1)))
+        factor = max(1, math.ceil(READABLE / min(width, first.height)))
+        self._stored = (width * factor, first.height * factor)
+        shown = self._stored[::-1] if first.rotation % 180 == 90 else self._stored
         # 4:2:0 H.264 has no odd sizes: the last column or row is repeated
-        self.size = (self._shown[0] + self._shown[0] % 2, self._shown[1] + self._shown[1] % 2)
-        self._reformat = VideoReformatter().reformat
-
-    def picture(self, frame: av.VideoFrame) -> np.ndarray:
-        """Returns uint8 RGB, (height, width, 3)."""
-        width, height = self._stored
-        rgb = self._reformat(frame, width=width, height=height, format="rgb24").to_ndarray()
-        image = np.rot90(rgb, round(frame.rotation / 90))
-        missing = [(0, self.size[1] - image.shape[0]), (0, self.size[0] - image.shape[1]), (0, 0)]
-        return np.ascontiguousarray(np.pad(image, missing, mode="edge"))
-
-
-class _Encoder:
-    """Writes frames with the times that they had."""
-
-    def __init__(self, sink: Any, source: Any, canvas: _Canvas, start: Fraction) -> None:
-        self._sink, self._canvas, self._source = sink, canvas, source
+        self.size = (shown[0] + shown[0] % 2, shown[1] + shown[1] % 2)
         rate = source.average_rate or source.guessed_rate or Fraction(25)
         self._unit = source.time_base or 1 / rate
         self._step = max(1, round(1 / rate / self._unit))
         self._offset = round(start / self._unit)
-        self._stream = sink.add_stream("libx264", rate=rate, options=ENCODER)
-        self._stream.width, self._stream.height = canvas.size
+        self._sink, self._stream = sink, sink.add_stream("libx264", rate=rate, options=ENCODER)
+        self._stream.width, self._stream.height = self.size
         self._stream.pix_fmt = "yuv420p"
-        self._stream.codec_context.time_base = self._unit
-        self._matrix, tag = MATRICES.get(
-            int(source.codec_context.colorspace), (Colorspace.ITU709, 1)
-        )
-        self._stream.codec_context.colorspace = tag
-        self._stream.codec_context.color_range = ColorRange.MPEG
-        self._reformat = VideoReformatter().reformat
+        context = self._stream.codec_context
+        context.time_base, context.color_range = self._unit, ColorRange.MPEG
+        colors = int(source.codec_context.colorspace)
+        self._matrix, context.colorspace = MATRICES.get(colors, (Colorspace.ITU709, 1))
+        self._read, self._write = VideoReformatter().reformat, VideoReformatter().reformat
         self._first: int | None = None
-        self._last: int | None = None
+        self._last = -self._step
 
     def add(self, frame: av.VideoFrame, overlay: "Overlay") -> None:
         """Draws on a frame and encodes it; one without a time of its own follows the last."""
-        follows = 0 if self._last is None else self._last + self._step
-        pts = follows if frame.pts is None else frame.pts - self._offset
-        if self._last is not None and pts <= self._last:
+        pts = self._last + self._step if frame.pts is None else frame.pts - self._offset
+        if self._first is None:
+            self._first = pts
+        elif pts <= self._last:
             pts = self._last + 1
-        self._first = pts if self._first is None else self._first
         self._last = pts
-        picture = self._canvas.picture(frame)
+        width, height = self._stored
+        rgb = self._read(frame, width=width, height=height, format="rgb24").to_ndarray()
+        image = np.rot90(rgb, round(frame.rotation / 90))
+        missing = [(0, self.size[1] - image.shape[0]), (0, self.size[0] - image.shape[1]), (0, 0)]
+        picture = np.ascontiguousarray(np.pad(image, missing, mode="edge"))
         overlay.draw(picture, float((pts - self._first) * self._unit))
-        drawn = self._reformat(
+        drawn = self._write(
             av.VideoFrame.from_ndarray(picture, format="rgb24"),
             format="yuv420p",
             dst_colorspace=self._matrix,
@@ -173,6 +155,7 @@ class _Encoder:
         self._sink.mux(self._stream.encode(drawn))
 
     def finish(self) -> None:
+        """Writes what the encoder still holds."""
         self._sink.mux(self._stream.encode(None))
 
 
@@ -188,34 +171,32 @@ class Sounds:
     def __init__(self, source: Any, sink: Any, start: Fraction) -> None:
         self._sink, self._start = sink, start
         self._targets: dict[int, Any] = {}
-        self._copied: set[int] = set()
-        self._last: dict[int, int] = {}
+        self._last: dict[int, float] = {}  # dts of those that are copied
         for stream in source.streams.audio:
             codec = stream.codec_context
             if codec is None or not codec.sample_rate:
                 logger.warning("sound track %d left out: its codec is not known", stream.index)
-            elif codec.codec.canonical_name in MP4_CODECS:
-                self._targets[stream.index] = sink.add_stream_from_template(stream)
-                self._copied.add(stream.index)
+                continue
+            if codec.codec.canonical_name in MP4_CODECS:
+                target = sink.add_stream_from_template(stream)
+                self._last[stream.index] = -math.inf
             else:
                 rate = codec.sample_rate if codec.sample_rate in AAC_RATES else 48000
                 target = sink.add_stream("aac", rate=rate)
                 target.codec_context.layout = "mono" if codec.channels == 1 else "stereo"
-                self._targets[stream.index] = target
+            self._targets[stream.index] = target
         self.streams = [s for s in source.streams.audio if s.index in self._targets]
 
     def add(self, packet: Any) -> None:
         """Copies a packet, or decodes it and encodes what it holds."""
-        target = self._targets[packet.stream.index]
-        offset = round(self._start / packet.time_base)
-        if packet.stream.index in self._copied:
-            index, dts = packet.stream.index, packet.dts
-            if dts is None or dts <= self._last.get(index, dts - 1):
+        index, offset = packet.stream.index, round(self._start / packet.time_base)
+        if index in self._last:
+            if packet.dts is None or packet.dts <= self._last[index]:
                 return  # the mark at the end; or damaged: MP4 has no steps back in time
-            self._last[index] = dts
+            self._last[index] = packet.dts
             packet.pts = None if packet.pts is None else packet.pts - offset
-            packet.dts = dts - offset
-            packet.stream = target
+            packet.dts -= offset
+            packet.stream = self._targets[index]
             self._sink.mux(packet)
             return
         try:
@@ -225,54 +206,58 @@ class Sounds:
         for frame in frames:
             if frame.pts is not None:
                 frame.pts -= offset
-            self._sink.mux(target.encode(frame))
+            self._sink.mux(self._targets[index].encode(frame))
 
     def finish(self) -> None:
         """Writes what the encoders still hold."""
-        for index, target in self._targets.items():
-            if index not in self._copied:
-                self._sink.mux(target.encode(None))
+        for index in self._targets.keys() - self._last:
+            self._sink.mux(self._targets[index].encode(None))
 
 
 class Overlay:
     """Draws the answer of a moment on a picture: bars above, and the track along the bottom."""
 
-    def __init__(self, size: tuple[int, int], cells: Sequence[Cell], duration: float) -> None:
-        self._size, self._cells, self._duration = size, cells, duration
+    def __init__(self, size: tuple[int, int], cells: Sequence[Cell]) -> None:
+        self._size, self._cells = size, cells
         self._text = max(12, round(min(size) / 24))
         self._margin = max(4, self._text // 2)
-        names = dict.fromkeys(c.predictions[0][0] for c in cells if c.predictions)
-        self._colors = {name: PALETTE[i % len(PALETTE)] for i, name in enumerate(names)}
-        self._ends = np.array([cell.end for cell in cells])
-        self._number, self._bars = -1, np.zeros((0, 0, 4), np.uint8)
+        names = dict.fromkeys(cell.label for cell in cells if cell.label is not None)
+        self._colors = dict(zip(names, cycle(PALETTE), strict=False))
+        self._ends = [cell.end for cell in cells]
+        self._bars_of = lru_cache(1)(self._draw_bars)
         self._track = self._draw_track() if len(cells) > 1 else None
 
     def draw(self, picture: np.ndarray, seconds: float) -> None:
         """Draws in place on uint8 RGB, (height, width, 3)."""
-        number = min(int(np.searchsorted(self._ends, seconds, side="right")), len(self._cells) - 1)
-        if number != self._number:
-            self._number, self._bars = number, self._draw_bars(self._cells[number])
-        _blend(picture, self._bars, (self._margin, self._margin))
-        if self._track is not None:
-            _blend(picture, self._track, (0, self._size[1] - len(self._track)))
-            self._draw_play_head(picture, seconds, len(self._track))
+        number = min(bisect_right(self._ends, seconds), len(self._cells) - 1)
+        _blend(picture, self._bars_of(number), (self._margin, self._margin))
+        if self._track is None:
+            return
+        height, half = len(self._track), max(1, self._text // 10)
+        _blend(picture, self._track, (0, self._size[1] - height))
+        x = round(min(seconds / self._ends[-1], 1.0) * (self._size[0] - 1))
+        track = picture[-height - 2 * half :]
+        track[:, max(0, x - 2 * half) : x + 2 * half + 1] = 0  # the play head
+        track[:, max(0, x - half) : x + half + 1] = 255
 
-    def _draw_bars(self, cell: Cell) -> np.ndarray:
+    def _draw_bars(self, number: int) -> np.ndarray:
         """Returns the panel, with as many rows as take less than half of the height."""
         rows = max(1, round(self._size[1] * 0.45 / (1.5 * self._text)))
-        shown = [
-            (label, score, self._colors.get(label, GREY))
-            for label, score in cell.predictions[:rows]
-        ]
+        best = self._cells[number].predictions[:rows]
+        shown = [(label, score, self._colors.get(label, GREY)) for label, score in best]
         width = max(self._size[0] - 2 * self._margin, 40)
-        return draw_bars(shown, size=self._text, width=width) if shown else self._bars[:0]
+        return (
+            draw_bars(shown, size=self._text, width=width)
+            if shown
+            else np.zeros((0, 0, 4), np.uint8)
+        )
 
     def _draw_track(self) -> np.ndarray:
         """Returns the labels over the whole video, with their names where they fit."""
         width, height = self._size[0], round(self._text * 1.6)
         figure, canvas = new_canvas(width, height, SHADE)
         for one in merge(self._cells):
-            left, right = (round(one[key] / self._duration * width) for key in ("start", "end"))
+            left, right = (round(one[key] / self._ends[-1] * width) for key in ("start", "end"))
             length, color = max(1, right - left - 2), self._colors[one["label"]]
             canvas.barh([2], [length], height - 2, left, align="edge", color=color, alpha=0.9)
             room = right - left - self._text
@@ -280,13 +265,6 @@ class Overlay:
             if len(name) > 4 or name == one["label"]:
                 _draw_white(canvas, (left + self._text / 2, height / 2 + 1), name, self._text)
         return to_pixels(figure)
-
-    def _draw_play_head(self, picture: np.ndarray, seconds: float, height: int) -> None:
-        half = max(1, self._text // 10)
-        x = round(min(seconds / self._duration, 1.0) * (self._size[0] - 1))
-        track = picture[-height - 2 * half :]
-        track[:, max(0, x - 2 * half) : x + 2 * half + 1] = 0
-        track[:, max(0, x - half) : x + half + 1] = 255
 
 
 def draw_bars(rows: Sequence[tuple[str, float, str]], *, size: int, width: int) -> np.ndarray:

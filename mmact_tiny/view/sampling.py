@@ -8,16 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from ..compat.mm import TRANSFORMS, Config, SampleFrames
+from ..compat import TRANSFORMS, Config, SampleFrames
 from ..errors import UserError
-from ..pipeline import split_datasets
+from ..pipeline import SPLITS, split_datasets
 
-FRAME_SIZE = (
-    256,
-    340,
-)  # height and width of the stand-in frames: a Kinetics video after its resizing
+FRAME_SIZE = (256, 340)  # height and width of the stand-in frames: Kinetics after its resizing
 NUM_FRAMES = 300  # of the stand-in video: 10 seconds at 30 frames a second
 SEED = 0  # of the draw that is shown of a random pipeline
 
@@ -37,13 +33,12 @@ def quiet() -> Iterator[None]:
 class Sampling:
     """How one pipeline samples a video of `num_frames` frames.
 
-    `frame_inds` has a row of frame indices a clip. `segments` has, for a random pipeline, the
-    first and last frame that each clip can start at; it is empty where the sampler has no fixed
-    segments. `frame_interval` is None where the frames are spread over the video. `sample` is
-    what the pipeline hands to the model.
+    `frame_inds` has a row of frame indices a clip. `segments` has the parts of the video that the
+    clips are taken from, each as its first frame and the first after it; it is empty where the
+    sampler has none. `frame_interval` is None where the frames are spread over the video.
+    `sample` is what the pipeline hands to the model.
     """
 
-    split: str
     num_frames: int
     sampler: str
     random: bool
@@ -51,7 +46,7 @@ class Sampling:
     num_crops: int
     crop: str
     frame_inds: list[list[int]]
-    segments: list[tuple[int, int]]
+    segments: list[tuple[float, float]]
     sample: dict[str, Any]
 
     @property
@@ -62,9 +57,23 @@ class Sampling:
     def clip_len(self) -> int:
         return len(self.frame_inds[0])
 
-    @property
-    def views(self) -> int:
-        return self.num_clips * self.num_crops
+
+def read_samplings(cfg: Config, **settings: Any) -> dict[str, Sampling | UserError]:
+    """Returns how each split samples, or why it does not; `settings` are `read_sampling`'s.
+
+    Raises:
+        UserError: none of them does.
+    """
+    found: dict[str, Sampling | UserError] = {}
+    for split in SPLITS:
+        try:
+            with quiet():
+                found[split] = read_sampling(cfg, split, **settings)
+        except UserError as error:
+            found[split] = error
+    if not any(isinstance(one, Sampling) for one in found.values()):
+        raise UserError(str(found["val"]))
+    return found
 
 
 def read_sampling(
@@ -98,34 +107,27 @@ def read_sampling(
     channels = 2 if modality == "Flow" else 3
     start, end = find_sampler(pipeline, split)
     results = dict(total_frames=num_frames, start_index=0, modality=modality, label=0, filename="")
-    state = np.random.get_state()
     np.random.seed(seed)
-    torch.manual_seed(seed)
-    try:
-        if video is not None:
-            results["filename"] = str(video)
-            results = _apply(pipeline[:start], results, split)
-        sampler = TRANSFORMS.build(pipeline[start])
-        results = sampler(results)
-        sampled = np.asarray(results["frame_inds"])
-        frames = [np.zeros((*FRAME_SIZE, channels), np.uint8)] * sampled.size
-        results.update(imgs=frames, original_shape=FRAME_SIZE, img_shape=FRAME_SIZE)
-        packed = _apply(pipeline[end:], results, split)
-    finally:
-        np.random.set_state(state)
+    if video is not None:
+        results["filename"] = str(video)
+        results = _apply(pipeline[:start], results, split)
+    sampler = TRANSFORMS.build(pipeline[start])
+    results = sampler(results)
+    sampled = np.asarray(results["frame_inds"])
+    frames = [np.zeros((*FRAME_SIZE, channels), np.uint8)] * sampled.size
+    results.update(imgs=frames, original_shape=FRAME_SIZE, img_shape=FRAME_SIZE)
+    packed = _apply(pipeline[end:], results, split)
     height, width = packed["inputs"].shape[-2:]
-    num_values = sampled.size * height * width * channels
-    total_frames = results["total_frames"]
+    total_frames = int(results["total_frames"])
     return Sampling(
-        split=split,
-        num_frames=int(total_frames),
+        num_frames=total_frames,
         sampler=type(sampler).__name__,
         random=not getattr(sampler, "test_mode", False),
         frame_interval=results.get("frame_interval"),
-        num_crops=packed["inputs"].numel() // num_values,
+        num_crops=packed["inputs"].numel() // (sampled.size * height * width * channels),
         crop=_say_crop(pipeline[end:], height, width),
         frame_inds=sampled.reshape(-1, int(results["clip_len"])).tolist(),
-        segments=_segments(sampler, int(total_frames)),
+        segments=_segments(sampler, total_frames),
         sample=packed,
     )
 
@@ -174,15 +176,22 @@ def run_transforms(
     return results, [int(frame_inds[i % len(frame_inds)]) for i in range(num_pictures)]
 
 
-def _segments(sampler: Any, num_frames: int) -> list[tuple[int, int]]:
-    """Returns the first and last start of each clip, as `SampleFrames._get_train_clips` has it."""
-    if type(sampler) is not SampleFrames or sampler.test_mode or sampler.keep_tail_frames:
+def _segments(sampler: Any, num_frames: int) -> list[tuple[float, float]]:
+    """Returns the parts of a video that `SampleFrames` takes its clips from.
+
+    Training draws each clip's start from its part, a test of single frames takes the middle of
+    equal parts (its `_get_train_clips` and `_get_test_clips`). Other samplers have none.
+    """
+    if type(sampler) is not SampleFrames:
         return []
-    clip = sampler.clip_len * sampler.frame_interval
-    length = (num_frames - clip + 1) // sampler.num_clips
-    if length < 1 or sampler.target_fps is not None:
-        return []
-    return [(i * length, (i + 1) * length - 1) for i in range(sampler.num_clips)]
+    length = num_frames / sampler.num_clips
+    if sampler.test_mode:
+        known = sampler.clip_len == 1
+    else:
+        clip = sampler.clip_len * sampler.frame_interval
+        length = (num_frames - clip + 1) // sampler.num_clips
+        known = length >= 1 and not sampler.keep_tail_frames and sampler.target_fps is None
+    return [(i * length, (i + 1) * length) for i in range(sampler.num_clips)] if known else []
 
 
 CROP_WORDS = {
@@ -204,33 +213,30 @@ def _say_crop(steps: Sequence[Mapping[str, Any]], height: int, width: int) -> st
 
 def say_sampling(sampling: Sampling) -> list[str]:
     """Returns the strategy in words: clips, crops, views, then the frames."""
+    num_clips, num_crops = sampling.num_clips, sampling.num_crops
     unit = "frame" if sampling.clip_len == 1 else "frames"
     interval = f"interval {sampling.frame_interval}"
     if sampling.frame_interval is None:
         interval = "spread over the video"
     how = "at random" if sampling.random else "at fixed places"
     lines = [
-        f"{sampling.num_clips} clip(s) x {sampling.clip_len} {unit} x {interval}, {how} "
+        f"{num_clips} clip(s) x {sampling.clip_len} {unit} x {interval}, {how} "
         f"({sampling.sampler})",
-        f"{sampling.num_crops} crop(s) of {sampling.crop}",
-        f"views: {sampling.num_clips} clip(s) x {sampling.num_crops} crop(s) = {sampling.views}",
+        f"{num_crops} crop(s) of {sampling.crop}",
+        f"views: {num_clips} clip(s) x {num_crops} crop(s) = {num_clips * num_crops}",
     ]
-    if sampling.segments:
-        shown = ", ".join(f"{first}-{last}" for first, last in sampling.segments)
+    if sampling.random and sampling.segments:
+        shown = ", ".join(f"{first}-{after - 1}" for first, after in sampling.segments)
         lines.append(f"of {sampling.num_frames} frames, a clip starts in each of: {shown}")
     title = f"one draw (seed {SEED})" if sampling.random else "frames"
-    return [*lines, f"{title} of {sampling.num_frames}: {_say_frames(sampling.frame_inds)}"]
-
-
-def _say_frames(clips: Sequence[Sequence[int]]) -> str:
-    if len(clips[0]) == 1:
-        return ", ".join(str(clip[0]) for clip in clips)
-    return "; ".join(_say_clip(clip) for clip in clips)
+    frames = (", " if sampling.clip_len == 1 else "; ").join(map(_say_clip, sampling.frame_inds))
+    return [*lines, f"{title} of {sampling.num_frames}: {frames}"]
 
 
 def _say_clip(clip: Sequence[int]) -> str:
     steps = set(np.diff(clip).tolist())
     if len(steps) == 1 and len(clip) > 3:
-        step = steps.pop()
-        return f"{clip[0]}, {clip[1]}, ... {clip[-1]}" if step else f"{clip[0]} x {len(clip)}"
-    return ", ".join(str(frame) for frame in clip)
+        return (
+            f"{clip[0]}, {clip[1]}, ... {clip[-1]}" if steps != {0} else f"{clip[0]} x {len(clip)}"
+        )
+    return ", ".join(map(str, clip))

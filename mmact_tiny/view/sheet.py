@@ -46,19 +46,16 @@ def plain(text: str) -> str:
     )
 
 
-def choose_fonts(text: str) -> list[str]:
+@functools.lru_cache(maxsize=1024)
+def choose_fonts(text: str) -> tuple[str, ...]:
     """Returns the font families that have the characters of a text, matplotlib's own first.
 
     Characters that no installed font has show as boxes, and a warning says once which package
     would help.
     """
-    return list(_choose_fonts(frozenset(map(ord, plain(text)))))
-
-
-@functools.lru_cache(maxsize=1024)
-def _choose_fonts(characters: frozenset[int]) -> tuple[str, ...]:
     families = [OWN_FONT]
-    missing = characters - get_font(fontManager.findfont(OWN_FONT)).get_charmap().keys()
+    missing = set(map(ord, plain(text)))
+    missing -= get_font(fontManager.findfont(OWN_FONT)).get_charmap().keys()
     for path in sorted(findSystemFonts()) if missing else []:
         try:
             font = get_font(path)
@@ -68,21 +65,17 @@ def _choose_fonts(characters: frozenset[int]) -> tuple[str, ...]:
             fontManager.addfont(path)  # it may be newer than matplotlib's list
             families.append(font.family_name)
             missing -= found
-    if missing:
-        _warn_of_boxes("".join(map(chr, sorted(missing))))
-    return tuple(families)
-
-
-def _warn_of_boxes(characters: str) -> None:
+    characters = "".join(map(chr, sorted(missing)))
     east_asian = any(unicodedata.name(c, "").startswith(EAST_ASIAN) for c in characters)
     package = "fonts-noto-cjk" if east_asian else "fonts-noto-core"
-    if package not in _packages_named:
+    if missing and package not in _packages_named:
         _packages_named.add(package)
         logger.warning(
             "no installed font has the characters %s: shown as boxes. The package %s has them",
             characters[:10],
             package,
         )
+    return tuple(families)
 
 
 def text_width(text: str, size: float) -> float:
@@ -95,11 +88,7 @@ def text_width(text: str, size: float) -> float:
 def shorten(text: str, size: float, room: float, *, keep_end: bool = False) -> str:
     """Returns the text, or as much of it with `…` as fits in `room` pixels.
 
-    Args:
-        text: A label or a file name.
-        size: Of the font.
-        room: What it may take.
-        keep_end: Leave out the beginning, as of a path whose end tells more.
+    With `keep_end` the beginning is left out, as of a path whose end tells more.
     """
     text = plain(text)
     if text_width(text, size) <= room:
@@ -129,8 +118,7 @@ def draw_text(
         place: Of the text's left end, half-way up, unless the style says `ha` or `va`.
         text: Any; it is no formula, whatever it has of `$` signs.
         size: Of the font.
-        room: Its width at most, in pixels; what is longer is shortened.
-        keep_end: As `shorten` has it.
+        room, keep_end: As `shorten` has them; without a room the text is drawn whole.
         **style: What matplotlib's `Text` takes.
     """
     text = plain(text) if room is None else shorten(text, size, room, keep_end=keep_end)

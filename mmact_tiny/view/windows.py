@@ -11,15 +11,15 @@ mean of their scores for it.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import groupby, pairwise
 from pathlib import Path
+from statistics import fmean
 from typing import Any, NamedTuple, NotRequired, Required, TypedDict
 
 import av
 import numpy as np
 
-from ..compat.mm import TRANSFORMS, Compose
+from ..compat import TRANSFORMS, Compose
 from ..errors import UserError
 from ..files import printable, write_answers
 from ..infer import Prediction, Row
@@ -27,8 +27,7 @@ from ..progress import track
 from ..recognizer import Recognizer
 from ..video.files import sample_of
 from ..video.frames import FrameTimes, ask_frame_times, decode, upright
-from ..video.isolated import VIDEO_SECONDS, GuardedReader
-from ..video.read_ahead import ReadAhead
+from ..video.isolated import VIDEO_SECONDS, GuardedReader, ReadAhead
 from .sampling import find_sampler
 
 EDGE = 1e-6  # seconds; times are sums of fractions
@@ -73,24 +72,18 @@ class Cell(NamedTuple):
     end: float
     predictions: list[tuple[str, float]]
 
+    @property
+    def label(self) -> str | None:
+        return self.predictions[0][0] if self.predictions else None
 
-@dataclass(frozen=True)
-class Window:
+
+class Window(NamedTuple):
     """A stretch of a video: from `start` to `end` seconds, its frames `first` to `last - 1`."""
 
     start: float
     end: float
     first: int
     last: int
-
-
-@dataclass(frozen=True)
-class WindowScores:
-    """The windows of a video in order, and for each its class scores or why there are none."""
-
-    duration: float
-    windows: list[Window]
-    scores: list[np.ndarray | UserError]
 
 
 def check_window(window: float, stride: float) -> None:
@@ -104,38 +97,32 @@ def check_window(window: float, stride: float) -> None:
 
 
 def cut_windows(times: FrameTimes, *, window: float, stride: float) -> list[Window]:
-    """Returns the windows of a video, as the module's first lines say.
+    """Returns the windows of a video; `window` and `stride` are seconds.
 
     A frame belongs to a window where its time is from `start` up to, not including, `end`. A
     window between two frames has the one that is on the screen then.
-
-    Args:
-        times: When the frames are shown.
-        window: Length in seconds.
-        stride: From one window's start to the next, in seconds; not more than `window`.
     """
-    check_window(window, stride)
     starts = [0.0]
     while len(starts) * stride + window <= times.duration + EDGE:
         starts.append(len(starts) * stride)
     if starts[-1] + window <= float(times.seconds[-1]) + EDGE:
         starts.append(times.duration - window)
     windows = []
-    for number, start in enumerate(starts):
-        end = start + window
-        first = int(np.searchsorted(times.seconds, start - EDGE))
-        last = int(np.searchsorted(times.seconds, end - EDGE))
-        if number == len(starts) - 1:
-            end, last = times.duration, len(times)
-        first = min(first, last - 1) if first >= last else first
-        windows.append(Window(start, end, first, max(last, first + 1)))
+    for start in starts:
+        end = times.duration if start == starts[-1] else start + window
+        first, last = np.searchsorted(times.seconds, (start - EDGE, end - EDGE)).tolist()
+        last = len(times) if start == starts[-1] else last
+        first = min(first, last - 1)
+        windows.append(Window(start, end, first, last))
     return windows
 
 
 def score_windows(
     recognizer: Recognizer, video: str | Path, *, window: float, stride: float
-) -> WindowScores:
-    """Scores each window of a video; the next ones are decoded while the device computes.
+) -> list[tuple[Window, np.ndarray | UserError]]:
+    """Returns the windows of a video, and for each its class scores or why there are none.
+
+    The next windows are decoded while the device computes.
 
     Raises:
         UserError: the video cannot be read, or the protocol's pipeline takes no video.
@@ -149,21 +136,20 @@ def score_windows(
 
     def read(number: int) -> Any:
         try:
-            return reader(dict(number=number))
+            return reader(number)
         except UserError as error:
             return error
 
     try:
-        samples = ReadAhead(read, range(len(windows)))
-        scored = recognizer.score_samples(samples)
-        scores = list(track(scored, "windows", len(windows), unit="windows"))
+        scored = recognizer.score_samples(ReadAhead(read, range(len(windows))))
+        found = track(zip(windows, scored, strict=True), "windows", len(windows), unit="windows")
+        return list(found)
     finally:
         reader.close()
-    return WindowScores(times.duration, windows, scores)
 
 
 class WindowViews:
-    """Called with `dict(number=i)` for each window in order, returns its views, packed.
+    """Called with 0, 1, 2, ... returns the views of that window, packed.
 
     Between two calls it keeps the decoder open, and of the frames those that later windows
     sample too.
@@ -179,71 +165,50 @@ class WindowViews:
         self, video: str | Path, times: FrameTimes, windows: Sequence[Window], steps: Sequence[Any]
     ) -> None:
         start, end = find_sampler(steps, "test")
-        self._sampler: Callable[[dict], dict] = TRANSFORMS.build(steps[start])
+        sampler: Callable[[dict], dict] = TRANSFORMS.build(steps[start])
         self._transforms = Compose(steps[end:])
-        self._video = video
-        self._times = times
-        self._samples = [self._sample(window) for window in windows]
-        taken = {int(i) for sample in self._samples for i in sample["frame_inds"]}
-        self._pts = {times.pts[i]: i for i in taken} if times.pts else {}
-        self._taken = taken
+        self._samples = []
+        for window in windows:  # as a video that has only the window's frames
+            num_frames = window.last - window.first
+            sample = dict(sample_of(video), total_frames=num_frames, avg_fps=times.fps)
+            sample = sampler(sample)
+            local = np.atleast_1d(np.squeeze(sample["frame_inds"]))  # as stock's DecordDecode
+            self._samples.append(dict(sample, frame_inds=local + window.first))
         # the first frame that this window or a later one takes
         firsts = [int(min(sample["frame_inds"])) for sample in self._samples]
         self._oldest = np.minimum.accumulate(firsts[::-1])[::-1]
-        self._decoded: Any = None
+        self._decoded = self._decode(video, times)
         self._frames: dict[int, av.VideoFrame] = {}
         self._position = -1
         self._next = 0
 
-    def _sample(self, window: Window) -> dict[str, Any]:
-        """Returns what the sampler makes of a video that has only the window's frames."""
-        start = dict(
-            sample_of(self._video),
-            total_frames=window.last - window.first,
-            avg_fps=self._times.fps,
-        )
-        sample = self._sampler(start)
-        local = np.atleast_1d(np.squeeze(sample["frame_inds"]))  # as stock's DecordDecode
-        sample["frame_inds"] = local + window.first
-        return sample
-
-    def __call__(self, request: dict[str, int]) -> dict[str, Any]:
-        number = request["number"]
+    def __call__(self, number: int) -> dict[str, Any]:
         if number != self._next:  # a new process has taken over from one that was lost
             raise UserError("not read: the decoder was lost at an earlier window")
         self._next += 1
         self._frames = {i: f for i, f in self._frames.items() if i >= self._oldest[number]}
-        sample = dict(self._samples[number])
-        self._decode_to(int(max(sample["frame_inds"])))
-        missing = {int(i) for i in sample["frame_inds"]} - self._frames.keys()
+        frame_inds = self._samples[number]["frame_inds"].tolist()
+        while self._position < max(frame_inds) and (found := next(self._decoded, None)):
+            self._position, frame = found
+            self._frames[self._position] = frame
+        taken = set(frame_inds)
+        missing = taken - self._frames.keys()
         if missing:
             raise UserError(f"{len(missing)} of its frames cannot be decoded")
-        images: dict[int, np.ndarray] = {}
-        for i in map(int, sample["frame_inds"]):
-            if i not in images:
-                images[i] = upright(self._frames[i])
-        sample["imgs"] = [images[int(i)] for i in sample["frame_inds"]]
+        images = {i: upright(self._frames[i]) for i in taken}
+        sample = dict(self._samples[number], imgs=[images[i] for i in frame_inds])
         sample["original_shape"] = sample["img_shape"] = sample["imgs"][0].shape[:2]
         return self._transforms(sample)
 
-    def _decode_to(self, last: int) -> None:
-        """Decodes on until frame `last` is there or passed, keeping the frames that are taken."""
-        if self._decoded is None:
-            self._decoded = decode(self._video, set(self._pts) or None)
-        while self._position < last:
-            pts, frame = next(self._decoded, (None, None))
-            if frame is None:
-                return
-            if self._times.pts:
-                if pts not in self._pts:
-                    continue
-                index = self._pts[pts]
-                self._position = index
-            else:
-                self._position += 1
-                index = self._position
-            if index in self._taken:
-                self._frames[index] = frame
+    def _decode(self, video: str | Path, times: FrameTimes) -> Iterator[tuple[int, av.VideoFrame]]:
+        """Yields the frames that any window takes, each with its index."""
+        taken = {i for sample in self._samples for i in sample["frame_inds"].tolist()}
+        wanted = {times.pts[i] for i in taken} if times.pts else None
+        index_of: dict[int | None, int] = {time: i for i, time in enumerate(times.pts)}
+        for position, (stamp, frame) in enumerate(decode(video, wanted)):
+            index = index_of.get(stamp, -1) if times.pts else position
+            if index in taken:
+                yield index, frame
 
 
 def window_rows(
@@ -261,35 +226,28 @@ def window_rows(
         except UserError as error:
             yield dict(video=str(video), error=str(error))
             continue
-        answers = [
-            _answer(recognizer, part, scores, top_k)
-            for part, scores in zip(scored.windows, scored.scores, strict=True)
-        ]
+        answers = []
+        for part, scores in scored:
+            answer = WindowAnswer(start=round(part.start, 3), end=round(part.end, 3))
+            if isinstance(scores, UserError):
+                answer["error"] = str(scores)
+            else:
+                best = recognizer.top_k(scores, top_k)
+                answer["predictions"] = [dict(label=label, score=score) for label, score in best]
+            answers.append(answer)
         if all("error" in answer for answer in answers):
             reason = answers[0]["error"]
             yield dict(video=str(video), error=f"cannot read video {video}: {reason}")
             continue
-        row: WindowsRow = dict(
+        row = WindowsRow(
             video=str(video),
-            duration=round(scored.duration, 3),
+            duration=answers[-1]["end"],
             window=window,
             stride=stride,
             windows=answers,
         )
         row["segments"] = merge(cells_of(row))
         yield row
-
-
-def _answer(
-    recognizer: Recognizer, window: Window, scores: np.ndarray | UserError, top_k: int
-) -> WindowAnswer:
-    answer: WindowAnswer = dict(start=round(window.start, 3), end=round(window.end, 3))
-    if isinstance(scores, UserError):
-        answer["error"] = str(scores)
-    else:
-        best = recognizer.top_k(scores, top_k)
-        answer["predictions"] = [dict(label=label, score=score) for label, score in best]
-    return answer
 
 
 def cells_of(row: Row) -> list[Cell]:
@@ -301,23 +259,20 @@ def cells_of(row: Row) -> list[Cell]:
     whole = WindowAnswer(start=0.0, end=float("inf"), predictions=row.get("predictions", []))
     windows = row.get("windows") or [whole]
     middles = [(one["start"] + one["end"]) / 2 for one in windows]
-    borders = [0.0, *((a + b) / 2 for a, b in pairwise(middles))]
-    ends = [*borders[1:], windows[-1]["end"]]
+    borders = [0.0, *map(fmean, pairwise(middles)), windows[-1]["end"]]
     return [
         Cell(start, end, [(best["label"], best["score"]) for best in one.get("predictions", [])])
-        for start, end, one in zip(borders, ends, windows, strict=True)
+        for (start, end), one in zip(pairwise(borders), windows, strict=True)
     ]
 
 
 def merge(cells: Sequence[Cell]) -> list[Segment]:
     """Returns the segments; the stretch of windows that have no answer is left out."""
     segments: list[Segment] = []
-    for label, group in groupby(
-        cells, key=lambda c: c.predictions[0][0] if c.predictions else None
-    ):
+    for label, group in groupby(cells, key=lambda cell: cell.label):
         same = list(group)
         if label is not None:
-            score = sum(cell.predictions[0][1] for cell in same) / len(same)
+            score = fmean(cell.predictions[0][1] for cell in same)
             start, end = round(same[0].start, 3), round(same[-1].end, 3)
             segments.append(dict(start=start, end=end, label=label, score=score))
     return segments

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from pattern_videos import count_decoded, make_video, psnr
 
-from mmact_tiny.cache.clip import ClipInfo, ClipReader, is_intact, read_record
+from mmact_tiny.cache.clip import ClipInfo, ClipReader, read_record
 from mmact_tiny.cache.encode import ClipError, scaled_size, write_clip
 
 
@@ -35,7 +35,6 @@ def stock_frames(video: Path, short_side: int = 256) -> np.ndarray:
     [
         ((640, 360), 256, (455, 256)),
         ((360, 640), 256, (256, 455)),
-        ((1280, 720), 256, (455, 256)),
         ((1270, 720), 256, (452, 256)),
         ((720, 900), 256, (256, 320)),
         ((1280, 720), 320, (569, 320)),
@@ -86,12 +85,6 @@ def test_frames_are_those_of_the_stock_pipeline(name: str, format: str, tmp_path
     assert info.fps == pytest.approx(decord.VideoReader(str(video)).get_avg_fps(), rel=1e-4)
 
 
-def test_a_smaller_video_keeps_its_size(tmp_path: Path) -> None:
-    video = make_video(tmp_path / "source.mp4", size=(320, 180))
-    info = encode(video, tmp_path / "entry.mp4")
-    assert (info.width, info.height, info.num_frames) == (320, 180, 24)
-
-
 @pytest.mark.parametrize("format", ["small", "fast"])
 def test_stock_decoders_read_an_entry(format: str, tmp_path: Path) -> None:
     video = make_video(tmp_path / "source.mp4")
@@ -107,10 +100,9 @@ def test_a_video_that_decord_cannot_read_is_cached(tmp_path: Path) -> None:
     make = "import sys; from pathlib import Path; from pattern_videos import make_video\n"
     make += "make_video(Path(sys.argv[1]), codec='libsvtav1', options={'preset': '12'})"
     video = tmp_path / "av1.mp4"  # in a process of its own: the encoder's library is decord's too
+    support = Path(__file__).parents[1] / "support"
     command = [sys.executable, "-c", make, str(video)]
-    subprocess.run(
-        command, cwd=Path(__file__).parents[1] / "support", check=True, capture_output=True
-    )
+    subprocess.run(command, cwd=support, check=True, capture_output=True)
     with pytest.raises(decord.DECORDError):
         decord.VideoReader(str(video))
     info = encode(video, tmp_path / "entry.mp4")
@@ -135,7 +127,7 @@ def test_a_few_frames_are_decoded_for_each_that_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     video = make_video(tmp_path / "source.mp4", options={"g": "250"})
-    for format, most, all_frames in (("small", 4, 24), ("fast", 1, 24)):
+    for format, most in (("small", 4), ("fast", 1)):
         info = encode(video, tmp_path / "entry.mp4", format)
         with monkeypatch.context() as patch:
             decoded = count_decoded(patch)
@@ -145,7 +137,7 @@ def test_a_few_frames_are_decoded_for_each_that_is_read(
                 assert len(decoded) == index % most + 1
             del decoded[:]
             ClipReader(tmp_path / "entry.mp4", info).get_batch(np.arange(24))
-            assert len(decoded) == all_frames
+            assert len(decoded) == 24
 
 
 def test_indices_in_any_order(tmp_path: Path) -> None:
@@ -161,7 +153,7 @@ def test_indices_in_any_order(tmp_path: Path) -> None:
 def test_the_record_is_checked(tmp_path: Path) -> None:
     entry = tmp_path / "entry.mp4"
     info = encode(make_video(tmp_path / "source.mp4"), entry)
-    assert read_record(entry) == info and is_intact(entry, info)
+    assert read_record(entry) == info
     whole = entry.read_bytes()
     flipped = bytearray(whole)
     flipped[len(whole) // 2] ^= 1
@@ -172,11 +164,10 @@ def test_the_record_is_checked(tmp_path: Path) -> None:
         (whole[100:], "the start is gone"),
         (whole.replace(b'"version": 1', b'"version": 9'), "of another version"),
         (whole.replace(b'"fps"', b'"FPS"'), "other fields"),
+        (bytes(flipped), "a bit of the video is another"),
     ):
         entry.write_bytes(content)
         assert read_record(entry) is None, message
-    entry.write_bytes(flipped)
-    assert not is_intact(entry, info)
 
 
 def test_what_cannot_be_cached(tmp_path: Path) -> None:

@@ -9,10 +9,10 @@ from mmact_tiny.checkpoints.config_text import (
     config_from_json,
     config_from_text,
     config_to_json,
+    stock_configs,
     vet_config,
 )
-from mmact_tiny.compat.configs import stock_configs
-from mmact_tiny.compat.mm import Config
+from mmact_tiny.compat import Config
 from mmact_tiny.errors import UserError
 
 CONFIGS = stock_configs() / "recognition"

@@ -16,7 +16,7 @@ from toy import Toy
 from mmact_tiny import files as atomic
 from mmact_tiny.checkpoints import stock as stock_checkpoints
 from mmact_tiny.checkpoints.load import checkpoint_config, load_checkpoint
-from mmact_tiny.compat.mm import CheckpointLoader, Runner
+from mmact_tiny.compat import CheckpointLoader, Runner
 from mmact_tiny.errors import UserError
 from mmact_tiny.hooks import checkpoint as checkpoint_hooks
 

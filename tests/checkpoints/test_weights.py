@@ -4,7 +4,7 @@ import pytest
 import torch
 from toy import Toy
 
-from mmact_tiny.checkpoints.weights import load_weights, match_weights
+from mmact_tiny.checkpoints.load import load_weights, match_weights
 from mmact_tiny.errors import UserError
 
 

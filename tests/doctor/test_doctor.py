@@ -11,7 +11,7 @@ import pytest
 from broken_environments import BROKEN, GOOD, GOOD_VERSIONS, GPU, Broken
 
 from mmact_tiny import hardware
-from mmact_tiny.doctor import diagnosis, environment
+from mmact_tiny.doctor import diagnosis
 
 ROOT = Path(__file__).parents[2]
 MACHINE = {
@@ -51,11 +51,9 @@ def diagnose(monkeypatch: pytest.MonkeyPatch):
             "convolve": examine,
             "suppress_boxes": lambda: examine("torchvision"),
             "import_module": examine,
-            "find_recognizers": lambda: examine("mmaction2"),
-            "collect": lambda: {"GCC": "gcc 12"},
             "decode": examine,
         }.items():
-            monkeypatch.setattr(environment, name, found)
+            monkeypatch.setattr(diagnosis, name, found)
         return diagnosis.diagnose()
 
     return diagnose_broken
@@ -104,26 +102,26 @@ def test_gpus_are_read_from_nvidia_smi(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     program.write_text("#!/bin/sh\necho 'NVIDIA H100 80GB HBM3, 81559 MiB, 550.54.15'\n")
     program.chmod(0o755)
-    assert environment.list_gpus() == ["NVIDIA H100 80GB HBM3, 81559 MiB, 550.54.15"]
+    assert diagnosis.list_gpus() == ["NVIDIA H100 80GB HBM3, 81559 MiB, 550.54.15"]
     program.write_text("#!/bin/sh\necho 'NVIDIA-SMI has failed'\nexit 9\n")
-    assert environment.list_gpus() == []
+    assert diagnosis.list_gpus() == []
     monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
-    assert environment.list_gpus() == []
+    assert diagnosis.list_gpus() == []
 
 
 def test_every_decoder_tells_a_video_from_a_broken_file(tmp_path: Path) -> None:
     broken = tmp_path / "broken.mp4"
     broken.write_bytes(b"no video")
     for name in ("decord", "av", "opencv"):
-        assert environment.decode(name) == "50 frames, 160 x 128"
+        assert diagnosis.decode(name) == "50 frames, 160 x 128"
         with pytest.raises(Exception, match=r"\w"):
-            environment.decode(name, broken)
+            diagnosis.decode(name, broken)
 
 
 def test_without_psutil_the_rest_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     line = "mmact-tiny 0.1.0 requires psutil, which is not installed."
     monkeypatch.setitem(sys.modules, "psutil", None)
-    monkeypatch.setattr(environment, "check_requirements", lambda: [line])
+    monkeypatch.setattr(diagnosis, "check_requirements", lambda: [line])
     found = diagnosis.diagnose()
     assert [what for what, fix in found.problems] == [
         "psutil is not installed, which mmact-tiny requires"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import re
 import signal
 import subprocess
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from bad_inputs import misbehave
@@ -20,8 +22,7 @@ from mmact_tiny import hardware
 from mmact_tiny.errors import UserError
 from mmact_tiny.hooks import guard
 from mmact_tiny.hooks._mmengine import workers_of
-from mmact_tiny.hooks.dataset import Fault
-from mmact_tiny.hooks.guard import BadVideos, GuardedLoader
+from mmact_tiny.hooks.guard import BadVideo, BadVideos, GuardedLoader
 from mmact_tiny.video.isolated import GuardedReader
 
 
@@ -39,10 +40,6 @@ class Names:
         return dict(filename=self.names[index])
 
     def __getitem__(self, index: int) -> dict:
-        import random
-
-        import numpy as np
-
         draws = (random.random(), float(np.random.rand()), float(torch.rand(())))
         return dict(misbehave(self.get_data_info(index)), draws=repr(draws))
 
@@ -52,7 +49,7 @@ def loader_of(
     folder: Path,
     *,
     split: str = "train",
-    fraction: float = 1.0,
+    fraction: float | None = 1.0,
     workers: int = 2,
     batch_size: int = 3,
     dataset: Names | None = None,
@@ -75,7 +72,15 @@ def loader_of(
 def epoch_of(loader: GuardedLoader, epoch: int = 0, skip: int = 0) -> list[Any]:
     loader.sampler.set_epoch(epoch)
     loader.skip = skip
-    return [list(zip(batch["inputs"], batch["draws"], strict=True)) for batch in loader]
+    return list(map(pairs, loader))
+
+
+def pairs(batch: dict) -> list[tuple[str, str]]:
+    return list(zip(batch["inputs"], batch["draws"], strict=True))
+
+
+def pids_of(loader: GuardedLoader) -> list[int]:
+    return [worker.pid for worker in workers_of(loader._inner._iterator)]
 
 
 GOOD = [f"good{n}" for n in range(12)]
@@ -86,7 +91,7 @@ def test_an_epoch_goes_on_at_any_batch_as_it_would_have(tmp_path: Path) -> None:
     whole = [epoch_of(loader_of(GOOD, tmp_path), epoch) for epoch in range(2)]
     drawn = [dict(pair for batch in epoch for pair in batch) for epoch in whole]
     assert all(drawn[0][name] != drawn[1][name] for name in GOOD), "draws of its own each epoch"
-    assert sorted(name for batch in whole[0] for name, _ in batch) == sorted(GOOD)
+    assert sorted(drawn[0]) == sorted(GOOD)
     for workers in (0, 2):
         loader = loader_of(GOOD, tmp_path, workers=workers)
         assert epoch_of(loader, 1, skip=3) == whole[1][3:]
@@ -174,24 +179,18 @@ def test_what_collating_raises_is_raised(tmp_path: Path) -> None:
 
 
 def test_testing_leaves_bad_videos_out(tmp_path: Path) -> None:
-    names = ["good0", "bad1", "good2", "bad3", "bad4", "bad5", "crash6"]
-    loader = loader_of(names, tmp_path, split="test")
-    loader.bad.max_fraction = None
-    assert [[n for n, _ in batch] for batch in epoch_of(loader)] == [["good0", "good2"]]
-    assert sorted(loader.bad.reasons("test")) == ["bad1", "bad3", "bad4", "bad5", "crash6"]
-    nothing = loader_of(["bad0", "bad1"], tmp_path, split="test")
-    nothing.bad.max_fraction = None
+    """Of a batch that crashes one video after the other takes its worker down, and none twice."""
+    mixed = ["good0", "bad1", "good2", "bad3", "bad4", "bad5", "crash6"]
+    crashing = [*(f"crash{number}" for number in range(6)), "good6"]
+    for names, size in ((mixed, 3), (crashing, 7)):
+        loader = loader_of(names, tmp_path, split="test", batch_size=size, fraction=None)
+        read = [name for batch in epoch_of(loader) for name, _ in batch]
+        assert read == [name for name in names if "good" in name]
+        assert sorted(loader.bad.reasons("test")) == [n for n in names if "good" not in n]
+        assert sorted(loader.bad.skipped) == [name for name in names if "crash" in name]
+    nothing = loader_of(["bad0", "bad1"], tmp_path, split="test", fraction=None)
     with pytest.raises(UserError, match="no test video can be read\n  bad0: no video in bad0"):
         epoch_of(nothing)
-
-
-def test_a_batch_of_crashing_videos_is_survived(tmp_path: Path) -> None:
-    """One after the other takes its worker down; none is opened twice."""
-    names = [*(f"crash{number}" for number in range(6)), "good6"]
-    loader = loader_of(names, tmp_path, split="test", workers=1, batch_size=7)
-    loader.bad.max_fraction = None
-    assert [[n for n, _ in batch] for batch in epoch_of(loader)] == [["good6"]]
-    assert sorted(loader.bad.skipped) == names[:6]
 
 
 def test_too_many_bad_videos_stop_the_run_with_the_list(tmp_path: Path) -> None:
@@ -208,7 +207,7 @@ def test_too_many_bad_videos_stop_the_run_with_the_list(tmp_path: Path) -> None:
 def test_a_closed_loader_leaves_no_worker_and_reads_on(tmp_path: Path, workers: int) -> None:
     loader = loader_of(GOOD, tmp_path, workers=workers)
     expected = epoch_of(loader)
-    kept = [worker.pid for worker in workers_of(loader._inner._iterator)] if workers else []
+    kept = pids_of(loader) if workers else []
     assert len(kept) == workers
     loader.close()
     loader.close()  # nothing is left to end
@@ -224,8 +223,7 @@ def test_what_reads_videos_stands_back_where_the_model_has_the_same_cores(
     expected = min(19, os.nice(0) + steps)
     loader = loader_of(GOOD, tmp_path)
     epoch_of(loader)
-    workers = [worker.pid for worker in workers_of(loader._inner._iterator)]
-    assert [os.getpriority(os.PRIO_PROCESS, pid) for pid in workers] == [expected] * 2
+    assert [os.getpriority(os.PRIO_PROCESS, pid) for pid in pids_of(loader)] == [expected] * 2
     loader.close()
     reader = GuardedReader(lambda sample: os.nice(0))
     assert reader({}) == expected
@@ -248,13 +246,11 @@ def test_workers_that_are_asked_to_end_at_a_video_cost_none(
     loader.sampler.set_epoch(0)
     found = []
     for number, batch in enumerate(loader):
-        found.append(list(zip(batch["inputs"], batch["draws"], strict=True)))
-        if number == 1:
-            pids = [worker.pid for worker in workers_of(loader._inner._iterator)]
-            if sender == "another":
-                subprocess.run(["kill", *map(str, pids)], check=True)
-            for pid in pids if sender == "this process" else []:
-                os.kill(pid, signal.SIGTERM)
+        found.append(pairs(batch))
+        if number == 1 and sender == "another":
+            subprocess.run(["kill", *map(str, pids_of(loader))], check=True)
+        for pid in pids_of(loader) if number == 1 and sender == "this process" else []:
+            os.kill(pid, signal.SIGTERM)
     assert found == expected
     assert loader.bad.rows == {}
 
@@ -270,17 +266,18 @@ def test_workers_that_have_grown_are_replaced(
     loader.sampler.set_epoch(0)
     found, workers = [], set()
     for batch in loader:
-        found.append(list(zip(batch["inputs"], batch["draws"], strict=True)))
-        workers |= {worker.pid for worker in workers_of(loader._inner._iterator)}
+        found.append(pairs(batch))
+        workers.update(pids_of(loader))
     assert found == expected
     assert len(workers) > 2
 
 
 def test_a_video_is_named_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     bad = BadVideos(tmp_path / "bad.json", 0.5)
+    bad.num_videos["train"] = 10
     with caplog.at_level("WARNING", logger="mmact_tiny"):
         for _ in range(3):
-            bad.add("train", Fault("a.mp4", "torn"), num_videos=10)
+            bad.add(BadVideo("train", "a.mp4", "torn"))
     assert caplog.messages == ["cannot read a.mp4: torn (train: replaced by another)"]
     bad.write()
     (row,) = json.loads(bad.path.read_text())

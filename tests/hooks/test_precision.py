@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 import torch
-from mmaction.models import ResNet
 from torch import nn
 
+from mmact_tiny.compat import ResNet
 from mmact_tiny.hooks.precision import CpuAmpOptimWrapper, ZeroInitResidualHook, fit_for_autocast
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from test_resume import run
 
 from benchmarks import small_job as job
 from mmact_tiny.checkpoints.load import load_checkpoint
@@ -25,10 +26,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
     torch.set_num_threads(1)
     config = job.write_job(tmp_path_factory.mktemp("job"))
-    process = job.start(config, config.parent / "run", {"schedule": {"max_epochs": 1}})
-    process.join()
-    assert process.exitcode == 0
-    return config, config.parent / "run"
+    return config, run(config, config.parent / "run", {"schedule": {"max_epochs": 1}})
 
 
 def forge(work_dir: Path, target: Path, edit: Callable[[dict], Any]) -> Path:
@@ -37,6 +35,11 @@ def forge(work_dir: Path, target: Path, edit: Callable[[dict], Any]) -> Path:
     edit(checkpoint)
     torch.save(checkpoint, target)
     return target
+
+
+def best_is(path: Path) -> Callable[[dict], Any]:
+    info = dict(best_ckpt=str(path), best_score=-1.0)
+    return lambda checkpoint: checkpoint["message_hub"]["runtime_info"].update(info)
 
 
 def resume(config: Path, folder: Path, checkpoint: Path, *flags: str) -> int:
@@ -123,13 +126,7 @@ def test_no_file_but_its_own_best_is_removed_and_changed_settings_are_named(
     mine = tmp_path / "precious.txt"
     mine.touch()
     for number, victim in enumerate((best, mine)):
-        forged = forge(
-            work_dir,
-            tmp_path / "forged.pth",
-            lambda c, victim=victim: c["message_hub"]["runtime_info"].update(
-                best_ckpt=str(victim), best_score=-1.0
-            ),
-        )
+        forged = forge(work_dir, tmp_path / "forged.pth", best_is(victim))
         folder = tmp_path / f"run_{number}"
         flags = ("--cfg-options", "optim_wrapper.optimizer.lr=0.25")
         assert resume(config, folder, forged, *flags) == EXIT_OK
@@ -145,11 +142,6 @@ def test_in_its_own_folder_the_best_before_is_still_removed(
     folder = tmp_path / "run"
     shutil.copytree(trained[1], folder)
     (best,) = folder.glob("best_*.pth")
-    info = dict(best_ckpt=str(best), best_score=-1.0)
-    forged = forge(
-        trained[1],
-        folder / "epoch_1.pth",
-        lambda c: c["message_hub"]["runtime_info"].update(info),
-    )
+    forged = forge(trained[1], folder / "epoch_1.pth", best_is(best))
     assert resume(trained[0], folder, forged) == EXIT_OK
     assert [path.name for path in folder.glob("best_*.pth")] == ["best_acc_top1_epoch_2.pth"]

@@ -20,20 +20,24 @@ from mmact_tiny.prepare.prepare import prepare_data
 from mmact_tiny.prepare.types import Record, Settings
 
 
+def write_classes(source: Path, numbers: range) -> Path:
+    """Writes videos of the classes c0 and c1 in turn."""
+    for number in numbers:
+        write_video(source / f"c{number % 2}" / f"{number}.mp4", seed=number)
+    return source
+
+
 def lists(out: Path) -> dict[str, list[str]]:
     return {s: (out / f"{s}.txt").read_text().splitlines() for s in ("train", "val")}
 
 
 def test_a_second_run_reads_only_what_is_new(tmp_path: Path) -> None:
-    source, out = tmp_path / "growing", tmp_path / "growing_out"
-    for index in range(10):
-        write_video(source / f"c{index % 2}" / f"{index}.mp4", seed=index)
+    source, out = write_classes(tmp_path / "src", range(10)), tmp_path / "out"
     assert prepare_data(source, out)["read_now"] == 10
     first = lists(out)
     summary = prepare_data(source, out)
     assert (summary["read_now"], lists(out)) == (0, first)
-    for index in range(10, 16):
-        write_video(source / f"c{index % 2}" / f"0{index}.mp4", seed=index)
+    write_classes(source, range(10, 16))
     assert prepare_data(source, out)["read_now"] == 6
     second = lists(out)
     assert set(first["train"]) < set(second["train"]) and set(first["val"]) < set(second["val"])
@@ -44,9 +48,7 @@ def test_a_second_run_reads_only_what_is_new(tmp_path: Path) -> None:
 
 
 def test_an_interrupted_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source, out = tmp_path / "stopped", tmp_path / "stopped_out"
-    for index in range(6):
-        write_video(source / f"c{index % 2}" / f"{index}.mp4", seed=index)
+    source, out = write_classes(tmp_path / "src", range(6)), tmp_path / "out"
     add, count = RecordLog.add, 0
 
     def stop_after_four(self: RecordLog, *args: object) -> object:
@@ -76,9 +78,7 @@ def examine_or_fail(path: str, *arguments: Any) -> Record:
 
 
 def test_a_crash_or_a_hang_costs_one_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source, out = tmp_path / "fatal", tmp_path / "fatal_out"
-    for index in range(8):
-        write_video(source / f"c{index % 2}" / f"{index}.mp4", seed=index)
+    source, out = write_classes(tmp_path / "src", range(8)), tmp_path / "out"
     shutil.copy(source / "c0" / "0.mp4", source / "c0" / "crash.mp4")
     shutil.copy(source / "c0" / "0.mp4", source / "c0" / "hang.mp4")
     monkeypatch.setattr(examine_all, "examine", examine_or_fail)
@@ -136,8 +136,7 @@ def test_a_full_disk_is_said_in_a_line(tmp_path: Path, monkeypatch: pytest.Monke
     full = Path("/dev/full")
     if not full.exists():
         pytest.skip("no /dev/full here")
-    for index in range(4):
-        write_video(tmp_path / "src" / f"c{index % 2}" / f"{index}.mp4", seed=index)
+    write_classes(tmp_path / "src", range(4))
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / ".examined.jsonl").symlink_to(full)
     monkeypatch.setattr(RecordLog, "_load", lambda self: None)
@@ -158,9 +157,7 @@ def test_two_runs_at_once_are_refused(tmp_path: Path) -> None:
 
 
 def test_what_0_1_0_remembered_is_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for index in range(4):
-        write_video(tmp_path / "src" / f"c{index % 2}" / f"{index}.mp4", seed=index)
-    source, out = tmp_path / "src", tmp_path / "out"
+    source, out = write_classes(tmp_path / "src", range(4)), tmp_path / "out"
     assert prepare_data(source, out, Settings(val=0.5))["read_now"] == 4
     (out / ".examined.jsonl").rename(out / ".probe.jsonl")
     assert prepare_data(source, out, Settings(val=0.5))["read_now"] == 0

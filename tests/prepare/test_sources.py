@@ -5,6 +5,7 @@ import pytest
 from mmact_tiny.errors import UserError
 from mmact_tiny.prepare.labels import assign_labels
 from mmact_tiny.prepare.sources import find_source
+from mmact_tiny.prepare.types import Findings
 from mmact_tiny.prepare.write import encode_name
 
 
@@ -17,18 +18,14 @@ def make(root: Path, files: dict[str, str]) -> Path:
     return root
 
 
-def listed(src: Path) -> tuple[str, list[str], list[tuple[str, int | None, str | None]]]:
-    """Returns a source's layout, classes and (name, label, split) of its videos."""
-    source = find_source(src)
-    classes, labels = assign_labels(source)
-    videos = [(v.name, n, v.split) for v, n in zip(source.videos, labels, strict=True)]
-    return source.layout, classes, videos
+def found_in(src: Path) -> Findings:
+    findings = find_source(src)
+    assign_labels(findings)
+    return findings
 
 
-def problems(src: Path) -> list[tuple[str, str]]:
-    source = find_source(src)
-    assign_labels(source)
-    return [(problem.kind, problem.where) for problem in source.problems]
+def listed(findings: Findings) -> list[tuple[str, int, str | None]]:
+    return [(video.name, video.label, video.split) for video in findings.listed]
 
 
 LAYOUTS = {
@@ -73,7 +70,8 @@ LAYOUTS = {
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_layouts(tmp_path: Path, layout: str) -> None:
     files, classes, videos = LAYOUTS[layout]
-    assert listed(make(tmp_path, files)) == (layout, classes, videos)
+    findings = found_in(make(tmp_path, files))
+    assert (findings.layout, findings.classes, listed(findings)) == (layout, classes, videos)
 
 
 @pytest.mark.parametrize(
@@ -91,8 +89,9 @@ def test_layouts(tmp_path: Path, layout: str) -> None:
     ],
 )
 def test_ways_to_write_a_line(tmp_path: Path, name: str, text: str) -> None:
-    make(tmp_path, {name: text, "x y.mp4": ""})
-    assert listed(tmp_path)[1:] == (["run"], [("x y.mp4", 0, "train" if "txt" in name else None)])
+    findings = found_in(make(tmp_path, {name: text, "x y.mp4": ""}))
+    assert findings.classes == ["run"]
+    assert listed(findings) == [("x y.mp4", 0, "train" if "txt" in name else None)]
 
 
 @pytest.mark.parametrize(
@@ -103,14 +102,14 @@ def test_ways_to_write_a_line(tmp_path: Path, name: str, text: str) -> None:
         ("0 3 10", None, ["0", "3", "10"], [0, 1, 2], ["gap in labels"]),
         ("1 2 3", "a\nb\nc", ["a", "b", "c"], [0, 1, 2], ["labels from 1"]),
         ("1 2 2", "a\nb\nc", ["a", "b", "c"], [1, 2, 2], []),
-        ("0 1 2", "a\nb", ["a", "b"], [0, 1, None], ["label out of range"]),
-        ("0 1 -1", None, ["0", "1"], [0, 1, None], ["label out of range"]),
+        ("0 1 2", "a\nb", ["a", "b"], [0, 1, -1], ["label out of range"]),
+        ("0 1 -1", None, ["0", "1"], [0, 1, -1], ["label out of range"]),
         ("0.0 1.0 1", None, ["0", "1"], [0, 1, 1], []),
         ("b a b", "b\na", ["b", "a"], [0, 1, 0], []),
         ("Jump_High a a", "a\njump high", ["a", "jump high"], [1, 0, 0], []),
-        ("b a c", "b\na", ["b", "a"], [0, 1, None], ["unknown label"]),
+        ("b a c", "b\na", ["b", "a"], [0, 1, -1], ["unknown label"]),
         ("b 1 b", "b\na", ["b", "a"], [0, 1, 0], []),
-        ("b a 1", None, [], [None, None, None], ["mixed labels"]),
+        ("b a 1", None, [], [-1, -1, -1], ["mixed labels"]),
         ("1 2 1", "1 a\n2 b", ["a", "b"], [0, 1, 0], ["labels from 1"]),
     ],
 )
@@ -119,7 +118,7 @@ def test_labels(
     written: str,
     label_map: str | None,
     classes: list[str],
-    labels: list[int | None],
+    labels: list[int],
     kinds: list[str],
 ) -> None:
     files = {f"{index}.mp4": "" for index in range(3)}
@@ -127,27 +126,27 @@ def test_labels(
     files["a.csv"] = "".join(lines)
     if label_map:
         files["label_map.txt"] = label_map
-    _, found, videos = listed(make(tmp_path, files))
-    assert (found, [label for _, label, _ in videos]) == (classes, labels)
-    assert [kind for kind, _ in problems(tmp_path)] == kinds
+    findings = found_in(make(tmp_path, files))
+    assert findings.classes == classes
+    assert [video.label for video in findings.listed] == labels
+    assert [problem.kind for problem in findings.problems] == kinds
 
 
 def test_numbered_folders_are_ordered_by_value(tmp_path: Path) -> None:
-    make(tmp_path, {f"{name}/a.mp4": "" for name in ("10", "9", "1")})
-    assert listed(tmp_path)[1] == ["1", "9", "10"]
-    assert problems(tmp_path) == []
+    findings = found_in(make(tmp_path, {f"{name}/a.mp4": "" for name in ("10", "9", "1")}))
+    assert (findings.classes, findings.problems) == (["1", "9", "10"], [])
 
 
 def test_paths_outside_the_source_do_not_collide(tmp_path: Path) -> None:
     make(tmp_path, {"x/a.mp4": "", "y/a.mp4": "", "src/a.csv": "../x/a.mp4,run\n../y/a.mp4,sit\n"})
-    names = [name for name, _, _ in listed(tmp_path / "src")[2]]
+    names = [video.name for video in find_source(tmp_path / "src").listed]
     assert len(set(names)) == 2 and all(name.startswith("outside/") for name in names)
 
 
 def test_links_in_a_circle_end(tmp_path: Path) -> None:
     make(tmp_path, {"run/a.mp4": "", "sit/a.mp4": ""})
     (tmp_path / "run" / "again").symlink_to(tmp_path)
-    assert ("run/a.mp4", 0, None) in listed(tmp_path)[2]
+    assert ("run/a.mp4", 0, None) in listed(found_in(tmp_path))
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from conftest import ROOT
 from run_folders import scored, write_run, write_test
 
 from mmact_tiny.errors import EXIT_ERROR, EXIT_OK
+from mmact_tiny.report.page import interval, number, percent, seconds, short
 from mmact_tiny.report.report import try_report
 from tools import report
 
@@ -66,12 +67,7 @@ def test_a_tested_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert capsys.readouterr().out == f"{folder / 'report.html'}\n{folder / 'report.json'}\n"
     assert run["test"]["confusion"]["counts"] == [[1, 0], [1, 1]]
     assert run["best"] == dict(
-        metric="acc/top1",
-        value=1.0,
-        at=2,
-        videos=2,
-        low=pytest.approx(0.3424, abs=5e-5),
-        high=1.0,
+        metric="acc/top1", value=1.0, at=2, videos=2, low=pytest.approx(0.3424, abs=5e-5), high=1.0
     )
     for words in (
         "66.7%",
@@ -176,6 +172,17 @@ def test_a_run_that_was_moved_with_its_videos_and_lists_gone(tmp_path: Path) -> 
     assert run["best"]["value"] == 1.0 and "low" not in run["best"]
 
 
+def test_a_config_of_wrong_types_costs_only_what_it_would_tell(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "job")
+    with (folder / "job.py").open("a") as file:
+        file.write("train_dataloader = 3\noptim_wrapper = 'x'\ntrain_cfg = None\n")
+        file.write("stock_base = 5\nrandomness = [7]\ntest_dataloader = dict(dataset=dict())\n")
+    page, run = made(folder)
+    assert (run["seed"], run["max_epochs"], run["config"]["base"]) == (None, None, [])
+    assert list(run["data"]["splits"]) == ["val"]
+    assert "The config does not name a stock config" in page.text
+
+
 def test_four_hundred_classes_stay_readable(tmp_path: Path) -> None:
     names = [f"class {i}" for i in range(400)]
     folder = write_run(tmp_path / "job", classes=names)
@@ -216,18 +223,15 @@ def test_several_runs_side_by_side(tmp_path: Path) -> None:
     changed = {row["key"]: row["values"] for row in data["comparison"]["differences"]}
     assert changed["optim_wrapper.optimizer.lr"] == ["0.01", "0.05"]
     assert changed["model.cls_head.num_classes"] == ["2", "3"]
-    assert data["comparison"]["warnings"] == [
-        "Without a test: other.",
-        "The runs have not the same number of classes (one 2, other 3): accuracies do not compare.",
-    ]
+    assert data["comparison"]["warnings"][0] == "Without a test: other."
     assert "optim_wrapper.optimizer.lr" in page.text and "not tested" in page.text
     assert len(page.all("svg")) == 2
 
 
 def test_runs_of_the_same_name_are_told_apart(tmp_path: Path) -> None:
-    folders = [write_run(tmp_path / name / "job") for name in ("a", "b")]
-    assert report.main([*map(str, folders), "--out", str(tmp_path / "two.html")]) == EXIT_OK
-    assert written(tmp_path, "two")[1]["comparison"]["names"] == [str(f) for f in folders]
+    folders = [str(write_run(tmp_path / name / "job")) for name in ("a", "b")]
+    assert report.main([*folders, "--out", str(tmp_path / "two.html")]) == EXIT_OK
+    assert written(tmp_path, "two")[1]["comparison"]["names"] == folders
 
 
 def test_the_newest_run_is_the_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -260,9 +264,36 @@ def test_what_cannot_be_done_is_said(
     assert words in capsys.readouterr().err
 
 
-def test_a_report_that_fails_is_a_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_report_that_cannot_be_made_is_one_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     with caplog.at_level("WARNING", logger="mmact_tiny"):
         try_report(tmp_path / "absent")
     (record,) = caplog.records
     assert record.getMessage().startswith("no report: UserError: no run in ")
     assert "\n" not in record.getMessage()
+
+
+@pytest.mark.parametrize(
+    ("said", "text"),
+    [
+        (percent(0.9375), "93.8%"),
+        (percent(0.5, 2), "50.00%"),
+        (percent(None), "-"),
+        (number(0.0003125), "0.0003125"),
+        (number(31), "31"),
+        (number(None), "-"),
+        (number("cpu"), "cpu"),
+        (seconds(8.14), "8.1 s"),
+        (seconds(59.99), "1 min 00 s"),
+        (seconds(260), "4 min 20 s"),
+        (seconds(11100), "3 h 05 min"),
+        (interval(dict(low=0.2366, high=0.7634)), "24% to 76%"),
+        (interval(dict(low=None, high=None)), "-"),
+        (interval({}), "-"),
+        (short("a" * 100), "a" * 100),
+        (short("a" * 101), "a" * 100 + "..."),
+    ],
+)
+def test_how_a_value_is_said(said: str, text: str) -> None:
+    assert said == text

@@ -35,45 +35,38 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.mark.parametrize("view", VIEWS)
-@pytest.mark.parametrize("name", ["one", "several"])
+@pytest.mark.parametrize(
+    ("name", "plots", "values", "frames"), [("one", 5, 20, [8, 8]), ("several", 2, 10 + 7 * 2, [])]
+)
 def test_a_report_in_a_browser(
-    browser: Any, reports: dict[str, Path], name: str, view: str
+    browser: Any,
+    reports: dict[str, Path],
+    view: str,
+    name: str,
+    plots: int,
+    values: int,
+    frames: list,
 ) -> None:
     with opened(browser, reports[name].as_uri(), view) as page:
         page.evaluate("document.querySelectorAll('details').forEach((one) => one.open = true)")
         asked = page.evaluate("performance.getEntriesByType('resource').map((one) => one.name)")
         assert [address for address in asked if not address.startswith("data:")] == []
-        assert page.locator("svg").count() == {"one": 5, "several": 2}[name]
+        assert page.locator("svg").count() == plots
         # What is wider than the screen can be moved, in a region of its own.
         assert not page.evaluate(
             """[...document.querySelectorAll('main *')].filter((one) =>
                 one.getBoundingClientRect().right > innerWidth && !one.closest('.scroll, .hide')
             ).map((one) => one.outerHTML.slice(0, 99))"""
         )
-
-
-@pytest.mark.parametrize("view", VIEWS)
-@pytest.mark.parametrize(("name", "count"), [("one", 20), ("several", 10 + 7 * 2)])
-def test_each_value_of_the_config_is_on_the_screen(
-    browser: Any, reports: dict[str, Path], name: str, count: int, view: str
-) -> None:
-    with opened(browser, reports[name].as_uri(), view) as page:
-        page.evaluate("document.querySelectorAll('details').forEach((one) => one.open = true)")
+        # Each value of the config is on the screen.
         ends = page.evaluate(
             """[...document.querySelectorAll('.stack td')].map(
                 (one) => one.getBoundingClientRect().right)"""
         )
-        assert len(ends) >= count and max(ends) <= VIEWS[view][0]
-
-
-@pytest.mark.parametrize("view", VIEWS)
-def test_a_strip_of_frames_takes_few_rows(
-    browser: Any, reports: dict[str, Path], view: str
-) -> None:
-    with opened(browser, reports["one"].as_uri(), view) as page:
+        assert len(ends) >= values and max(ends) <= VIEWS[view][0]
         tops = page.evaluate(
-            """[...document.querySelectorAll('.strip')].map((strip) =>
-                [...strip.children].map((image) => image.getBoundingClientRect().top))"""
+            """[...document.querySelectorAll('.frames')].map((frames) =>
+                [...frames.children].map((image) => image.getBoundingClientRect().top))"""
         )
-        assert [len(strip) for strip in tops] == [8, 8]
-        assert [len(set(strip)) for strip in tops] == [2, 2], "four landscape frames in a row"
+        assert [len(of_video) for of_video in tops] == frames
+        assert {len(set(of_video)) for of_video in tops} <= {2}, "four landscape frames in a row"

@@ -1,4 +1,7 @@
-"""Which frames of a packed video are shown: the middle crop of each, in the order of time."""
+"""What a video is, and which of its frames are shown: the middle crop of each, in order."""
+
+from io import BytesIO
+from pathlib import Path
 
 import pytest
 
@@ -6,11 +9,56 @@ pytest.importorskip("fastapi", reason="the web extra is not installed")
 
 import numpy as np
 import torch
+from bad_inputs import write_clip
+from h264_videos import write_video
 from mmaction.datasets.transforms import FormatShape, TenCrop, ThreeCrop
+from PIL import Image
+from video_files import FORMATS
+from video_files import write_video as write_format
 
-from mmact_tiny.serve.answer import centre_frames
+from mmact_tiny.serve.answer import centre_frames, examine
 
 NUM_FRAMES, CLIPS = 6, 3
+
+
+@pytest.mark.parametrize(("codec", "suffix"), FORMATS)
+def test_every_format_that_people_share(tmp_path: Path, codec: str, suffix: str) -> None:
+    path = write_format(tmp_path / f"video{suffix}", codec=codec)
+    seen = examine(dict(filename=str(path.rename(tmp_path / "upload.video"))))
+    assert seen.seconds == pytest.approx(2.0, abs=0.1)  # 24 frames at 12 frames/s
+    assert Image.open(BytesIO(seen.poster)).size == (240, 180)
+
+
+def test_one_frame_is_a_video(tmp_path: Path) -> None:
+    seen = examine(dict(filename=str(write_clip(tmp_path / "one.mp4", frames=1))))
+    assert seen.seconds == pytest.approx(0.1)
+
+
+def test_a_length_that_the_header_hides(tmp_path: Path) -> None:
+    """The packets count: a file made by a stream recorder says nothing, and a forged one lies."""
+    path = write_video(tmp_path / "video.mp4", num_frames=50, milliseconds=(1000, 1001))
+    data = path.read_bytes()
+    for box, offset in ((b"mvhd", 16), (b"tkhd", 24), (b"mdhd", 16)):
+        place = data.index(box) + 4 + offset
+        data = data[:place] + b"\0\0\0\1" + data[place + 4 :]
+    path.write_bytes(data)
+    assert examine(dict(filename=str(path))).seconds >= 49
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("empty.video", b"", "it is not a video that can be read"),
+        ("text.video", b"hello", "it is not a video that can be read"),
+        ("list.m3u8", b"#EXTM3U\n#EXTINF:1,\nother.mp4\n", "it is not a video that can be read"),
+        ("list.ffconcat", b"ffconcat version 1.0\nfile other.mp4\n", "not a video that can be"),
+    ],
+)
+def test_other_files(tmp_path: Path, name: str, content: bytes, reason: str) -> None:
+    write_clip(tmp_path / "other.mp4")
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=reason):
+        examine(dict(filename=str(tmp_path / name)))
 
 
 def results(height: int, width: int) -> dict:

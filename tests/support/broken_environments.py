@@ -35,7 +35,7 @@ BROKEN: dict[str, Broken] = {
         "pip install -e .",
         requirements=["mmact-tiny 0.1.0 requires mmcv-lite, which is not installed."],
         versions={"mmcv-lite": None},
-        fails={"mmcv": "No module named 'mmcv'", "mmaction2": "No module named 'mmcv'"},
+        fails={"mmcv": "No module named 'mmcv'", "mmaction.models": "No module named 'mmcv'"},
     ),
     "missing package of another": Broken(
         "yapf is not installed, which mmengine requires",
@@ -54,7 +54,7 @@ BROKEN: dict[str, Broken] = {
         "pip install 'mmcv-lite>=2.1.0,<2.2'",
         requirements=["mmact-tiny 0.1.0 requires mmcv-lite, which is not installed."],
         versions=FULL | {"mmcv": "2.2.0"},
-        fails={"mmaction2": "MMCV==2.2.0 is used but incompatible."},
+        fails={"mmaction.models": "MMCV==2.2.0 is used but incompatible."},
     ),
     "another release of torch": Broken(
         "torch 2.13.0: torchvision 0.29.1 expected torch==2.14.1",
@@ -119,7 +119,7 @@ BROKEN: dict[str, Broken] = {
     "mmengine before mmaction2": Broken(
         "mmengine cannot be imported: AssertionError: no yapf",
         "make clean setup",
-        fails={"mmengine.runner": "no yapf", "mmaction2": "no yapf"},
+        fails={"mmengine.runner": "no yapf", "mmaction.models": "no yapf"},
     ),
     "read-only folder": Broken(
         "cannot write into here", "--work-dir", machine={"folder_writable": False}

@@ -8,7 +8,7 @@ from conftest import STOCK
 from mmengine.config import Config
 
 from mmact_tiny import hardware
-from mmact_tiny.compat.configs import resolve_path
+from mmact_tiny.checkpoints.config_text import resolve_path
 from mmact_tiny.overrides.registry import apply_overrides
 
 GONE = "(gone)"

@@ -1,8 +1,11 @@
 """A real HTTP server on loopback that cuts, lies and forgets as the tests tell it to."""
 
 import re
+import stat
 import threading
+import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 
 class FileServer(ThreadingHTTPServer):
@@ -75,3 +78,14 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.flush()
         if self.server.chunk_pause:
             threading.Event().wait(self.server.chunk_pause)
+
+
+def make_zip(path: Path, members: dict[str, bytes | tuple[bytes, int]]) -> Path:
+    """Writes members: name -> bytes, or (bytes, Unix mode)."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, content in members.items():
+            data, mode = content if isinstance(content, tuple) else (content, stat.S_IFREG | 0o644)
+            info = zipfile.ZipInfo(name)
+            info.external_attr = mode << 16
+            file.writestr(info, data, zipfile.ZIP_DEFLATED)
+    return path

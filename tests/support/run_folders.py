@@ -42,19 +42,15 @@ def write_run(
     (folder / "job.py").write_text(config, encoding="utf-8")
     (log / "vis_data" / "config.py").write_text(config, encoding="utf-8")
     lines: list[dict[str, Any]] = []
-    for epoch in range(first_epoch, first_epoch + epochs):
+    numbers = range(first_epoch, first_epoch + epochs)
+    for epoch in numbers:
+        place = dict(epoch=epoch, iter=4 * epoch, step=4)
         accuracy = min(1.0, 0.25 + 0.25 * epoch)
-        lines.append(
-            dict(lr=lr, loss=1 / epoch, top1_acc=accuracy, epoch=epoch, iter=4 * epoch, step=4)
-        )
+        lines.append(dict(lr=lr, loss=1 / epoch, top1_acc=accuracy, **place))
         lines.append({"acc/top1": 0.5 if epoch < 2 else 1.0, "time": 0.1, "step": epoch})
     write_lines(log / "vis_data" / "scalars.json", lines)
-    rows = [
-        dict(epoch=line["epoch"], data=1.0, device=2.0, validation=0.5, checkpoint=0.5)
-        for line in lines
-        if "epoch" in line
-    ]
-    write_lines(log / "timing.jsonl", rows)
+    seconds = dict(data=1.0, device=2.0, validation=0.5, checkpoint=0.5)
+    write_lines(log / "timing.jsonl", [dict(epoch=epoch, **seconds) for epoch in numbers])
     return folder
 
 
@@ -103,18 +99,13 @@ def write_test(
     usable = [row for row in rows if row.get("scores") and None not in row["scores"]]
     right = sum(row["scores"].index(max(row["scores"])) == row["label"] for row in usable)
     count = len(usable)
-    accuracy = dict(
-        name="top-1",
-        value=right / max(1, count),
-        low=0.0,
-        high=1.0,
-        counts=f"{right} of {count} videos",
-    )
+    counts = f"{right} of {count} videos"
+    top1 = dict(name="top-1", value=right / max(1, count), low=0.0, high=1.0, counts=counts)
     record = dict(
         protocol="val: 3 clips x 1 crops",
         ann_file=str(folder / "data" / "val.txt"),
         classes=list(classes),
-        accuracies=[accuracy] if count else [],
+        accuracies=[top1] if count else [],
         seconds=2.0,
         videos=list(rows),
     )

@@ -15,7 +15,7 @@ from mmaction.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
-from mmact_tiny.compat.configs import resolve_path
+from mmact_tiny.checkpoints.config_text import resolve_path
 from mmact_tiny.recognizer import Recognizer
 from mmact_tiny.serve.answer import Answerer
 from mmact_tiny.serve.app import Queue, Site, create_app

@@ -56,8 +56,8 @@ def test_frames_that_an_edit_list_hides_do_not_count(tmp_path: Path) -> None:
     assert len(times) == 50 and not times.pts
     assert times.duration == pytest.approx(2.0)
     scored = score_windows(small_recognizer(), trimmed, window=1, stride=0.5)
-    assert [(one.first, one.last) for one in scored.windows] == [(0, 25), (13, 38), (25, 50)]
-    assert all(isinstance(scores, np.ndarray) for scores in scored.scores)
+    assert [(one.first, one.last) for one, _ in scored] == [(0, 25), (13, 38), (25, 50)]
+    assert all(isinstance(scores, np.ndarray) for _, scores in scored)
 
 
 def test_what_has_no_frames_says_so(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from mmact_tiny.video.read_ahead import VIDEOS_AHEAD, ReadAhead
+from mmact_tiny.video.isolated import VIDEOS_AHEAD, ReadAhead
 
 
 def test_the_next_item_is_read_while_the_caller_works() -> None:

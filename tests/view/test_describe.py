@@ -10,7 +10,7 @@ from video_files import write_video
 
 from mmact_tiny import UserError
 from mmact_tiny.view.describe import (
-    Structure,
+    Stage,
     build_model,
     config_to_describe,
     describe,
@@ -28,6 +28,7 @@ DENSENET = (
     f"{STOCK}/tsn/custom_backbones/"
     "tsn_imagenet-pretrained-dense161_8xb32-1x1x3-100e_kinetics400-rgb.py"
 )
+DENSE = f"{STOCK}/tsm/tsm_imagenet-pretrained-r50_8xb16-dense-1x1x8-50e_kinetics400-rgb.py"
 TPN = f"{STOCK}/tpn/tpn-tsm_imagenet-pretrained-r50_8xb8-1x1x8-150e_sthv1-rgb.py"
 FLOW = f"{STOCK}/tsn/tsn_imagenet-pretrained-r50_8xb32_5x1x3-110e_kinetics400-flow.py"
 
@@ -36,18 +37,17 @@ def sampling_of(config: str, split: str, num_frames: int) -> Sampling:
     return read_sampling(config_to_describe(config), split, num_frames=num_frames)
 
 
-def structure_of(config: str, split: str = "val") -> Structure:
+def structure_of(config: str) -> tuple[tuple[int, ...], list[Stage]]:
     cfg = config_to_describe(config)
-    return read_structure(build_model(cfg), read_sampling(cfg, split).sample)
+    return read_structure(build_model(cfg), read_sampling(cfg, "val").sample)
 
 
 def test_tsn_structure() -> None:
     """The shapes of He et al. 2015, table 1, for 3 frames of 224 pixels."""
-    structure = structure_of(TSN)
-    assert structure.input_shape == (1, 3, 3, 224, 224)
+    input_shape, stages = structure_of(TSN)
+    assert input_shape == (1, 3, 3, 224, 224)
     assert [
-        (stage.name, stage.output_shapes, stage.num_params, stage.flops)
-        for stage in structure.stages
+        (stage.name, stage.output_shapes, stage.num_params, stage.flops) for stage in stages
     ] == [
         ("backbone.conv1", ((3, 64, 112, 112),), 9_536, 358_858_752),
         ("backbone.maxpool", ((3, 64, 56, 56),), 0, 0),
@@ -59,9 +59,8 @@ def test_tsn_structure() -> None:
         ("cls_head.consensus", ((1, 1, 2048, 1, 1),), 0, 0),
         ("cls_head.dropout", ((1, 2048, 1, 1),), 0, 0),
         ("cls_head.fc_cls", ((1, 400),), 819_600, 819_200),
+        ("total", (), 24_327_632, 12_329_212_928),
     ]
-    assert structure.num_params == 24_327_632
-    assert structure.flops == 12_329_212_928
 
 
 @pytest.mark.parametrize(
@@ -71,7 +70,7 @@ def test_tsn_structure() -> None:
         (SLOWONLY, (1, 1, 3, 4, 224, 224), (1, 400), 20.96),
         (DENSENET, (1, 3, 3, 224, 224), (1, 400), 23.35),
         (FLOW, (1, 3, 10, 224, 224), (1, 400), 13.16),
-        (TPN, (1, 8, 3, 224, 224), (1, 2048, 1, 1, 1), 41.41),
+        (TPN, (1, 8, 3, 224, 224), (1, 174, 1, 1, 1), 41.41),
         pytest.param(  # MMAction2's table: 196 G
             TIMESFORMER, (1, 1, 3, 8, 224, 224), (1, 400), 196.05, marks=pytest.mark.slow
         ),
@@ -81,13 +80,14 @@ def test_tsn_structure() -> None:
 def test_other_recognizers(
     config: str, input_shape: tuple[int, ...], last: tuple[int, ...], gflops: float
 ) -> None:
-    structure = structure_of(config)
-    assert structure.input_shape == input_shape
-    called = [stage for stage in structure.stages if stage.name != "(outside these)"]
+    found, stages = structure_of(config)
+    *stages, total = stages
+    assert found == input_shape
+    called = [stage for stage in stages if stage.name != "(outside these)"]
     assert called[-1].output_shapes == (last,)
-    assert round(structure.flops / 1e9, 2) == gflops
-    assert sum(stage.num_params for stage in structure.stages) == structure.num_params
-    assert sum(stage.flops for stage in structure.stages) == structure.flops
+    assert round(total.flops / 1e9, 2) == gflops
+    assert sum(stage.num_params for stage in stages) == total.num_params
+    assert sum(stage.flops for stage in stages) == total.flops
 
 
 def test_a_model_that_cannot_be_traced_says_so(caplog: pytest.LogCaptureFixture) -> None:
@@ -100,60 +100,61 @@ def test_a_model_that_cannot_be_traced_says_so(caplog: pytest.LogCaptureFixture)
 
     model.backbone.register_forward_hook(refuse)
     with caplog.at_level(logging.WARNING, logger="mmact_tiny"):
-        structure = read_structure(model, read_sampling(cfg, "val").sample)
+        _, stages = read_structure(model, read_sampling(cfg, "val").sample)
     assert "FLOPs: shown as 0, MMEngine cannot count" in caplog.text and "no tracing" in caplog.text
-    assert structure.flops == 0 and structure.num_params == 24_327_632
+    assert stages[-1] == Stage("total", "", (), 24_327_632, 0)
 
 
-@pytest.mark.parametrize(
-    ("config", "split", "clips", "length", "interval", "crops", "views"),
-    [
-        (TSN, "train", 3, 1, 1, 1, 3),
-        (TSN, "val", 3, 1, 1, 1, 3),
-        (TSN, "test", 25, 1, 1, 10, 250),
-        (TSM, "test", 8, 1, 1, 10, 80),
-        (SLOWONLY, "val", 1, 4, 16, 1, 1),
-        (SLOWONLY, "test", 10, 4, 16, 3, 30),
-    ],
-)
-def test_views(
-    config: str, split: str, clips: int, length: int, interval: int, crops: int, views: int
-) -> None:
-    found = sampling_of(config, split, 300)
-    assert (found.num_clips, found.clip_len, found.frame_interval) == (clips, length, interval)
-    assert (found.num_crops, found.views) == (crops, views)
+# config, split -> clips, frames of each, interval, crops
+SAMPLINGS = {
+    (TSN, "train"): (3, 1, 1, 1),
+    (TSN, "val"): (3, 1, 1, 1),
+    (TSN, "test"): (25, 1, 1, 10),
+    (TSM, "test"): (8, 1, 1, 10),
+    (SLOWONLY, "val"): (1, 4, 16, 1),
+    (SLOWONLY, "test"): (10, 4, 16, 3),
+}
+# config, split, frames of the video -> frames taken
+FRAMES = {
+    (TSN, "val", 100): [[16], [50], [83]],
+    (TSN, "val", 1): [[0], [0], [0]],
+    (TSN, "test", 25): [[frame] for frame in range(25)],
+    (SLOWONLY, "val", 100): [[25, 41, 57, 73]],
+    (SLOWONLY, "val", 20): [[0, 16, 12, 8]],  # loops past the end
+}
 
 
-@pytest.mark.parametrize(
-    ("config", "split", "num_frames", "frames"),
-    [
-        (TSN, "val", 100, [[16], [50], [83]]),
-        (TSN, "val", 1, [[0], [0], [0]]),
-        (TSN, "test", 25, [[frame] for frame in range(25)]),
-        (SLOWONLY, "val", 100, [[25, 41, 57, 73]]),
-        (SLOWONLY, "val", 20, [[0, 16, 12, 8]]),  # loops past the end
-    ],
-)
-def test_frames(config: str, split: str, num_frames: int, frames: list[list[int]]) -> None:
-    assert sampling_of(config, split, num_frames).frame_inds == frames
+def test_clips_crops_and_frames() -> None:
+    for (config, split), expected in SAMPLINGS.items():
+        found = sampling_of(config, split, 300)
+        shape = (found.num_clips, found.clip_len, found.frame_interval, found.num_crops)
+        assert shape == expected, (config, split)
+    for case, frames in FRAMES.items():
+        assert sampling_of(*case).frame_inds == frames, case
 
 
-def test_training_segments_hold_every_draw() -> None:
-    found = sampling_of(TSN, "train", 100)
-    assert found.random
-    assert found.segments == [(0, 32), (33, 65), (66, 98)]
-    for (first, last), clip in zip(found.segments, found.frame_inds, strict=True):
-        assert first <= clip[0] <= last
-    assert found.frame_inds == sampling_of(TSN, "train", 100).frame_inds  # seeded
-    assert sampling_of(TSN, "train", 2).segments == []  # shorter than its clips
+THIRDS = [(0, 100 / 3), (100 / 3, 200 / 3), (200 / 3, 100)]
+# config, split, frames of the video -> segments
+SEGMENTS = {
+    "training draws from each": (TSN, "train", 300, [(0, 100), (100, 200), (200, 300)]),
+    "frames are left over": (TSN, "train", 100, [(0, 33), (33, 66), (66, 99)]),
+    "shorter than its clips": (TSN, "train", 2, []),
+    "validation takes the middles": (TSN, "val", 300, [(0, 100), (100, 200), (200, 300)]),
+    "a number that does not divide": (TSN, "val", 100, THIRDS),
+    "dense sampling has none": (DENSE, "train", 300, []),
+    "one clip anywhere": (SLOWONLY, "val", 300, []),
+}
 
 
-def test_sampling_leaves_the_random_state_alone() -> None:
-    np.random.seed(7)
-    expected = np.random.randint(1 << 30)
-    np.random.seed(7)
-    sampling_of(TSN, "train", 100)
-    assert np.random.randint(1 << 30) == expected
+@pytest.mark.parametrize("case", SEGMENTS)
+def test_segments(case: str) -> None:
+    config, split, num_frames, expected = SEGMENTS[case]
+    found = sampling_of(config, split, num_frames)
+    assert np.array(found.segments) == pytest.approx(np.array(expected))
+    if found.random and expected:
+        for (first, after), clip in zip(expected, found.frame_inds, strict=True):
+            assert first <= clip[0] < after
+    assert found.frame_inds == sampling_of(config, split, num_frames).frame_inds  # seeded
 
 
 def test_words() -> None:
@@ -163,16 +164,15 @@ def test_words() -> None:
         "views: 3 clip(s) x 1 crop(s) = 3",
         "frames of 100: 16, 50, 83",
     ]
+    assert say_sampling(sampling_of(TSN, "train", 100))[3] == (
+        "of 100 frames, a clip starts in each of: 0-32, 33-65, 66-98"
+    )
     assert say_sampling(sampling_of(SLOWONLY, "test", 300))[1:3] == [
         "3 crop(s) of 256 x 256 pixels: both ends and the centre of the long side",
         "views: 10 clip(s) x 3 crop(s) = 30",
     ]
-    assert [say_flops(flops) for flops in (0, 4_096, 819_200, 12_262_227_968)] == [
-        "0",
-        "4.10 K",
-        "0.82 M",
-        "12.26 G",
-    ]
+    said = [say_flops(flops) for flops in (0, 4_096, 819_200, 12_262_227_968)]
+    assert said == ["0", "4.10 K", "0.82 M", "12.26 G"]
 
 
 def test_report_of_a_stock_config_needs_no_data() -> None:
@@ -193,16 +193,16 @@ def test_a_failing_split_leaves_the_others() -> None:
     assert "frames of 100: 16, 50, 83" in text
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"num_frames": 0}, "--num-frames 0: expected 1 or more"),
-        ({"video": "missing.mp4"}, "no video missing.mp4"),
-    ],
-)
-def test_errors(arguments: dict, message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        describe(config_to_describe(TSN), **arguments)
+def test_errors() -> None:
+    for video, num_frames, message in (
+        (None, 0, "--num-frames 0: expected 1 or more"),
+        ("missing.mp4", 300, "no video missing.mp4"),
+    ):
+        with pytest.raises(UserError, match=message):
+            describe(config_to_describe(TSN), video=video, num_frames=num_frames)
+    cfg = config_to_describe(TSN, options={"model.backbone.depth": 51})
+    with pytest.raises(UserError, match="the model cannot be built: KeyError"):
+        describe(cfg)
 
 
 def test_own_data_sets_the_classes(tmp_path: Path) -> None:
@@ -215,9 +215,3 @@ def test_own_data_sets_the_classes(tmp_path: Path) -> None:
     text = describe(cfg, video=tmp_path / "clip.mp4")
     assert "cls_head.fc_cls     Linear             1 x 2" in text
     assert "frames of 24: 4, 12, 20" in text
-
-
-def test_a_model_that_cannot_be_built_says_why() -> None:
-    cfg = config_to_describe(TSN, options={"model.backbone.depth": 51})
-    with pytest.raises(UserError, match="the model cannot be built: KeyError"):
-        describe(cfg)

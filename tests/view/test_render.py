@@ -58,7 +58,7 @@ SIZES = {
 def test_size_and_orientation(case: str, tmp_path: Path) -> None:
     stored, rotation, expected = SIZES[case]
     video = make_video(tmp_path / "v.mp4", size=stored, num_frames=8, rotation=rotation)
-    render_video(video, tmp_path / "out.mp4", ONE, 0.0)
+    render_video(video, tmp_path / "out.mp4", ONE)
     times, images = frames_of(tmp_path / "out.mp4")
     assert times == frames_of(video)[0] and len(times) == 8
     assert images[0].shape[1::-1] == expected
@@ -68,15 +68,13 @@ def test_size_and_orientation(case: str, tmp_path: Path) -> None:
         source = np.kron(source, np.ones((factor, factor, 1)))
         low = slice(expected[1] * 2 // 3, None)  # below the bars
         assert psnr(image[low], source[low]) > 26
-    changed = np.abs(images[0].astype(int) - images[-1]).max()
-    assert changed > 0
 
 
 @pytest.mark.parametrize("size", [(321, 241), (322, 241), (321, 242)])
 def test_odd_sizes_gain_a_column_or_row(size: tuple[int, int], tmp_path: Path) -> None:
     options = {"pix_fmt": "yuv444p"}  # which has odd sizes, as 4:2:0 in H.264 has not
     video = make_video(tmp_path / "v.mkv", size=size, num_frames=3, **options)
-    render_video(video, tmp_path / "out.mp4", ONE, 0.0)
+    render_video(video, tmp_path / "out.mp4", ONE)
     _, images = frames_of(tmp_path / "out.mp4")
     assert images[0].shape == (242, 322, 3)
     width, height = size
@@ -88,7 +86,7 @@ def test_odd_sizes_gain_a_column_or_row(size: tuple[int, int], tmp_path: Path) -
 def test_times_of_a_variable_frame_rate_stay(tmp_path: Path) -> None:
     pts = [0, 1, 2, 7, 8, 20, 21, 22, 40]
     video = make_video(tmp_path / "v.mp4", size=(320, 240), num_frames=9, pts=pts, fps=25)
-    render_video(video, tmp_path / "out.mp4", ONE, 0.0)
+    render_video(video, tmp_path / "out.mp4", ONE)
     assert frames_of(tmp_path / "out.mp4")[0] == [n / 25 for n in pts]
 
 
@@ -109,7 +107,7 @@ def test_sound_is_kept(case: str, tmp_path: Path) -> None:
     codec, suffix, seconds, expected = SOUNDS[case]
     silent = make_video(tmp_path / "silent.mp4", size=(320, 240), options={"bf": "0"})
     video = add_tone(silent, tmp_path / f"v{suffix}", codec=codec, seconds=seconds)
-    render_video(video, tmp_path / "out.mp4", ONE, 0.0)
+    render_video(video, tmp_path / "out.mp4", ONE)
     (name,), samples = sound_of(tmp_path / "out.mp4")
     _, before = sound_of(video)
     assert name.startswith(expected)
@@ -125,7 +123,7 @@ def test_pictures_and_sound_stay_together(tmp_path: Path) -> None:
     """A transport stream counts from 1.4 seconds; both tracks begin as far apart as they did."""
     silent = make_video(tmp_path / "silent.mp4", size=(320, 240), options={"bf": "0"})
     video = add_tone(silent, tmp_path / "v.ts", seconds=0.96)
-    render_video(video, tmp_path / "out.mp4", ONE, 0.0)
+    render_video(video, tmp_path / "out.mp4", ONE)
     apart = []
     for path in (video, tmp_path / "out.mp4"):
         with av.open(str(path)) as container:
@@ -139,7 +137,7 @@ def test_pictures_and_sound_stay_together(tmp_path: Path) -> None:
 
 def test_bars_and_track_change_with_time(tmp_path: Path) -> None:
     video = make_video(tmp_path / "v.mp4", size=(640, 360), options={"crf": "10"})
-    render_video(video, tmp_path / "out.mp4", THREE, 0.96)
+    render_video(video, tmp_path / "out.mp4", THREE)
     _, images = frames_of(tmp_path / "out.mp4")
     blue, orange = (86, 180, 233), (230, 159, 0)
 
@@ -188,7 +186,7 @@ def test_a_render_that_is_stopped_leaves_nothing(
 
     monkeypatch.setattr(render.Overlay, "draw", draw)
     with pytest.raises(KeyboardInterrupt):
-        render_video(video, tmp_path / "out.mp4", ONE, 0.0)
+        render_video(video, tmp_path / "out.mp4", ONE)
     assert [path.name for path in tmp_path.iterdir()] == ["v.mp4"]
 
 
@@ -201,13 +199,13 @@ def test_a_disk_that_is_full_keeps_the_old_file(tmp_path: Path) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
     try:
         with pytest.raises(UserError, match=r"no space to write .*out.mp4: .*unharmed"):
-            render_video(noise, out, ONE, 0.0)
+            render_video(noise, out, ONE)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert out.read_bytes() == b"old"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.mp4", "v.mp4"]
     with pytest.raises(UserError, match="cannot write"):
-        render_video(noise, out / "x.mp4", ONE, 0.0)
+        render_video(noise, out / "x.mp4", ONE)
 
 
 def test_a_damaged_middle_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -216,15 +214,15 @@ def test_a_damaged_middle_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureF
     middle = len(data) // 2
     data[middle : middle + 3000] = bytes(3000)
     video.write_bytes(data)
-    render_video(video, tmp_path / "out.mp4", ONE, 0.0)
-    times, _ = frames_of(tmp_path / "out.mp4")
-    assert 20 < len(times) <= 60
+    render_video(video, tmp_path / "out.mp4", ONE)
+    assert 20 < len(frames_of(tmp_path / "out.mp4")[0]) <= 60
+    assert f"damaged part(s) of {video} left out" in caplog.text
 
 
 def test_a_bar_tells_how_far_it_is(tmp_path: Path) -> None:
     video, out = make_video(tmp_path / "video.mp4", size=(160, 120)), tmp_path / "out.mp4"
     count = len(frames_of(video)[1])
-    written, status = on_terminal(lambda: render_video(video, out, ONE, 0.0), columns=100)
+    written, status = on_terminal(lambda: render_video(video, out, ONE), columns=100)
     assert status == 0 and f"{count}/{count}  0:00 left" in written and " frames/s" in written
     assert left_to_see(written) == [] and len(frames_of(out)[1]) == count
 
@@ -233,7 +231,7 @@ def test_a_video_without_frames(tmp_path: Path) -> None:
     broken = tmp_path / "v.mp4"
     broken.write_bytes(b"no video" * 100)
     with pytest.raises(UserError, match=r"cannot read video .*Invalid data"):
-        render_video(broken, tmp_path / "out.mp4", ONE, 0.0)
+        render_video(broken, tmp_path / "out.mp4", ONE)
     assert [path.name for path in tmp_path.iterdir()] == ["v.mp4"]
 
 
@@ -253,7 +251,7 @@ def test_every_sound_track_is_kept(tmp_path: Path) -> None:
                 if stream is sound:
                     packet.stream = again
                     sink.mux(packet)
-    render_video(two, tmp_path / "out.mp4", ONE, 0.0)
+    render_video(two, tmp_path / "out.mp4", ONE)
     assert sound_of(tmp_path / "out.mp4")[0] == ["aac", "aac"]
 
 
@@ -263,6 +261,6 @@ def test_sound_that_steps_back_in_time_is_dropped_there(tmp_path: Path) -> None:
     whole = add_tone(silent, tmp_path / "whole.ts", seconds=0.96)
     data = whole.read_bytes()
     (tmp_path / "twice.ts").write_bytes(data + data)  # begins again in the middle
-    render_video(tmp_path / "twice.ts", tmp_path / "out.mp4", ONE, 0.0)
+    render_video(tmp_path / "twice.ts", tmp_path / "out.mp4", ONE)
     assert len(frames_of(tmp_path / "out.mp4")[0]) == 48
     assert len(sound_of(tmp_path / "out.mp4")[1]) >= 0.9 * 44100

@@ -76,14 +76,14 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     monkeypatch.setattr(sheet, "findSystemFonts", lambda: found)
     monkeypatch.setattr(sheet, "_packages_named", set())
     monkeypatch.setattr(sheet.fontManager, "ttflist", list(sheet.fontManager.ttflist))
-    sheet._choose_fonts.cache_clear()
+    sheet.choose_fonts.cache_clear()
     yield found
-    sheet._choose_fonts.cache_clear()
+    sheet.choose_fonts.cache_clear()
 
 
 def test_latin_greek_and_cyrillic_are_matplotlibs_own_font(installed: list[str]) -> None:
     for text in ("doing exercises", "τρέξιμο", "ходьба", "čaj, żółw, größer"):
-        assert choose_fonts(text) == ["DejaVu Sans"]
+        assert choose_fonts(text) == ("DejaVu Sans",)
 
 
 def test_characters_that_no_font_has_are_told_once(
@@ -101,7 +101,7 @@ def test_a_system_font_is_taken_where_it_has_the_characters(installed: list[str]
     folder = f"{get_data_path()}/fonts/ttf"
     installed += [f"{folder}/{name}.ttf" for name in ("STIXGeneralBolIta", "cmr10", "STIXGeneral")]
     installed.append(__file__)  # no font at all
-    assert choose_fonts("a\u20dd") == ["DejaVu Sans", "STIXGeneral"]
+    assert choose_fonts("a\u20dd") == ("DejaVu Sans", "STIXGeneral")
     path = sheet.fontManager.findfont(sheet.FontProperties(family="STIXGeneral"))
     assert path.endswith("STIXGeneral.ttf")
 

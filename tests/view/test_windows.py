@@ -102,10 +102,10 @@ def test_a_window_over_the_whole_video_scores_as_the_video(
     kind: str, recognizer: Recognizer, tmp_path: Path
 ) -> None:
     video = VIDEOS[kind](tmp_path / "video.mp4")
-    scored = score_windows(recognizer, video, window=1000, stride=500)
-    (window,) = scored.windows
-    assert (window.start, window.end, window.first) == (0.0, scored.duration, 0)
-    assert np.abs(scored.scores[0] - recognizer.scores(video)).max() < 1e-5
+    ((window, scores),) = score_windows(recognizer, video, window=1000, stride=500)
+    times = read_frame_times(video)
+    assert window == (0.0, times.duration, 0, len(times))
+    assert np.abs(scores - recognizer.scores(video)).max() < 1e-5
 
 
 def test_packets_without_times_are_counted_by_decoding(
@@ -119,9 +119,10 @@ def test_packets_without_times_are_counted_by_decoding(
     first, second = (
         score_windows(recognizer, video, window=1, stride=0.5) for video in (with_times, without)
     )
-    assert first.windows == second.windows and len(first.windows) == 3
-    assert np.ptp(np.stack(first.scores), axis=0).max() > 0.05
-    assert np.abs(np.stack(first.scores) - np.stack(second.scores)).max() < 1e-5
+    assert [window for window, _ in first] == [window for window, _ in second]
+    (one, other) = (np.stack([scores for _, scores in found]) for found in (first, second))
+    assert len(one) == 3 and np.ptp(one, axis=0).max() > 0.05
+    assert np.abs(one - other).max() < 1e-5
 
 
 @pytest.mark.parametrize("clip_len", [1, 4])
@@ -144,7 +145,7 @@ def test_a_window_is_sampled_as_a_clip_of_its_length(clip_len: int, tmp_path: Pa
         alone["imgs"] = list(frames.get_batch(taken.tolist()).asnumpy())
         alone["original_shape"] = alone["img_shape"] = alone["imgs"][0].shape[:2]
         expected = Compose(pipeline[3:])(alone)["inputs"]
-        assert (views(dict(number=number))["inputs"] == expected).all()
+        assert (views(number)["inputs"] == expected).all()
 
 
 def test_each_frame_is_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,7 +159,7 @@ def test_each_frame_is_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     cut = cut_windows(times, window=1.0, stride=0.25)
     views = WindowViews(video, times, cut, with_decoder(PIPELINE, "packets"))
     for number in range(len(cut)):
-        views(dict(number=number))
+        views(number)
         assert len(views._frames) <= 3 * 4  # what overlapping windows take, no more
     assert len(decoded) == len(set(decoded)) <= 100
 
@@ -170,8 +171,8 @@ def test_a_file_that_is_cut_off_has_the_windows_that_are_there(
         tmp_path / "v.mkv", size=(96, 64), num_frames=100, options={"g": "10", "bf": "0"}
     )
     scored = score_windows(recognizer, truncate(whole, 0.6), window=1, stride=1)
-    assert 1 < scored.duration < 4 and scored.windows[-1].end == scored.duration
-    assert all(isinstance(scores, np.ndarray) for scores in scored.scores)
+    assert 1 < scored[-1][0].end < 4
+    assert all(isinstance(scores, np.ndarray) for _, scores in scored)
 
 
 def test_a_frame_that_does_not_decode_costs_its_windows(tmp_path: Path) -> None:
@@ -186,10 +187,10 @@ def test_a_frame_that_does_not_decode_costs_its_windows(tmp_path: Path) -> None:
     )
     cut = [Window(0, 1, 0, 25), Window(1, 2, 50, 51), Window(0, 1, 0, 25)]
     views = WindowViews(video, times, cut, with_decoder(PIPELINE, "packets"))
-    assert views(dict(number=0))["inputs"].shape == (3, 3, 48, 48)
+    assert views(0)["inputs"].shape == (3, 3, 48, 48)
     with pytest.raises(UserError, match="1 of its frames cannot be decoded"):
-        views(dict(number=1))
-    assert views(dict(number=2))["inputs"].shape == (3, 3, 48, 48)
+        views(1)
+    assert views(2)["inputs"].shape == (3, 3, 48, 48)
 
 
 def test_a_video_that_cannot_be_read_says_why(recognizer: Recognizer, tmp_path: Path) -> None:
@@ -206,7 +207,7 @@ def test_a_lost_decoder_ends_the_windows_after_it(tmp_path: Path) -> None:
     cut = [Window(0, 1, 0, 25), Window(1, 2, 25, 50)]
     views = WindowViews(video, times, cut, with_decoder(PIPELINE, "packets"))
     with pytest.raises(UserError, match="the decoder was lost at an earlier window"):
-        views(dict(number=1))
+        views(1)
 
 
 def answer(start: float, end: float, label: str, score: float) -> dict:

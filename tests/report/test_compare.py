@@ -1,9 +1,12 @@
+"""Configs compared with stock's and with each other; why runs cannot be compared."""
+
+from typing import Any
+
 import pytest
 from conftest import STOCK
 
-from mmact_tiny.checkpoints.config_text import config_from_text
-from mmact_tiny.compat.configs import read_config
-from mmact_tiny.report.config_diff import differences, stock_difference
+from mmact_tiny.checkpoints.config_text import config_from_text, read_config
+from mmact_tiny.report.compare import compare_runs, differences, stock_difference
 
 
 def test_the_stock_config_does_not_differ_from_itself() -> None:
@@ -43,3 +46,36 @@ def test_runs_differ_in_keys_that_one_may_not_have() -> None:
         dict(key="a.b", values=["1", "2", "(no config)"]),
         dict(key="only", values=["True", "(not set)", "(no config)"]),
     ]
+
+
+REASON = "their accuracies do not compare"
+
+
+def run(name: str, *, classes: str = "ab", **test: Any) -> dict[str, Any]:
+    """Returns what a comparison reads of a run with a test of two videos."""
+    test = dict(ann_file="val.txt", protocol="full", num_videos=2) | test
+    return dict(name=name, folder=f"runs/{name}", data=dict(classes=list(classes)), test=test)
+
+
+@pytest.mark.parametrize(
+    ("other", "warnings"),
+    [
+        ({}, []),
+        (
+            dict(classes="abc"),
+            [f"The runs have different numbers of classes (one: 2; other: 3): {REASON}."],
+        ),
+        (dict(classes="ax"), [f"The runs have classes of different names: {REASON}."]),
+        (
+            dict(ann_file="test.txt", protocol="val", num_videos=3),
+            [
+                "The tests have different lists of videos (one: val.txt; other: test.txt).",
+                "The tests have different protocols (one: full; other: val).",
+                "The tests have different numbers of scored videos (one: 2; other: 3).",
+            ],
+        ),
+    ],
+)
+def test_what_forbids_a_comparison_is_said(other: dict, warnings: list[str]) -> None:
+    runs: Any = [run("one"), run("other", **other)]
+    assert compare_runs(runs, [None, None])["warnings"] == warnings

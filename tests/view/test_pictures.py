@@ -11,8 +11,7 @@ from conftest import ROOT
 from PIL import Image
 
 from mmact_tiny.errors import EXIT_ERROR, EXIT_OK, UserError
-from mmact_tiny.view import cam
-from mmact_tiny.view.cam import centre_crops, class_activations
+from mmact_tiny.view.pictures import class_activations, draw_cam
 from tools import infer as infer_tool
 
 needs_grad_cam = pytest.mark.skipif(
@@ -52,11 +51,6 @@ def test_frozen_stages_are_seen_through() -> None:
     assert maps.max() > 0.5 and all(p.grad is None for p in model.backbone.parameters())
 
 
-def test_ten_crops_are_one_centre() -> None:
-    steps = [dict(type="Resize", scale=(-1, 256)), dict(type="TenCrop", crop_size=224)]
-    assert centre_crops(steps) == [steps[0], dict(type="CenterCrop", crop_size=224)]
-
-
 def test_a_missing_extra_is_told_before_any_work(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -69,12 +63,15 @@ def test_a_missing_extra_is_told_before_any_work(
 
 @needs_grad_cam
 def test_the_picture_has_each_frame_and_its_overlay(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    """Of ten crops the centre: `full` draws the pictures of its 25 clips, `val` those of its 3."""
     video = next((ROOT / "data/tiny/val").glob("*.mp4"))
     out = tmp_path / "why.png"
-    flags = ["--checkpoint", str(tiny_checkpoint), "--protocol", "val", "--engine", "torch"]
-    assert infer_tool.main([str(video), *flags, "--cam", str(out)]) == EXIT_OK
-    width, height = Image.open(out).size
-    assert width > 6 * 224 and height > 224
+    flags = ["--checkpoint", str(tiny_checkpoint), "--engine", "torch", "--cam", str(out)]
+    for protocol, columns, rows in (("val", 6, 1), ("full", 8, 7)):  # 2 pictures a clip
+        assert infer_tool.main([str(video), *flags, "--protocol", protocol]) == EXIT_OK
+        width, height = Image.open(out).size
+        assert columns * 224 < width < (columns + 1) * 224
+        assert rows * 224 < height < (rows + 1) * 270
 
 
 @needs_grad_cam
@@ -85,4 +82,4 @@ def test_a_model_that_mixes_frames_is_refused() -> None:
     recognizer = small_recognizer(name="TSM")
     recognizer.cfg = ConfigDict(model=dict(type="Recognizer2D", backbone=dict(type="ResNetTSM")))
     with pytest.raises(UserError, match=r"of single frames .TSN., not Recognizer2D with ResNetTSM"):
-        cam.draw_cam(recognizer, "video.mp4", ("class 1", 0.5), "why.png")
+        draw_cam(recognizer, "video.mp4", ("class 1", 0.5), "why.png")

@@ -1,12 +1,13 @@
-"""Logs joined over resumes, time added up, and folders that lack what a run has."""
+"""Logs joined over resumes, time added up, lists counted, and folders that lack something."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from run_folders import write_run
 
 from mmact_tiny.errors import UserError
-from mmact_tiny.report.records import newest_folder, read_log, read_run, read_timing
+from mmact_tiny.report.records import count_dataset, newest_folder, read_log, read_run, read_timing
 
 
 def train(*epochs: float, per_epoch: int = 4, loss: float = 1.0) -> list[dict]:
@@ -80,21 +81,22 @@ def test_seconds_of_an_epoch_that_was_done_twice_add_up() -> None:
 
 
 def test_a_run_is_read(tmp_path: Path) -> None:
-    run = read_run(write_run(tmp_path / "job"))
+    run, dumps = read_run(write_run(tmp_path / "job"))
     assert run["name"] == "job"
     assert [row["loss"] for row in run["log"]["train"]] == [1, 1 / 2, 1 / 3]
-    assert run["config"]["randomness"] == dict(seed=7)
-    assert (run["checkpoint"], run["results"], run["notes"]) == (None, None, [])
+    assert dumps.config is not None and dumps.config["randomness"] == dict(seed=7)
+    assert (run["checkpoint"], run["notes"]) == (None, [])
+    assert (dumps.results, dumps.test_config) == (None, None)
     assert run["starts"] == [dict(log="20260101_000000", resumed=False)]
 
 
 def test_a_new_run_in_the_same_folder_hides_the_old_one(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "job", epochs=3)
     write_run(folder, epochs=1, time="20260102_000000")
-    run = read_run(folder)
+    run, _ = read_run(folder)
     assert [row["x"] for row in run["log"]["train"]] == [1]
     write_run(folder, epochs=2, first_epoch=2, time="20260103_000000", resume=True)
-    run = read_run(folder)
+    run, _ = read_run(folder)
     assert [row["x"] for row in run["log"]["train"]] == [1, 2, 3]
     assert [start["resumed"] for start in run["starts"]] == [False, True]
 
@@ -103,7 +105,7 @@ def test_a_killed_process_leaves_half_a_line(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "job", epochs=2)
     log = folder / "20260101_000000" / "vis_data" / "scalars.json"
     log.write_text(log.read_text() + '{"loss": NaN, "epoch": 3, "iter": 12}\n{"loss": 0.')
-    rows = read_run(folder)["log"]["train"]
+    rows = read_run(folder)[0]["log"]["train"]
     assert [row["loss"] for row in rows] == [1, 0.5, None]
 
 
@@ -112,6 +114,7 @@ def test_a_killed_process_leaves_half_a_line(tmp_path: Path) -> None:
     [
         ("test/results.json", "{", "cannot read"),
         ("test/results.json", '{"videos": 3}', "not what test.py writes"),
+        ("test/results.json", '{"accuracies": [], "videos": [{"video": 1}]}', "not what test.py"),
         ("job.py", "import os\n", "not plain data"),
         ("bad_videos.json", "nonsense", "cannot read"),
     ],
@@ -122,7 +125,7 @@ def test_a_damaged_file_is_a_note_not_an_end(
     folder = write_run(tmp_path / "job")
     (folder / file).parent.mkdir(exist_ok=True)
     (folder / file).write_text(text)
-    (found,) = read_run(folder)["notes"]
+    (found,) = read_run(folder)[0]["notes"]
     assert note in found
     assert file in found
 
@@ -134,3 +137,30 @@ def test_no_run_is_an_error(tmp_path: Path, name: str) -> None:
         read_run(tmp_path / name)
     with pytest.raises(UserError, match=r"train: python tools/train\.py CONFIG"):
         newest_folder(tmp_path / "empty")
+
+
+def dumped_config(tmp_path: Path) -> dict[str, Any]:
+    """Returns a run's config whose training videos are repeated; of its 6 videos one is there."""
+    folder = write_run(tmp_path / "job")
+    (folder / "data" / "val1.mp4").touch()
+    config = read_run(folder)[1].config
+    assert config is not None
+    loader = config["train_dataloader"]
+    loader["dataset"] = dict(type="RepeatDataset", times=2, dataset=loader["dataset"])
+    return config
+
+
+def test_videos_and_classes_are_counted(tmp_path: Path) -> None:
+    found = count_dataset(dumped_config(tmp_path))
+    train, val = found["splits"]["train"], found["splits"]["val"]
+    assert (train["videos"], train["missing"], train["counts"]) == (4, 4, {0: 2, 1: 2})
+    assert (val["videos"], val["missing"], val["counts"]) == (2, 1, {0: 1, 1: 1})
+    assert found["by_class"][1] == dict(name="run", train=2, val=1, test=1)
+
+
+def test_a_list_that_is_gone_is_said(tmp_path: Path) -> None:
+    config = dumped_config(tmp_path)
+    (tmp_path / "job" / "data" / "val.txt").unlink()
+    found = count_dataset(config)
+    assert "cannot read annotation file" in found["splits"]["val"]["error"]
+    assert found["by_class"][1] == dict(name="run", train=2)

@@ -18,7 +18,7 @@ ROWS = [
 
 
 def analyzed(rows: list[dict], classes: tuple[str, ...] = NAMES) -> dict:
-    return analyze(dict(videos=rows, classes=list(classes), accuracies=[]))
+    return dict(analyze(dict(videos=rows, classes=list(classes), accuracies=[])))
 
 
 def test_confusion_and_classes_are_counted() -> None:
