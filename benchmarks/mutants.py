@@ -345,7 +345,7 @@ def as_markdown(statuses: dict[Mutant, int], baseline: Baseline, reasons: dict) 
 def preload(tree: Path) -> None:
     """Imports what all children need, but nothing that is mutated: they import that anew."""
     sys.path.insert(0, str(tree))
-    door = import_module("mmact_tiny.compat.mm")
+    door = import_module("mmact_tiny.compat")
     for name in door._HOMES:
         getattr(door, name)
     for name in ("av", "cv2", "matplotlib"):
