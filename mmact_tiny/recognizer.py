@@ -14,7 +14,6 @@ from .build import build_model
 from .checkpoints.config_text import resolve_path, stock_configs, vet_config
 from .checkpoints.load import checkpoint_classes, checkpoint_config, load_checkpoint, load_weights
 from .compat import Compose, Config, get_device, init_default_scope, pseudo_collate
-from .engine.openvino import cache_dir_of
 from .errors import UserError
 from .pipeline import describe_protocol, pipeline_of, with_decoder
 from .video.files import sample_of
@@ -77,7 +76,7 @@ class Recognizer:
         Raises:
             UserError: weights that do not fit the model, or an engine that cannot run it.
         """
-        from .engine.engine import Engine
+        from .engine.engine import Engine, cache_dir_of
 
         model = build_model(self.cfg)
         load_weights(model, self._loaded, path=self.checkpoint)

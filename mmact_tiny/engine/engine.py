@@ -1,12 +1,12 @@
-"""How a recognizer's class scores are computed from the uint8 views of videos, fast.
+"""Computes a recognizer's class scores from the uint8 views of videos, fast.
 
-The answers are those of stock's `model.test_step`. What differs is the way there: BatchNorm is
+The scores are those of stock's `model.test_step`. What differs is the way there: BatchNorm is
 folded into the convolutions, the views go through the backbone in chunks (uint8 until then: 250
 views never stand in memory in float32), convolutions run in channels_last, in bf16 or fp16 where
 asked, or in OpenVINO. A recognizer that is not known to allow this goes through `test_step`.
 """
 
-import logging
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,13 @@ from torch import Tensor, nn
 from .. import hardware
 from ..compat import ActionDataPreprocessor, MobileNetV2, Recognizer2D, ResNet
 from ..errors import UserError
+from .openvino import OpenVinoBackbone, why_not
 
 ENGINES = ("auto", "torch", "openvino")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 # Views of 224 x 224 in one forward pass: more did not run faster on a CPU, and takes memory.
 CHUNK_VIEWS = {"cpu": 25, "cuda": 250}
 VIEW_PIXELS = 224 * 224
-logger = logging.getLogger("mmact_tiny")
 
 
 class Engine:
@@ -60,14 +60,11 @@ class Engine:
         if precision == "int8" and self.name != "openvino":
             raise UserError(f"precision int8 needs the engine openvino, not {engine}")
         self._chunk_pixels = CHUNK_VIEWS.get(self.device.type, CHUNK_VIEWS["cpu"]) * VIEW_PIXELS
-        self.num_forwards = 0
         self.before_chunk: Callable[[], None] = lambda: None  # may raise, to give a video up
         self._features: Callable[[Tensor], Tensor] = self._torch_features
         if self.frames_together is None:
             self.name, self.precision = "stock", "fp32"
         elif self.name == "openvino":
-            from .openvino import OpenVinoBackbone
-
             self._features = OpenVinoBackbone(model, precision=self.precision, cache_dir=cache_dir)
         else:
             fold_batchnorm(model.backbone)
@@ -110,25 +107,23 @@ class Engine:
         )
 
     def _stock_step(self, data: dict[str, Any]) -> list[Any]:
-        self.num_forwards += 1
-        if self.frames_together is not None and self.name != "openvino":
-            self.model.backbone.float()  # views of other kinds: rare, and stock's own precision
-        return type(self.model).test_step(self.model, data)
+        self.before_chunk()
+        test_step = type(self.model).test_step  # the model's own may be the engine's
+        if self.name != "torch":
+            return test_step(self.model, data)
+        self.model.backbone.float()  # views of other kinds: rare, and stock's own precision
+        samples = test_step(self.model, data)
+        self.model.backbone.to(DTYPES[self.precision])
+        return samples
 
     def _chunks(self, inputs: list[Tensor]) -> Iterator[Tensor]:
         """Yields uint8 views of consecutive videos, as many as fit, whole groups of frames."""
         size = self._chunk_size(inputs[0])
-        if inputs[0].shape[0] <= size:  # several videos in one chunk
-            together = size // inputs[0].shape[0]
-            for start in range(0, len(inputs), together):
+        together = max(1, size // inputs[0].shape[0])  # videos in one chunk
+        for start in range(0, len(inputs), together):
+            videos = [self._to_device(views) for views in inputs[start : start + together]]
+            for chunk in (torch.cat(videos) if len(videos) > 1 else videos[0]).split(size):
                 self.before_chunk()
-                self.num_forwards += 1
-                yield torch.cat([self._to_device(v) for v in inputs[start : start + together]])
-            return
-        for views in inputs:
-            for chunk in self._to_device(views).split(size):
-                self.before_chunk()
-                self.num_forwards += 1
                 yield chunk
 
     def _chunk_size(self, views: Tensor) -> int:
@@ -153,12 +148,19 @@ class Engine:
     def _choose_engine(self, engine: str) -> str:
         if engine not in ENGINES:
             raise UserError(f"engine {engine!r}: expected one of {', '.join(ENGINES)}")
-        from .openvino import why_not
-
         reason = why_not(self.device, self.frames_together)
         if engine == "openvino" and reason:
             raise UserError(f"engine openvino: {reason}")
         return "openvino" if engine != "torch" and not reason else "torch"
+
+
+def cache_dir_of(checkpoint: Path) -> Path:
+    """Returns the folder of a checkpoint's exported model: beside it, else in the user's cache."""
+    beside = checkpoint.with_suffix(".openvino")
+    if os.access(checkpoint.resolve().parent, os.W_OK) or beside.is_dir():
+        return beside
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return caches / "mmact_tiny" / beside.name
 
 
 def frames_together(model: Any) -> int | None:

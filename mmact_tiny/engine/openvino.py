@@ -1,4 +1,4 @@
-"""OpenVINO as the engine of a CPU: the backbone exported once, kept until the weights change.
+"""Runs a backbone in OpenVINO on a CPU: exports it once and keeps that until the weights change.
 
 An extra: `pip install 'mmact-tiny[openvino]'`. Eager PyTorch is the reference that it is tested
 against.
@@ -8,7 +8,6 @@ import functools
 import hashlib
 import importlib.util
 import logging
-import os
 import sys
 import tempfile
 import warnings
@@ -36,15 +35,6 @@ def why_not(device: torch.device, frames_together: int | None) -> str | None:
     if importlib.util.find_spec("openvino") is None:
         return "it is not installed\n  pip install 'mmact-tiny[openvino]'"
     return None
-
-
-def cache_dir_of(checkpoint: Path) -> Path:
-    """Returns the folder of a checkpoint's exported model: beside it, else in the user's cache."""
-    beside = checkpoint.with_suffix(".openvino")
-    if os.access(checkpoint.resolve().parent, os.W_OK) or beside.is_dir():
-        return beside
-    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return caches / "mmact_tiny" / beside.name
 
 
 def import_openvino() -> Any:

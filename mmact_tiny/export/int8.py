@@ -16,7 +16,8 @@ import numpy as np
 
 from .. import log as terminal
 from .. import progress
-from ..engine.openvino import cache_dir_of, exported_path, keep, load_exported
+from ..engine.engine import cache_dir_of
+from ..engine.openvino import exported_path, keep, load_exported
 from ..errors import UserError
 from ..recognizer import Recognizer
 from ..video.files import find_videos

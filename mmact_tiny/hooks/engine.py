@@ -4,8 +4,7 @@ import logging
 from pathlib import Path
 
 from ..compat import HOOKS, Hook, Runner
-from ..engine.engine import Engine
-from ..engine.openvino import cache_dir_of
+from ..engine.engine import Engine, cache_dir_of
 from ._mmengine import checkpoint_of, model_of
 
 logger = logging.getLogger("mmact_tiny")

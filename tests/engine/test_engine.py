@@ -1,234 +1,263 @@
 """The engine's scores are stock's, whatever the chunks, in fewer and smaller forward passes."""
 
-import copy
 import importlib.util
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from mmaction.registry import MODELS
-from mmaction.structures import ActionDataSample
-from mmengine.registry import init_default_scope
+from mmcv.cnn import ConvModule
+from models import SETTINGS, SIZE, build, check_scores, images, scores_of, stock_scores, views
 
+from mmact_tiny import hardware
 from mmact_tiny.engine.engine import (
     Engine,
+    cache_dir_of,
     choose_precision,
+    exact_convolutions,
     fold_batchnorm,
     frames_together,
+    pool,
 )
-from mmact_tiny.engine.openvino import cache_dir_of, fingerprint, why_not
+from mmact_tiny.engine.openvino import why_not
 from mmact_tiny.errors import UserError
 
-PREPROCESSOR = dict(
-    type="ActionDataPreprocessor",
-    mean=[123.675, 116.28, 103.53],
-    std=[58.395, 57.12, 57.375],
-    format_shape="NCHW",
-)
-HEADS = {
-    "TSN": dict(type="TSNHead", in_channels=2048),
-    "TSM": dict(type="TSMHead", in_channels=2048, num_segments=4),
-    "TANet": dict(type="TSMHead", in_channels=2048, num_segments=4, is_shift=False),
-    "MobileNet": dict(type="TSNHead", in_channels=1280),
-}
-BACKBONES = {
-    "TSN": dict(type="ResNet", depth=50),
-    "TSM": dict(type="ResNetTSM", depth=50, num_segments=4, shift_div=8),
-    "TANet": dict(type="TANet", depth=50, num_segments=4),
-    "MobileNet": dict(type="MobileNetV2"),
-}
-needs_openvino = pytest.mark.skipif(
-    importlib.util.find_spec("openvino") is None, reason="the openvino extra is not installed"
-)
+CPU = torch.device("cpu")
 
 
-def build(name: str, **settings: Any) -> torch.nn.Module:
-    """Returns a recognizer of 7 classes with random weights and BatchNorm statistics."""
-    init_default_scope("mmaction")
-    torch.manual_seed(0)
-    backbone = dict(pretrained=None, norm_eval=False, **BACKBONES[name])
-    head = dict(num_classes=7, average_clips="prob", **HEADS[name])
-    preprocessor = dict(PREPROCESSOR, **settings)
-    model = MODELS.build(
-        dict(type="Recognizer2D", backbone=backbone, cls_head=head, data_preprocessor=preprocessor)
-    )
-    for module in model.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.running_mean.normal_(0, 0.1)
-            module.running_var.uniform_(0.8, 1.2)
-            torch.nn.init.uniform_(module.weight, 0.5, 1)
-    torch.nn.init.normal_(model.cls_head.fc_cls.weight, std=0.05)
-    return model.eval()
-
-
-def views(num_views: int, *, num_videos: int = 1, size: int = 48) -> dict[str, Any]:
-    generator = torch.Generator().manual_seed(num_views)
-    shape = (num_views, 3, size, size)
-    return dict(
-        inputs=[
-            torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
-            for _ in range(num_videos)
-        ],
-        data_samples=[ActionDataSample() for _ in range(num_videos)],
-    )
-
-
-def scores(samples: list[Any]) -> torch.Tensor:
-    return torch.stack([sample.pred_score for sample in samples])
-
-
-def stock_scores(model: torch.nn.Module, data: dict[str, Any]) -> torch.Tensor:
-    with torch.inference_mode():
-        return scores(copy.deepcopy(model).test_step(data))
+def chunked(model: Any, data: dict[str, Any], chunk: float) -> tuple[np.ndarray, int]:
+    """Returns the scores in chunks of so many views, and the number of forward passes."""
+    engine = Engine(model)
+    engine._chunk_pixels = int(chunk * SIZE * SIZE)
+    passes = []
+    engine.before_chunk = lambda: passes.append(1)
+    return scores_of(engine.test_step(data)), len(passes)
 
 
 @pytest.mark.parametrize(
-    ("name", "num_videos", "num_views", "num_forwards"),
+    ("name", "num_videos", "num_views", "chunk", "num_forwards"),
     [
-        ("TSN", 1, 10, 3),  # chunks of 4, 4 and 2
-        ("TSN", 2, 10, 6),
-        ("TSN", 5, 2, 3),  # two videos in a forward pass
-        ("MobileNet", 1, 6, 2),
-        ("TSM", 2, 8, 4),
-        ("TANet", 1, 8, 2),
+        ("TSN", 2, 10, 4, 6),  # chunks of 4, 4 and 2
+        ("TSN", 5, 2, 4, 3),  # two videos in a forward pass
+        ("TSN", 2, 2, 0.5, 4),  # a view at a time, however large
+        ("MobileNet", 2, 6, 4, 4),
+        ("TSM", 2, 8, 6, 4),  # whole groups of 4 frames
+        ("TSM", 3, 4, 11, 2),
+        ("TSM", 2, 8, 0.001, 4),
+        ("TANet", 2, 8, 4, 4),
     ],
 )
 def test_fp32_scores_are_stocks(
-    name: str, num_videos: int, num_views: int, num_forwards: int
+    name: str, num_videos: int, num_views: int, chunk: float, num_forwards: int
 ) -> None:
     model = build(name)
     expected = stock_scores(model, views(num_views, num_videos=num_videos))
-    engine = Engine(model, precision="fp32", engine="torch")
-    engine._chunk_pixels = 4 * 48 * 48
-    got = scores(engine.test_step(views(num_views, num_videos=num_videos)))
-    assert got.shape == (num_videos, 7)
-    assert expected.max() < 0.9  # not saturated: a difference would show
-    torch.testing.assert_close(got, expected, atol=1e-5, rtol=0)
-    assert engine.num_forwards == num_forwards
+    got, passes = chunked(model, views(num_views, num_videos=num_videos), chunk)
+    check_scores(got, expected)
+    assert passes == num_forwards
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_views_are_normalized_as_the_preprocessor_says(settings: str) -> None:
+    model = build("TSN", **SETTINGS[settings])
+    check_scores(
+        scores_of(Engine(model).test_step(views(3, num_videos=3))),
+        stock_scores(model, views(3, num_videos=3)),
+    )
 
 
 def test_bf16_scores_are_close_and_name_the_same_class() -> None:
     model = build("TSN")
     expected = stock_scores(model, views(5, num_videos=3))
-    got = scores(Engine(model, precision="bf16").test_step(views(5, num_videos=3)))
-    assert got.dtype == torch.float32
-    torch.testing.assert_close(got, expected, atol=0.02, rtol=0)
+    engine = Engine(model, precision="bf16")
+    got = scores_of(engine.test_step(views(5, num_videos=3)))
+    check_scores(got, expected, within=0.02)
+    assert np.abs(got - expected).max() > 1e-5, "computed in fp32"
     assert got.argmax(1).tolist() == expected.argmax(1).tolist()
+    assert str(engine) == "torch, bf16 (--precision fp32 is exact)"
+    assert str(Engine(build("TSN"))) == "torch, fp32"
 
 
-def test_channel_order_is_the_preprocessors() -> None:
-    model = build("TSN", to_rgb=True)
-    expected = stock_scores(model, views(2))
-    assert not torch.allclose(expected, stock_scores(build("TSN"), views(2)), atol=1e-4)
-    got = scores(Engine(model).test_step(views(2)))
-    torch.testing.assert_close(got, expected, atol=1e-5, rtol=0)
+def test_views_of_another_kind_in_between_are_scored_as_stock_does() -> None:
+    model = build("TSM")
+    odd = views(4, num_videos=2)
+    odd["inputs"] = [each.float() for each in odd["inputs"]]
+    expected = stock_scores(model, views(4, num_videos=2))
+    for precision, within in (("fp32", 1e-5), ("bf16", 0.02)):
+        engine = Engine(build("TSM"), precision=precision)
+        for data in (views(4, num_videos=2), odd, views(4, num_videos=2)):
+            check_scores(scores_of(engine.test_step(data)), expected, within=within)
 
 
-def test_what_is_not_known_goes_through_stocks_test_step() -> None:
+UNKNOWN = {
+    "a recognizer of one's own": lambda m: setattr(m, "__class__", type("Mine", (type(m),), {})),
+    "a backbone of one's own": lambda m: setattr(
+        m.backbone, "__class__", type("Mine", (type(m.backbone),), {})
+    ),
+    "a preprocessor of one's own": lambda m: setattr(
+        m.data_preprocessor, "__class__", type("Mine", (type(m.data_preprocessor),), {})
+    ),
+    "clips": lambda m: setattr(m.data_preprocessor, "format_shape", "NCTHW"),
+    "a neck": lambda m: setattr(m, "neck", torch.nn.Identity()),
+    "no head": lambda m: delattr(m, "cls_head"),
+    "a fully convolutional test": lambda m: setattr(m, "test_cfg", dict(fcn_test=True)),
+}
+
+
+@pytest.mark.parametrize("change", UNKNOWN)
+def test_what_is_not_known_is_left_to_stock(change: str) -> None:
     model = build("TSN")
-    expected = stock_scores(model, views(3))
-    model.test_cfg = dict(fcn_test=False, max_testing_views=None)
     assert frames_together(model) == 1
-    subclass = type("Mine", (type(model),), {})
-    model.__class__ = subclass
+    UNKNOWN[change](model)
     assert frames_together(model) is None
     engine = Engine(model, precision="bf16", engine="auto")
     assert str(engine) == "stock, fp32"
-    torch.testing.assert_close(scores(engine.test_step(views(3))), expected, atol=0, rtol=0)
+    assert not engine.has_room(images(1), 1)
 
 
-@pytest.mark.parametrize("name, together", [("TSN", 1), ("MobileNet", 1), ("TSM", 4), ("TANet", 4)])
-def test_frames_that_are_mixed_stay_together(name: str, together: int) -> None:
-    assert frames_together(build(name)) == together
-
-
-def test_folding_leaves_no_batchnorm_in_a_resnet() -> None:
+def test_what_is_left_to_stock_has_its_scores_and_can_be_given_up() -> None:
     model = build("TSN")
-    fold_batchnorm(model.backbone)
-    assert not [m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    UNKNOWN["a recognizer of one's own"](model)
+    expected = stock_scores(model, views(3, num_videos=2))
+    engine = Engine(model, precision="bf16")
+    model.test_step = engine.test_step  # as the Runner's hook does
+    check_scores(scores_of(engine.test_step(views(3, num_videos=2))), expected, within=0)
+
+    def give_up() -> None:
+        raise UserError("gone")
+
+    for each in (engine, Engine(build("TSN"))):
+        each.before_chunk = give_up
+        with pytest.raises(UserError, match="gone"):
+            each.test_step(views(3))
 
 
-def test_precisions_and_engines_are_checked() -> None:
-    cpu = torch.device("cpu")
+@pytest.mark.parametrize(
+    ("name", "together"), [("TSN", 1), ("MobileNet", 1), ("TSM", 4), ("TANet", 4)]
+)
+def test_frames_that_are_mixed_stay_together(name: str, together: int) -> None:
+    model = build(name)
+    assert frames_together(model) == together
+    model.test_cfg = dict(fcn_test=False, max_testing_views=None)
+    assert frames_together(model) == together
+    model.backbone_from = "timm"  # which has backbones of single images
+    assert frames_together(model) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "num_videos", "room"),
+    [
+        ("TSN", (5, 3, 224, 224), 4, True),  # 25 views in all, the most on a CPU
+        ("TSN", (5, 3, 224, 224), 5, False),
+        ("TSN", (5, 3, 112, 112), 19, True),
+        ("TSN", (5, 3, 112, 112), 20, False),
+        ("TSN", (1, 5, 3, 48, 48), 1, False),
+        ("TSM", (8, 3, 224, 224), 2, True),
+        ("TSM", (8, 3, 224, 224), 3, False),
+        ("TSM", (6, 3, 48, 48), 1, False),  # no whole groups of 4 frames
+    ],
+)
+def test_room_for_one_more_video(
+    name: str, shape: tuple[int, ...], num_videos: int, room: bool
+) -> None:
+    engine = Engine(build(name))
+    assert engine.has_room(torch.zeros(shape, dtype=torch.uint8), num_videos) is room
+    assert not engine.has_room(torch.zeros(shape), num_videos)
+
+
+def test_what_makes_it_fast_is_done() -> None:
+    """No BatchNorm is left, memory is channels_last, and only fp32 is kept from TF32."""
+    for precision, tf32 in (("fp32", False), ("bf16", True)):
+        engine = Engine(build("TSN"), precision=precision)
+        assert not [m for m in engine.model.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+        seen = []
+        engine.model.backbone.register_forward_pre_hook(
+            lambda _, inputs, seen=seen: seen.append((inputs[0], torch.backends.cudnn.allow_tf32))
+        )
+        (sample,) = engine.test_step(views(2))
+        ((chunk, allowed),) = seen
+        weight = engine.model.backbone.conv1.conv.weight
+        for tensor in (chunk, weight):
+            assert tensor.is_contiguous(memory_format=torch.channels_last)
+            assert tensor.dtype == {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+        assert allowed is tf32 and not sample.pred_score.requires_grad
+    before = torch.backends.cudnn.allow_tf32
+    with exact_convolutions(True):
+        assert not torch.backends.cudnn.allow_tf32
+    assert torch.backends.cudnn.allow_tf32 is before
+
+
+@pytest.mark.parametrize(
+    ("order", "kept"), [(("conv", "norm", "act"), False), (("norm", "conv", "act"), True)]
+)
+def test_batchnorm_is_folded_where_it_follows_the_convolution(
+    order: tuple[str, ...], kept: bool
+) -> None:
+    torch.manual_seed(0)
+    block = ConvModule(3, 3, 3, norm_cfg=dict(type="BN"), order=order).eval()
+    block.bn.running_mean.normal_()
+    block.bn.running_var.uniform_(0.2, 2)
+    inputs = torch.randn(2, 3, 8, 8)
+    expected = block(inputs)
+    fold_batchnorm(torch.nn.Sequential(block))
+    assert isinstance(block.bn, torch.nn.BatchNorm2d) is kept
+    torch.testing.assert_close(block(inputs), expected)
+
+
+def test_features_are_averaged_only_where_the_head_would() -> None:
+    features = torch.arange(8.0).reshape(1, 2, 2, 2)
+    head = torch.nn.Module()
+    assert pool(head, features) is features
+    head.avg_pool = torch.nn.AdaptiveAvgPool2d((2, 2))
+    assert pool(head, features) is features
+    head.avg_pool = torch.nn.AdaptiveAvgPool2d(1)
+    assert pool(head, features.bfloat16()).tolist() == [[[[1.5]], [[5.5]]]]
+    assert pool(head, features.bfloat16()).dtype == torch.float32
+
+
+def test_precisions_and_engines_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="expected auto, fp32, bf16, fp16, int8"):
-        choose_precision("int4", cpu)
+        choose_precision("int4", CPU)
     with pytest.raises(UserError, match="fp16 needs a CUDA device"):
-        choose_precision("fp16", cpu)
+        choose_precision("fp16", CPU)
+    monkeypatch.setattr(hardware, "cpu_flags", lambda: frozenset({"amx_bf16"}))
+    assert [choose_precision(name, CPU) for name in ("auto", "fp32", "bf16", "int8")] == [
+        *("bf16", "fp32", "bf16", "int8")
+    ]
+    assert choose_precision("fp16", torch.device("cuda")) == "fp16"
     with pytest.raises(UserError, match="engine 'tensorrt': expected one of auto"):
         Engine(build("MobileNet"), engine="tensorrt")
     with pytest.raises(UserError, match="takes each frame by itself"):
         Engine(build("TSM"), engine="openvino")
+    assert Engine(build("TSM"), engine="auto").name == "torch"
     with pytest.raises(UserError, match="int8 needs the engine openvino, not torch"):
         Engine(build("MobileNet"), precision="int8", engine="torch")
+    with pytest.raises(UserError, match="takes each frame by itself"):  # not: needs openvino
+        Engine(build("TSM"), precision="int8", engine="auto")
 
 
 def test_a_missing_openvino_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    reason = why_not(torch.device("cpu"), 1)
+    reason = why_not(CPU, 1)
     assert reason is not None and "pip install 'mmact-tiny[openvino]'" in reason
-    model = build("MobileNet")
     with pytest.raises(UserError, match="not installed"):
-        Engine(model, engine="openvino")
-    assert Engine(model, engine="auto").name == "torch"
+        Engine(build("MobileNet"), engine="openvino")
+    assert Engine(build("MobileNet"), engine="auto").name == "torch"
 
 
-@needs_openvino
-def test_openvino_scores_are_stocks_and_the_export_is_kept(
+def test_the_export_is_kept_beside_the_checkpoint_or_in_the_users_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import mmact_tiny.engine.openvino as openvino_engine
-
-    model = build("MobileNet")
-    expected = stock_scores(model, views(3, num_videos=2))
-    exports = []
-    export = openvino_engine.export
-    monkeypatch.setattr(openvino_engine, "export", lambda model: exports.append(1) or export(model))
-    for precision, tolerance in (("fp32", 1e-5), ("bf16", 0.02)):
-        engine = Engine(model, precision=precision, engine="openvino", cache_dir=tmp_path)
-        got = scores(engine.test_step(views(3, num_videos=2)))
-        torch.testing.assert_close(got, expected, atol=tolerance, rtol=0)
-    assert len(exports) == 1
-    kept = sorted(path.name for path in tmp_path.iterdir())
-    assert kept == [f"openvino-{fingerprint(model)}.{end}" for end in ("bin", "xml")]
-    with torch.no_grad():
-        next(model.backbone.parameters()).mul_(2)
-    Engine(model, engine="openvino", cache_dir=tmp_path)  # other weights: exported again
-    assert len(exports) == 2
-    assert sorted(path.name for path in tmp_path.iterdir()) != kept
-    assert len(list(tmp_path.iterdir())) == 2
-
-
-@needs_openvino
-def test_a_signal_is_survived_after_several_openvino_engines() -> None:
-    code = (
-        "import signal\n"
-        "from test_engine import Engine, build\n"
-        "engine = Engine(build('MobileNet'), engine='openvino')\n"
-        "engine = Engine(build('MobileNet'), engine='openvino')\n"
-        "del engine\n"
-        "signal.signal(signal.SIGINT, lambda *_: print('interrupted', flush=True))\n"
-        "signal.raise_signal(signal.SIGINT)\n"
-    )
-    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(command, capture_output=True, text=True, env=environ)
-    assert (done.stdout, done.returncode) == ("interrupted\n", 0), done.stderr
-
-
-@needs_openvino
-def test_openvino_sends_no_telemetry() -> None:
-    code = (
-        "from mmact_tiny.engine.openvino import import_openvino; import_openvino()\n"
-        "from openvino.tools.ovc import convert_impl, telemetry_utils\n"
-        "print(convert_impl.tm.__name__, telemetry_utils.tm.__name__)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["openvino.tools.ovc.telemetry_stub"] * 2
-
-
-def test_the_export_is_kept_beside_the_checkpoint(tmp_path: Path) -> None:
-    assert cache_dir_of(tmp_path / "epoch_1.pth") == tmp_path / "epoch_1.openvino"
+    checkpoint = tmp_path / "run" / "epoch_1.pth"
+    checkpoint.parent.mkdir()
+    assert cache_dir_of(checkpoint) == tmp_path / "run" / "epoch_1.openvino"
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_dir_of(checkpoint) == tmp_path / "mmact_tiny" / "epoch_1.openvino"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache_dir_of(checkpoint) == tmp_path / ".cache" / "mmact_tiny" / "epoch_1.openvino"
+    (tmp_path / "run" / "epoch_1.openvino").mkdir()
+    assert cache_dir_of(checkpoint) == tmp_path / "run" / "epoch_1.openvino"

@@ -73,9 +73,8 @@ def test_it_says_what_it_made_and_how_near_it_is(checkpoint: Path, printed: str)
 def test_inference_with_it_is_near_to_fp32(checkpoint: Path, printed: str, tmp_path: Path) -> None:
     exact = scores(checkpoint, tmp_path / "fp32.json", "--precision", "fp32")
     fast = scores(checkpoint, tmp_path / "int8.json", "--precision", "int8")
-    assert np.ptp(exact, axis=0).max() > 0.05  # the clips are told apart at all
     difference = np.abs(fast - exact).max()
-    assert 1e-5 < difference < 0.02
+    assert 1e-5 < difference < 0.1 < np.ptp(exact, axis=0).max() / 5
     told = float(printed.split("largest difference from fp32 ")[1].split(",")[0])
     assert told == pytest.approx(difference, abs=1e-4)
 

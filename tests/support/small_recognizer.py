@@ -1,42 +1,55 @@
-"""A recognizer that was not read from a file: quick to make, and to ask."""
+"""Checkpoints of small recognizers, and recognizers of them: quick to make, and to ask."""
 
+import functools
+import hashlib
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import models
 import torch
 from conftest import ROOT
-from mmaction.registry import MODELS
-from mmengine.dataset import Compose
-from mmengine.registry import init_default_scope
-from test_engine import build
+from mmengine.config import Config
 
 from mmact_tiny.config import load_config
-from mmact_tiny.engine.engine import Engine
-from mmact_tiny.pipeline import with_decoder
 from mmact_tiny.recognizer import Recognizer
-from mmact_tiny.video.isolated import GuardedReader
 
 PIPELINE = [
     dict(type="DecordInit"),
     dict(type="SampleFrames", clip_len=1, frame_interval=1, num_clips=3, test_mode=True),
     dict(type="DecordDecode"),
-    dict(type="Resize", scale=(-1, 48)),
-    dict(type="CenterCrop", crop_size=48),
+    dict(type="Resize", scale=(-1, models.SIZE)),
+    dict(type="CenterCrop", crop_size=models.SIZE),
     dict(type="FormatShape", input_format="NCHW"),
     dict(type="PackActionInputs"),
 ]
 
 
-def small_recognizer(pipeline: Sequence[Any] = PIPELINE, name: str = "MobileNet") -> Recognizer:
-    """Returns a recognizer of 7 classes with random weights."""
-    made = Recognizer.__new__(Recognizer)
-    made.engine = Engine(build(name))
-    made.labels = [f"class {index}" for index in range(7)]
-    made.steps = with_decoder(pipeline, "packets")
-    made.protocol = "val: as the test has it"
-    made._pipeline = GuardedReader(Compose(made.steps))
-    return made
+def small_recognizer(
+    pipeline: Sequence[Any] = PIPELINE, name: str = "TSN", **settings: Any
+) -> Recognizer:
+    """Returns a recognizer of 7 classes whose scores differ from video to video.
+
+    Args:
+        pipeline: How it is tested.
+        name: Of `models.BACKBONES`.
+        **settings: The recognizer's own, by default the engine `torch`.
+    """
+    digest = hashlib.sha256(repr(pipeline).encode()).hexdigest()
+    path = Path(_folder().name, f"{name}-{digest}.pth")
+    if not path.exists():
+        dataset = dict(type="VideoDataset", pipeline=list(pipeline))
+        loaders = {f"{split}_dataloader": dict(dataset=dataset) for split in ("val", "test")}
+        cfg = Config(dict(model=models.config(name), **loaders))
+        _save(path, models.build(name), cfg, num_classes=7)
+    return Recognizer(path, **{"engine": "torch", **settings})
+
+
+@functools.cache
+def _folder() -> tempfile.TemporaryDirectory:
+    """Returns the folder of the checkpoints, which goes with this process."""
+    return tempfile.TemporaryDirectory()
 
 
 def write_checkpoint(
@@ -55,15 +68,11 @@ def write_checkpoint(
     )
     cfg.model.backbone = backbone or dict(type="MobileNetV2", pretrained=None)
     cfg.model.cls_head.in_channels = in_channels
-    init_default_scope("mmaction")
-    torch.manual_seed(0)
-    model = MODELS.build(cfg.model)
-    for layer in model.modules():  # so that the scores differ from clip to clip
-        if isinstance(layer, torch.nn.BatchNorm2d):
-            torch.nn.init.uniform_(layer.weight, 0.5, 1)
-            torch.nn.init.uniform_(layer.running_var, 0.3, 0.6)
-    torch.nn.init.normal_(model.cls_head.fc_cls.weight, std=0.1)
-    classes = [f"class {index}" for index in range(4)]
+    _save(path, models.build_of(cfg.model, size=160), cfg, num_classes=4)
+    return path
+
+
+def _save(path: Path, model: torch.nn.Module, cfg: Config, num_classes: int) -> None:
+    classes = [f"class {index}" for index in range(num_classes)]
     meta = dict(cfg=cfg.pretty_text, dataset_meta=dict(classes=classes))
     torch.save(dict(meta=meta, state_dict=model.state_dict()), path)
-    return path
