@@ -7,7 +7,8 @@ import statistics
 
 from measured import Measured
 
-from mmact_tiny.hardware import describe_machine
+from mmact_tiny.doctor.diagnosis import CPU_FLAGS
+from mmact_tiny.hardware import cpu_flags, describe_machine
 
 PACKAGES = (
     "torch",
@@ -69,7 +70,7 @@ def machine(device: str) -> dict:
     facts = describe_machine()
     return dict(
         cpu=facts["cpu"],
-        cpu_flags=facts["cpu_flags"],
+        cpu_flags=[flag for flag in CPU_FLAGS if flag in cpu_flags()],
         cores=facts["usable_cores"],
         device=device,
         load=os.getloadavg()[0],

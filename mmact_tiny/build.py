@@ -5,11 +5,10 @@ import importlib
 import logging
 import os
 from collections.abc import Iterator
-from types import FrameType, ModuleType
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from . import compat as mm
-from . import log
+from . import compat, log
 from .compat import MODELS, Config, init_default_scope, print_log
 from .errors import UserError, suggest
 from .files import FULL
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 
 # Variables of trackers that print tables and the making of their database, as their users set them.
 QUIET_TRACKERS = {"MLFLOW_LOGGING_LEVEL": "WARNING", "WANDB_QUIET": "true"}
-RESUME = "resume"  # the method of the Runner that takes a checkpoint up
 
 
 def build_runner(cfg: Config, *hooks: "Hook") -> "Runner":
@@ -36,12 +34,13 @@ def build_runner(cfg: Config, *hooks: "Hook") -> "Runner":
     """
     with explained():
         if log.quiet_terminal() is None:
-            return mm.Runner.from_cfg(cfg)
+            return compat.Runner.from_cfg(cfg)
         log.keep_stock_log_off()
         for name, value in QUIET_TRACKERS.items():
             os.environ.setdefault(name, value)
-        log.replace(mmengine_checkpoint(), "print_log", _print_to_current)
-        runner = mm.Runner.from_cfg(cfg)
+        checkpoint = importlib.import_module("mmengine.runner.checkpoint")
+        log.replace(checkpoint, "print_log", _print_to_current)
+        runner = compat.Runner.from_cfg(cfg)
     if runner.rank == 0:
         for hook in hooks:
             runner.register_hook(hook)
@@ -58,11 +57,6 @@ def build_model(cfg: Config) -> "nn.Module":
     init_default_scope("mmaction")
     with explained():
         return MODELS.build(cfg.model)
-
-
-def mmengine_checkpoint() -> ModuleType:
-    """Returns the module that prints where it loads a file."""
-    return importlib.import_module("mmengine.runner.checkpoint")
 
 
 def _print_to_current(msg: Any, logger: Any = None, level: int = logging.INFO) -> None:
@@ -92,7 +86,7 @@ def explained() -> Iterator[None]:
         if part is None:
             raise
         reason = _reason(error, part)
-        if part == RESUME:
+        if part == "resume":
             raise UserError(f"cannot resume: the checkpoint does not fit: {reason}") from error
         raise UserError(f"the config's {part} cannot be built: {reason}") from error
 
@@ -118,7 +112,7 @@ def _named(frame: FrameType) -> str | None:
         cfg = frame.f_locals.get("cfg")
         kind = cfg.get("type") if isinstance(cfg, dict) else None
         return getattr(kind, "__name__", None) or str(kind)
-    others = ("build_dataloader", "build_optim_wrapper", RESUME)
+    others = ("build_dataloader", "build_optim_wrapper", "resume")
     return name.removeprefix("build_") if name in others else None
 
 

@@ -199,11 +199,6 @@ def need_room(name: str, flag: str) -> None:
         raise UserError(f"{flag}: this installation has no mmact_tiny/{name}, which draws it")
 
 
-def without_none(values: dict[str, Any]) -> dict[str, Any]:
-    """Returns the flags that were given."""
-    return {key: value for key, value in values.items() if value is not None}
-
-
 def tool(main: Callable[[Sequence[str] | None], int | None]) -> Callable[..., int]:
     """Wraps a tool's `main(argv)`: a `UserError` becomes one message and exit status 2.
 

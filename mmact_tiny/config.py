@@ -15,12 +15,9 @@ from .overrides.training import RANDOM, accumulated_steps, count_accumulation, f
 from .pipeline import SPLITS
 
 # What a stock config gets; ours list what they need. The closing ones end every list.
-DEFAULT_OVERRIDES = (
-    dict(type="dataset_paths"),
-    dict(type="classes"),
-    dict(type="pretrained"),
-    dict(type="batch_size"),
-    dict(type="learning_rate"),
+DEFAULT_OVERRIDES = tuple(
+    dict(type=name)
+    for name in ("dataset_paths", "classes", "pretrained", "batch_size", "learning_rate")
 )
 CLOSING_OVERRIDES = tuple(
     dict(type=name) for name in ("checkpoints", "data_guard", "decoder", "hardware", "run")
@@ -49,7 +46,8 @@ def load_config(
         config: A file of ours or of the user's, or a stock one by its MMAction2 name,
             `mmaction::recognition/tsn/....py`. A file that lists no overrides (a dump, say) runs
             as it is, but for `changes`.
-        changes: Arguments by override name that take the place of those in the config; an
+        changes: Arguments by override name that take the place of those in the config, but for
+            None; an
             override that is not listed there is added, before those that build on it.
         options: Values by dotted key, set last and strictly: see `merge_options`.
 
@@ -60,7 +58,7 @@ def load_config(
     bases = stock_bases(config)
     if bases:
         cfg.stock_base = bases  # a report shows the run as a difference from them
-    changes = {name: dict(kwargs) for name, kwargs in (changes or {}).items() if kwargs}
+    changes = {name: _given(kwargs) for name, kwargs in (changes or {}).items() if _given(kwargs)}
     stock = str(config).startswith(STOCK_PREFIX)
     entries = cfg.pop("overrides", DEFAULT_OVERRIDES if stock else None)
     if stock and "dataset_paths" not in changes:
@@ -75,6 +73,10 @@ def load_config(
     count_accumulation(cfg, counted)
     check_sizes(cfg)
     return cfg
+
+
+def _given(kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in kwargs.items() if value is not None}
 
 
 def _with_scratch(

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,13 @@ import numpy as np
 from . import compat, hardware
 from .build import build_runner, explained
 from .checkpoints import stock as stock_checkpoints
-from .checkpoints.load import open_regular
 from .compat import Config, Runner, barrier
 from .config import load_config
 from .errors import UserError
 from .files import sha256, write_json
 from .hooks.guard import DataGuardHook
 from .hooks.progress import ProgressHook
-from .metrics import Accuracy, VideoResult, VideoScores, summarize, to_records
+from .metrics import Accuracy, VideoResult, VideoScores, summarize
 from .pipeline import describe_protocol
 from .runs import RESULTS, WORK_DIRS, first_weights, newest_run, open_run, run_facts
 from .train import check_inputs
@@ -29,23 +28,14 @@ logger = logging.getLogger("mmact_tiny")
 
 @dataclass(frozen=True)
 class TestResult:
-    """What a test gave.
+    """What a test gave."""
 
-    Attributes:
-        metrics: Stock's, by name.
-        accuracies: Ours, with intervals.
-        rows: One for each video that was read.
-        seconds: Of the test loop.
-        errors: One for each video that could not be read.
-        folder: Of the run that was tested.
-    """
-
-    metrics: dict[str, float]
-    accuracies: list[Accuracy]
-    rows: list[VideoResult]
-    seconds: float
-    errors: list[VideoResult] = field(default_factory=list)
-    folder: Path | None = None
+    metrics: dict[str, float]  # stock's, by name
+    accuracies: list[Accuracy]  # ours, with intervals
+    rows: list[VideoResult]  # one for each video that was read
+    seconds: float  # of the test loop
+    errors: list[VideoResult] = field(default_factory=list)  # one for each that was not
+    folder: Path | None = None  # of the run that was tested
 
 
 def test(
@@ -69,8 +59,7 @@ def test(
     trained.
 
     Args:
-        config: By default that of the run.
-        checkpoint: By default the best of the run.
+        config, checkpoint: By default those of the run, its best.
         work_dir: The run's folder, by default that of the config, else of the newest run.
         data_root: A dataset folder in the place of the config's.
         protocol: `full` or `val`, see `pipeline`.
@@ -93,9 +82,9 @@ def test(
         "hardware": {"precision": "fp32"},
         # A test logs no scalars: its trackers would have a run each, with nothing in it.
         "run": {"work_dir": str(folder / "test"), "launcher": launcher, "track": []},
-        "pretrained": {"weights": str(checkpoint), "origin": _origin(checkpoint)},
-        "data_guard": {"video_seconds": time_limit} if time_limit is not None else {},
-        "dataset_paths": {"data_root": str(data_root)} if data_root is not None else {},
+        "pretrained": {"weights": str(checkpoint), "origin": first_weights(checkpoint)},
+        "data_guard": {"video_seconds": time_limit},
+        "dataset_paths": {"data_root": data_root},
     }
     cfg = load_config(config, changes=changes, options=options)
     dataset = cfg.test_dataloader.dataset
@@ -119,14 +108,6 @@ def test(
             logger.info("written: %s", path)
     barrier()  # a rank that ends with another status than 0 has torchrun end the others
     return replace(result, folder=folder)
-
-
-def _origin(checkpoint: str | Path) -> str | None:
-    """Returns what the run of a checkpoint once started from, None where the file does not say."""
-    if "://" in str(checkpoint):
-        return None
-    open_regular(Path(checkpoint)).close()
-    return first_weights(checkpoint)
 
 
 def _log(result: TestResult) -> None:
@@ -194,7 +175,7 @@ def write_result(path: str | Path, result: TestResult, **facts: Any) -> None:
         **facts,
         "seconds": result.seconds,
         "videos_per_second": len(result.rows) / result.seconds,
-        "accuracies": to_records(result.accuracies),
+        "accuracies": [asdict(accuracy) for accuracy in result.accuracies],
         "metrics": {key: float(value) for key, value in result.metrics.items()},
         "videos": [*result.rows, *result.errors],
     }

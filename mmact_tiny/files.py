@@ -9,7 +9,6 @@ import io
 import json
 import math
 import os
-import shutil
 import socket
 import sys
 import threading
@@ -105,10 +104,7 @@ def held(folder: str | Path, *, advice: str = "choose another --work-dir") -> It
     Raises:
         UserError: another process has it; names the process.
     """
-    folder = Path(folder)
-    with writing_to(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    with _lock_file(folder / ".lock") as descriptor:
+    with _lock_file(Path(folder, ".lock")) as descriptor:
         try:
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):
@@ -145,6 +141,7 @@ def _lock_file(path: Path) -> Iterator[int]:
     flock's it does not pass to forked loader workers, which outlive a killed run by seconds.
     """
     with writing_to(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         yield descriptor
@@ -159,16 +156,6 @@ def writing_to(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
-
-
-def check_free_space(path: Path, num_bytes: int) -> None:
-    """Raises a UserError if the disk that holds `path`'s folder has not that much space left."""
-    free = shutil.disk_usage(path.parent).free
-    if num_bytes > free:
-        raise UserError(
-            f"no space for {path}: it takes {num_bytes / 1e6:,.1f} MB more, the disk has "
-            f"{free / 1e6:,.1f} MB free"
-        )
 
 
 def write_json(path: str | Path, value: Any) -> None:
@@ -197,23 +184,6 @@ def read_json(path: str | Path) -> Any:
         raise UserError(f"cannot read {path}: {error}") from None
 
 
-def read_json_lines(path: str | Path) -> list[dict[str, Any]]:
-    """Returns the objects of a log with one on each line; a line that was cut off is left out."""
-    rows = []
-    try:
-        lines = Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return []
-    for line in lines:
-        try:
-            row = finite(json.loads(line))
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(row, dict):
-            rows.append(row)
-    return rows
-
-
 def finite(value: Any) -> Any:
     """Returns plain values with None in the place of nan and infinities."""
     if isinstance(value, Mapping):
@@ -234,7 +204,6 @@ def write_answers(
 
     Args:
         path: `.csv`, `.jsonl`, or anything else for JSON.
-        rows: One for each video.
         columns: Of the CSV.
         table: Returns the lines that a row has there.
 
@@ -255,14 +224,14 @@ def write_answers(
     write_atomically(content.encode("utf-8", "surrogateescape"), path)
 
 
-def printable(text: str) -> str:
-    """Returns the text in one line whose characters do nothing to a terminal but show."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+def printable(text: str, keep: str = "") -> str:
+    """Returns the text with escapes for all characters that do not only show, but for `keep`."""
+    return "".join(c if c in keep or c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def printable_lines(text: str) -> str:
     """Does the same and leaves the ends of lines as they are, and tabs."""
-    return "".join(c if c in "\n\t" or c.isprintable() else repr(c)[1:-1] for c in text)
+    return printable(text, keep="\n\t")
 
 
 def sha256(path: str | Path) -> str | None:

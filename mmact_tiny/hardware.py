@@ -3,8 +3,6 @@
 import os
 import platform
 import re
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -20,11 +18,6 @@ OPENCV = (
 PACKAGES = (
     *("torch", "torchvision", "mmengine", "mmcv-lite", "mmcv", "mmaction2", "numpy"),
     *("decord", "av", "torchcodec", *OPENCV, "setuptools", "packaging"),
-)
-# Of the CPU's flags, those that decide how fast a network runs.
-CPU_FLAGS = (
-    *("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16"),
-    *("amx_tile", "amx_int8", "amx_bf16", "amx_fp16", "asimd", "bf16", "i8mm", "sve"),
 )
 # A container's share of the memory, which psutil does not know (cgroup v2 and v1).
 MEMORY_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
@@ -78,8 +71,7 @@ def world_size(environ: Mapping[str, str] = os.environ) -> int:
 
 def local_rank(environ: Mapping[str, str] = os.environ) -> int:
     """Returns this process's place among those of the job on this machine: its GPU's index."""
-    names = ("LOCAL_RANK", "SLURM_LOCALID", "OMPI_COMM_WORLD_LOCAL_RANK")
-    return _first_number(environ, names, 0)
+    return _first_number(environ, ("LOCAL_RANK", "SLURM_LOCALID", "OMPI_COMM_WORLD_LOCAL_RANK"), 0)
 
 
 def local_world_size(environ: Mapping[str, str] = os.environ) -> int:
@@ -99,17 +91,15 @@ def has_cuda() -> bool:
     return torch.cuda.is_available()
 
 
+def _cpu_info() -> str:
+    path = Path("/proc/cpuinfo")
+    return path.read_text() if path.is_file() else ""
+
+
 @cache
 def cpu_flags() -> frozenset[str]:
     """Returns the CPU's feature flags as Linux names them, empty elsewhere."""
-    try:
-        with Path("/proc/cpuinfo").open() as file:
-            for line in file:
-                if line.startswith("flags"):
-                    return frozenset(line.split(":", 1)[1].split())
-    except OSError:
-        pass
-    return frozenset()
+    return frozenset(" ".join(re.findall(r"(?m)^flags\s*:(.*)$", _cpu_info())[:1]).split())
 
 
 def num_usable_cores() -> int:
@@ -119,31 +109,20 @@ def num_usable_cores() -> int:
 
 
 class Machine(TypedDict):
-    """The machine as the operating system tells of it; sizes in GiB."""
+    """The machine as the operating system tells of it."""
 
     platform: str
     cpu: str
     cores: int | None
     usable_cores: int
-    cpu_flags: list[str]
     memory_gib: float
-    shared_memory_gib: float | None
-    disk_free_gib: float
-    folder: str
-    folder_writable: bool
 
 
 def describe_machine() -> Machine:
-    """Returns cores, memory and disk, and whether the current folder can be written to."""
+    """Returns the name of the system and the CPU, the cores, and the memory."""
     import psutil
 
-    try:
-        with tempfile.TemporaryFile(dir="."):
-            writable = True
-    except OSError:
-        writable = False
-    info, shared = Path("/proc/cpuinfo"), Path("/dev/shm")
-    names = re.findall(r"(?m)^model name\s*:\s*(.+)$", info.read_text() if info.is_file() else "")
+    names = re.findall(r"(?m)^model name\s*:\s*(.+)$", _cpu_info())
     limits = [Path(path).read_text().strip() for path in MEMORY_LIMITS if Path(path).is_file()]
     memory = min([psutil.virtual_memory().total, *(int(text) for text in limits if text.isdigit())])
     return Machine(
@@ -151,14 +130,7 @@ def describe_machine() -> Machine:
         cpu=names[0] if names else platform.processor() or platform.machine(),
         cores=os.cpu_count(),
         usable_cores=num_usable_cores(),
-        cpu_flags=[flag for flag in CPU_FLAGS if flag in cpu_flags()],
         memory_gib=round(memory / GIB, 2),
-        shared_memory_gib=(
-            round(shutil.disk_usage(shared).total / GIB, 2) if shared.is_dir() else None
-        ),
-        disk_free_gib=round(shutil.disk_usage(".").free / GIB, 2),
-        folder=str(Path.cwd()),
-        folder_writable=writable,
     )
 
 

@@ -1,14 +1,14 @@
 """Answers for files and folders of videos: printed, and written as JSON, JSON Lines or CSV."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Required, TypedDict
 
 from . import log, progress
 from .errors import EXIT_ERROR, EXIT_OK, EXIT_PARTIAL, UserError
-from .files import printable, write_answers
+from .files import Row, printable, write_answers
 from .recognizer import Recognizer
 from .video.files import find_videos
 from .video.isolated import VIDEO_SECONDS
@@ -32,9 +32,6 @@ class VideoRow(TypedDict, total=False):
     video: Required[str]
     predictions: list[Prediction]
     error: str
-
-
-Row = Mapping[str, Any]  # a VideoRow, or what another `rows_of` gives
 
 
 @dataclass(frozen=True)

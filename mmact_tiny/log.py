@@ -10,7 +10,7 @@ import sysconfig
 import warnings
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 from . import hardware, progress
 
@@ -81,17 +81,12 @@ def quiet_terminal() -> TerminalHandler | None:
 
 
 def _log_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-    line: str | None = None,
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, *rest: Any
 ) -> None:
     """Shows a warning of the user's own code, and keeps one of installed code for the file."""
     folders = {Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib")}
     theirs = filename.startswith("<") or any(f in Path(filename).parents for f in folders)
-    text = warnings.formatwarning(message, category, filename, lineno, line)
+    text = warnings.formatwarning(message, category, filename, lineno)
     logging.getLogger(UPSTREAM if theirs else "mmact_tiny").warning(text.rstrip())
 
 
@@ -103,14 +98,11 @@ def keep_stock_log_off() -> None:
     """
     from .compat import MMLogger
 
-    if quiet_terminal() is None or getattr(MMLogger.callHandlers, "ours", False):
+    terminal = quiet_terminal()
+    if terminal is None:
         return
-    stock = MMLogger.callHandlers
 
     def call_handlers(self: MMLogger, record: logging.LogRecord) -> None:
-        terminal = quiet_terminal()
-        if terminal is None:
-            return stock(self, record)
         for handler in self.handlers:
             if record.levelno < handler.level:
                 continue
@@ -118,9 +110,7 @@ def keep_stock_log_off() -> None:
                 handler.handle(record)
             elif record.levelno >= logging.ERROR or getattr(record, "shown", False):
                 terminal.handle(record)
-        return None
 
-    call_handlers.ours = True  # type: ignore[attr-defined]
     replace(MMLogger, "callHandlers", call_handlers)
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Required, TypedDict
 
 import numpy as np
@@ -81,11 +81,6 @@ def summarize(scores: np.ndarray, labels: np.ndarray) -> list[Accuracy]:
     return accuracies
 
 
-def to_records(accuracies: Sequence[Accuracy]) -> list[dict[str, Any]]:
-    """Returns accuracies as plain dicts, for JSON."""
-    return [asdict(accuracy) for accuracy in accuracies]
-
-
 class VideoResult(TypedDict, total=False):
     """What a test gave for one video: its label and scores, or why it could not be read."""
 
@@ -97,10 +92,7 @@ class VideoResult(TypedDict, total=False):
 
 @METRICS.register_module()
 class VideoScores(BaseMetric):
-    """Keeps each video's scores in `rows` on rank 0.
-
-    They are collected from all processes.
-    """
+    """Keeps each video's scores, collected from all processes, in `rows` on rank 0."""
 
     default_prefix = "scores"
 

@@ -57,7 +57,6 @@ class Recognizer:
         decoder: str = "packets",
         video_seconds: float = VIDEO_SECONDS,
     ) -> None:
-
         self.checkpoint = Path(checkpoint) if checkpoint is not None else default_checkpoint()
         self._loaded = load_checkpoint(self.checkpoint)
         self._choices = dict(precision=precision, engine=engine)
@@ -132,7 +131,6 @@ class Recognizer:
 
     def _score(self, group: Sequence[dict | UserError]) -> Iterator[np.ndarray | UserError]:
         """Yields what `score_videos` does, for decoded videos, in one batch where shapes agree."""
-
         samples = [sample for sample in group if isinstance(sample, dict)]
         same = len({tuple(sample["inputs"].shape) for sample in samples}) == 1
         batches = [samples] if same else [[sample] for sample in samples]

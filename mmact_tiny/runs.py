@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 WORK_DIRS = Path("work_dirs")
 FACTS = "run.json"  # of a run, in its folder of logs
-MACHINE = ("platform", "cpu", "cores", "usable_cores", "memory_gib")  # what it notes of it
 RESULTS = Path("test", "results.json")  # of a run's last test, below its work directory
 logger = logging.getLogger("mmact_tiny")
 
@@ -127,13 +126,11 @@ def set_aside(work_dir: str | Path, keep: str | Path | None = None) -> Path | No
     """Moves the checkpoints of an earlier run out of the way of one that starts anew.
 
     They would be taken for the new run's own: the furthest to resume from, the best to test.
+    Returns the folder below `earlier/` that has them now, None where there were none.
 
     Args:
         work_dir: The run's folder.
         keep: A file to leave where it is: the new run starts from its weights.
-
-    Returns:
-        The folder below `earlier/` that has them now, None where there were none.
     """
     folder = Path(work_dir)
     kept = Path(keep).resolve() if keep is not None and "://" not in str(keep) else None
@@ -150,7 +147,9 @@ def set_aside(work_dir: str | Path, keep: str | Path | None = None) -> Path | No
 
 
 def first_weights(checkpoint: str | Path) -> str | None:
-    """Returns what the run of a checkpoint once started from, as its config says; else None."""
+    """Returns what the run of a checkpoint once started from; None where the file does not say."""
+    if "://" in str(checkpoint):
+        return None
     config = checkpoint_config(dict(meta=read_meta(checkpoint)), source=str(checkpoint))
     weights = config.get("initial_weights") if isinstance(config, dict) else None
     return weights if isinstance(weights, str) else None
@@ -162,7 +161,6 @@ def run_facts(command: str | None = None) -> dict[str, Any]:
     Args:
         command: What was typed to start it, None outside the tools.
     """
-    machine = hardware.describe_machine()
     versions = {name: hardware.version(name) for name in ("mmact-tiny", *hardware.PACKAGES)}
     return {
         "command": _launched(command),
@@ -170,7 +168,7 @@ def run_facts(command: str | None = None) -> dict[str, Any]:
         "num_processes": hardware.world_size(),
         "python": platform.python_version(),
         "device": hardware.describe_device(),
-        "machine": {key: value for key, value in machine.items() if key in MACHINE},
+        "machine": hardware.describe_machine(),
         "packages": {name: found for name, found in versions.items() if found},
     }
 

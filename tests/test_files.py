@@ -19,7 +19,6 @@ from mmact_tiny.files import (
     printable,
     printable_lines,
     read_json,
-    read_json_lines,
     sha256,
     write_atomically,
     write_json,
@@ -170,16 +169,9 @@ def test_what_is_written_is_json(tmp_path: Path, value: object, text: str) -> No
 
 def test_what_cannot_be_read(tmp_path: Path) -> None:
     assert read_json(tmp_path / "absent.json") is None
-    assert read_json_lines(tmp_path / "absent.json") == []
     (tmp_path / "half.json").write_text('{"a": 1')
     with pytest.raises(UserError, match=r"cannot read .*half\.json"):
         read_json(tmp_path / "half.json")
-
-
-def test_lines_that_are_no_objects_are_left_out(tmp_path: Path) -> None:
-    path = tmp_path / "log.json"
-    path.write_bytes(b'{"a": NaN}\n[1]\n\n\xff\xfe\n{"b": 2}\n{"c":')
-    assert read_json_lines(path) == [{"a": None}, {"b": 2}]
 
 
 def take(folder: Path, lock: str) -> None:

@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int | None:
 
     from mmact_tiny.config import load_config
 
-    flags = {
+    changes = {
         "dataset_paths": {"data_root": args.data},
         "schedule": {"max_epochs": args.epochs},
         "batch_size": {"train": args.batch_size},
@@ -74,8 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int | None:
         },
     }
     if args.resume is True:
-        flags["pretrained"]["work_dir"] = args.work_dir
-    changes = {name: cli.without_none(kwargs) for name, kwargs in flags.items()}
+        changes["pretrained"]["work_dir"] = args.work_dir
     cfg = load_config(args.config, changes=changes, options=cli.parse_cfg_options(args))
     if args.dry_run:
         print(cfg.pretty_text)

@@ -7,11 +7,13 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
+from typing import NamedTuple
 
 from .. import compat, hardware
 
@@ -20,6 +22,11 @@ MMCV_FIX = "pip uninstall -y mmcv mmcv-lite; pip install 'mmcv-lite>=2.1.0,<2.2'
 TORCH_FIX = "reinstall both from one place: the command is on https://pytorch.org/get-started"
 FRESH_FIX = "make a fresh environment: make clean setup"
 HEADLESS_FIX = "pip install opencv-contrib-python-headless"
+# Of the CPU's flags, those that decide how fast a network runs.
+CPU_FLAGS = (
+    *("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16"),
+    *("amx_tile", "amx_int8", "amx_bf16", "amx_fp16", "asimd", "bf16", "i8mm", "sve"),
+)
 MIN_DISK_GIB = 1.0
 MIN_SHARED_GIB = 0.25  # a container's default is 0.0625; 250 views of one video take 0.035
 CLIPS = Path(__file__).parents[2] / "data/tiny"
@@ -104,23 +111,49 @@ def _diagnose_python(diagnosis: Diagnosis) -> None:
         diagnosis.tell(f"Python {version}: expected {wanted}", fix)
 
 
+class Storage(NamedTuple):
+    """The current folder and its disk, and the memory that processes share, in GiB."""
+
+    folder: str
+    is_writable: bool
+    free: float
+    shared: float | None
+
+
+def describe_storage() -> Storage:
+    """Returns where a run would write, and how much."""
+    try:
+        with tempfile.TemporaryFile(dir="."):
+            is_writable = True
+    except OSError:
+        is_writable = False
+    free, shared = shutil.disk_usage(".").free, Path("/dev/shm")
+    total = shutil.disk_usage(shared).total / hardware.GIB if shared.is_dir() else None
+    return Storage(
+        folder=str(Path.cwd()),
+        is_writable=is_writable,
+        free=round(free / hardware.GIB, 2),
+        shared=total and round(total, 2),
+    )
+
+
 def _diagnose_machine(diagnosis: Diagnosis) -> None:
     try:
         machine = hardware.describe_machine()
     except ImportError as error:  # told by _diagnose_requirements
         diagnosis.found["machine"] = f"FAILS: {error}"
         return
-    folder, free = machine["folder"], machine["disk_free_gib"]
-    shared = machine["shared_memory_gib"]
+    folder, is_writable, free, shared = describe_storage()
+    flags = [flag for flag in CPU_FLAGS if flag in hardware.cpu_flags()]
     diagnosis.found |= {
         "system": machine["platform"],
         "CPU": f"{machine['cpu']}, {machine['usable_cores']} of {machine['cores']} cores",
-        "CPU flags": ", ".join(machine["cpu_flags"]) or "none that matter",
+        "CPU flags": ", ".join(flags) or "none that matter",
         "memory": f"{machine['memory_gib']} GiB; {shared} GiB shared",
         "disk": f"{free} GiB free in {folder}",
     }
     work_dir = "pass --work-dir DIR"
-    if not machine["folder_writable"]:
+    if not is_writable:
         what = f"cannot write into {folder}, where work_dirs/ would be made"
         diagnosis.tell(what, f"run from a folder of your own, or {work_dir}")
     if free < MIN_DISK_GIB:

@@ -17,7 +17,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from ..errors import UserError
-from ..files import check_free_space, locked, sha256, sync_folder, writing_to
+from ..files import locked, sha256, sync_folder, writing_to
 from ..progress import Bar
 
 TIMEOUT_SECONDS = 30.0  # of silence on the connection
@@ -210,3 +210,13 @@ def unpack(archive: Path, folder: Path, *, check: Callable[[Path], None]) -> Non
         ) from error
     finally:
         shutil.rmtree(new, ignore_errors=True)
+
+
+def check_free_space(path: Path, num_bytes: int) -> None:
+    """Raises a UserError if the disk that holds `path`'s folder has not that much space left."""
+    free = shutil.disk_usage(path.parent).free
+    if num_bytes > free:
+        raise UserError(
+            f"no space for {path}: it takes {num_bytes / 1e6:,.1f} MB more, the disk has "
+            f"{free / 1e6:,.1f} MB free"
+        )

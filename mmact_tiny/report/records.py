@@ -1,5 +1,6 @@
 """Reads what a run left on disk: its log joined over resumes, its time, its config, its lists."""
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any, cast
 from ..checkpoints.config_text import config_from_text
 from ..dataset import read_annotations
 from ..errors import UserError
-from ..files import read_json, read_json_lines, sha256
+from ..files import finite, read_json, sha256
 from ..hooks.timing import PARTS, describe
 from ..overrides.tracking import EPOCH_MEANS
 from ..pipeline import SPLITS
@@ -255,3 +256,20 @@ def _read(path: Path, notes: list[str]) -> Any:
     except UserError as error:
         notes.append(str(error))
         return None
+
+
+def read_json_lines(path: str | Path) -> list[dict[str, Any]]:
+    """Returns the objects of a log with one on each line; a line that was cut off is left out."""
+    rows = []
+    try:
+        lines = Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
+    for line in lines:
+        try:
+            row = finite(json.loads(line))
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(row, dict):
+            rows.append(row)
+    return rows

@@ -19,7 +19,7 @@ from ..checkpoints.load import load_checkpoint, load_weights
 from ..compat import MODELS, Compose
 from ..engine.engine import normalize
 from ..errors import UserError
-from ..infer import Row
+from ..files import Row
 from ..pipeline import CROPS
 from ..recognizer import Recognizer
 from ..video.files import find_videos, sample_of

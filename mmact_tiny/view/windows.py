@@ -21,8 +21,8 @@ import numpy as np
 
 from ..compat import TRANSFORMS, Compose
 from ..errors import UserError
-from ..files import printable, write_answers
-from ..infer import Prediction, Row
+from ..files import Row, printable, write_answers
+from ..infer import Prediction
 from ..progress import track
 from ..recognizer import Recognizer
 from ..video.files import sample_of

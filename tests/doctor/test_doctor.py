@@ -14,18 +14,8 @@ from mmact_tiny import hardware
 from mmact_tiny.doctor import diagnosis
 
 ROOT = Path(__file__).parents[2]
-MACHINE = {
-    "platform": "Linux",
-    "cpu": "a CPU",
-    "cores": 2,
-    "usable_cores": 2,
-    "cpu_flags": ["avx2"],
-    "memory_gib": 16.0,
-    "shared_memory_gib": 8.0,
-    "disk_free_gib": 50.0,
-    "folder": "here",
-    "folder_writable": True,
-}
+MACHINE = hardware.Machine(platform="Linux", cpu="a CPU", cores=2, usable_cores=2, memory_gib=16.0)
+STORAGE = diagnosis.Storage(folder="here", is_writable=True, free=50.0, shared=8.0)
 
 
 @pytest.fixture
@@ -41,9 +31,11 @@ def diagnose(monkeypatch: pytest.MonkeyPatch):
 
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
         monkeypatch.setattr("platform.python_version", lambda: case.python)
-        monkeypatch.setattr(hardware, "describe_machine", lambda: MACHINE | case.machine)
+        monkeypatch.setattr(hardware, "describe_machine", lambda: MACHINE)
+        monkeypatch.setattr(hardware, "cpu_flags", lambda: frozenset({"avx2"}))
         monkeypatch.setattr(hardware, "version", versions.get)
         for name, found in {
+            "describe_storage": lambda: STORAGE._replace(**case.storage),
             "list_gpus": lambda: case.gpus,
             "check_requirements": lambda: case.requirements,
             "examine_torch": lambda: examine("torch", case.torch),
@@ -185,11 +177,7 @@ def test_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     limit = tmp_path / "memory.max"
     limit.write_text(f"{3 << 29}\n")
     monkeypatch.setattr(hardware, "MEMORY_LIMITS", (str(limit), str(tmp_path / "none")))
-    monkeypatch.chdir(tmp_path)
-    machine = hardware.describe_machine()
-    assert machine["memory_gib"] == 1.5
-    assert machine["folder"] == str(tmp_path)
-    assert machine["folder_writable"]
+    assert hardware.describe_machine()["memory_gib"] == 1.5
     limit.write_text("max\n")
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     assert hardware.describe_machine()["memory_gib"] == round(pages / (1 << 30), 2)

@@ -7,7 +7,14 @@ import pytest
 from run_folders import write_run
 
 from mmact_tiny.errors import UserError
-from mmact_tiny.report.records import count_dataset, newest_folder, read_log, read_run, read_timing
+from mmact_tiny.report.records import (
+    count_dataset,
+    newest_folder,
+    read_json_lines,
+    read_log,
+    read_run,
+    read_timing,
+)
 
 
 def train(*epochs: float, per_epoch: int = 4, loss: float = 1.0) -> list[dict]:
@@ -164,3 +171,10 @@ def test_a_list_that_is_gone_is_said(tmp_path: Path) -> None:
     found = count_dataset(config)
     assert "cannot read annotation file" in found["splits"]["val"]["error"]
     assert found["by_class"][1] == dict(name="run", train=2)
+
+
+def test_lines_that_are_no_objects_are_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "log.json"
+    path.write_bytes(b'{"a": NaN}\n[1]\n\n\xff\xfe\n{"b": 2}\n{"c":')
+    assert read_json_lines(tmp_path / "absent.json") == []
+    assert read_json_lines(path) == [{"a": None}, {"b": 2}]

@@ -19,7 +19,7 @@ class Broken(NamedTuple):
     what: str
     fix: str
     python: str = "3.12.1"
-    machine: dict[str, Any] = {}
+    storage: dict[str, Any] = {}
     requirements: list[str] | None = []
     versions: dict[str, str | None] = {}
     torch: str = CUDA
@@ -122,10 +122,10 @@ BROKEN: dict[str, Broken] = {
         fails={"mmengine.runner": "no yapf", "mmaction.models": "no yapf"},
     ),
     "read-only folder": Broken(
-        "cannot write into here", "--work-dir", machine={"folder_writable": False}
+        "cannot write into here", "--work-dir", storage={"is_writable": False}
     ),
-    "full disk": Broken("0.4 GiB free", "--work-dir", machine={"disk_free_gib": 0.4}),
-    "container": Broken("/dev/shm", "--shm-size", machine={"shared_memory_gib": 0.06}),
+    "full disk": Broken("0.4 GiB free", "--work-dir", storage={"free": 0.4}),
+    "container": Broken("/dev/shm", "--shm-size", storage={"shared": 0.06}),
 }
 GOOD: dict[str, Broken] = {
     "as it is": Broken("", ""),
@@ -142,6 +142,6 @@ GOOD: dict[str, Broken] = {
     "other packages than ours": Broken(
         "", "", requirements=["jupyter 1.1.1 requires notebook, which is not installed."]
     ),
-    "no /dev/shm": Broken("", "", machine={"shared_memory_gib": None}),
+    "no /dev/shm": Broken("", "", storage={"shared": None}),
     "no torchcodec": Broken("", "", versions={"torchcodec": None}, fails={"torchcodec": "none"}),
 }
