@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from .compat import Hook, Runner
 
-# Variables of trackers that print tables and the making of their database, as their users set them.
+# Quiet the trackers' own tables and messages; a variable that the user has set stays.
 QUIET_TRACKERS = {"MLFLOW_LOGGING_LEVEL": "WARNING", "WANDB_QUIET": "true"}
 
 

@@ -196,7 +196,7 @@ def has_room(name: str) -> bool:
 def need_room(name: str, flag: str) -> None:
     """Raises a UserError where an optional room is not there that a flag needs."""
     if not has_room(name):
-        raise UserError(f"{flag}: this installation has no mmact_tiny/{name}, which draws it")
+        raise UserError(f"{flag}: this installation has no mmact_tiny/{name}, which that needs")
 
 
 def tool(main: Callable[[Sequence[str] | None], int | None]) -> Callable[..., int]:

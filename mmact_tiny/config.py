@@ -10,11 +10,12 @@ from .checkpoints.config_text import STOCK_PREFIX, naming, read_config, resolve_
 from .compat import Config
 from .errors import UserError, suggest
 from .hardware import MAX_SEED
+from .overrides.learning_rate import accumulated_steps, count_accumulation
 from .overrides.registry import apply_overrides, check_entry, flatten, prerequisites
-from .overrides.training import RANDOM, accumulated_steps, count_accumulation, find_weights
+from .overrides.training import RANDOM, find_weights
 from .pipeline import SPLITS
 
-# What a stock config gets; ours list what they need. The closing ones end every list.
+# What a stock config gets; ours list what they need. The closing ones are added to every list.
 DEFAULT_OVERRIDES = tuple(
     dict(type=name)
     for name in ("dataset_paths", "classes", "pretrained", "batch_size", "learning_rate")
@@ -46,9 +47,8 @@ def load_config(
         config: A file of ours or of the user's, or a stock one by its MMAction2 name,
             `mmaction::recognition/tsn/....py`. A file that lists no overrides (a dump, say) runs
             as it is, but for `changes`.
-        changes: Arguments by override name that take the place of those in the config, but for
-            None; an
-            override that is not listed there is added, before those that build on it.
+        changes: Arguments by override name that take the place of those in the config; None
+            changes nothing. An override that is not listed is added before those that build on it.
         options: Values by dotted key, set last and strictly: see `merge_options`.
 
     Raises:

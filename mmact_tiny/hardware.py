@@ -27,7 +27,7 @@ LAUNCHERS = ("none", "pytorch", "slurm", "mpi")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}  # as PyTorch names them
 READER_NICENESS = 10  # a tenth of a core that the model wants too, all of one that it does not
-MAX_WORKERS = 8  # stock's num_workers; more did not help one GPU
+MAX_WORKERS = 8  # stock's num_workers; more was not tried
 MAX_SEED = 2**32 - 1  # of the random generators: numpy's
 
 

@@ -53,7 +53,7 @@ def summarize(scores: np.ndarray, labels: np.ndarray) -> list[Accuracy]:
         labels: Class indices, shape (videos,).
     """
     num_videos, num_classes = scores.shape
-    # The rank of the true class, ties counted against it as argsort does in stock's metric.
+    # The rank of the true class; ties fall as in stock's metric, which reverses argsort too.
     order = np.argsort(scores, axis=1)[:, ::-1]
     ranks = np.argmax(order == labels[:, None], axis=1)
     accuracies = []

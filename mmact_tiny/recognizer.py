@@ -37,7 +37,7 @@ class Recognizer:
         precision: `fp32`, whose scores are stock's within 1e-5; `bf16`; `fp16`, on a GPU; `int8`,
             on a CPU, after `quantize`; or `auto`, the fastest of the device's own, whose scores
             are within about 0.01.
-        engine: `torch`, `openvino` (a CPU) or `auto`: see `engine.Engine`.
+        engine: `torch`, `openvino` (a CPU) or `auto`: see `engine.engine.Engine`.
         decoder: `packets` or `decord`; their frames are the same.
         video_seconds: Time limit for reading one video, which cannot be read if it takes longer.
 
@@ -84,7 +84,7 @@ class Recognizer:
         return Engine(model.to(get_device()).eval(), **self._choices, cache_dir=cache_dir)
 
     def predict(self, video: str | Path, k: int = 5) -> list[tuple[str, float]]:
-        """Returns the k best `(label, score)` of a video, best first; fewer where classes are.
+        """Returns the k best `(label, score)` of a video, best first, or all of fewer.
 
         Raises:
             UserError: the video cannot be read; k is below 1.

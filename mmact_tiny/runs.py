@@ -36,7 +36,7 @@ def open_run(work_dir: str | Path) -> Run:
     """Returns the run in a work directory.
 
     Raises:
-        UserError: it holds no checkpoint, or not exactly the config that the run dumped.
+        UserError: it holds no checkpoint, or no dumped config, of which the newest counts.
     """
     folder = Path(work_dir)
     checkpoint = best_checkpoint(folder)

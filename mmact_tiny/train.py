@@ -12,6 +12,7 @@ from .compat import Config, Runner
 from .errors import UserError
 from .files import held
 from .hooks.progress import ProgressHook
+from .overrides.learning_rate import describe_learning_rate
 from .overrides.registry import reason_for
 from .overrides.tracking import describe_trackers
 from .pipeline import split_datasets
@@ -61,7 +62,7 @@ def _log_next(cfg: Config, best_score: float | None) -> None:
     checkpoint = best_checkpoint(cfg.work_dir)
     if checkpoint is None:
         return
-    score = f" ({best_score:.4f})" if best_score else ""
+    score = f" ({best_score:.4f})" if best_score is not None else ""
     logger.info("best checkpoint: %s%s", checkpoint, score)
     where = f" --work-dir {cfg.work_dir}" if Path(cfg.work_dir).parent != WORK_DIRS else ""
     if cfg.get("initial_weights") == "random":
@@ -131,15 +132,3 @@ def log_choices(cfg: Config) -> None:
         )
     else:
         logger.info("weights: %s", weights)
-
-
-def describe_learning_rate(cfg: Config) -> str:
-    """Returns the rate that the Runner will set, and the rule that gives it."""
-    lr = cfg.optim_wrapper.optimizer.lr
-    scale = cfg.get("auto_scale_lr") or {}
-    if not scale.get("enable"):
-        return f"{lr:g} (not scaled)"
-    world = hardware.world_size() if cfg.get("launcher", "none") != "none" else 1
-    batch, base = cfg.train_dataloader.batch_size, scale["base_batch_size"]
-    rate = lr * batch * world / base
-    return f"{rate:g} = {lr:g} * batch {batch} * {world} process(es) / {base:g}"

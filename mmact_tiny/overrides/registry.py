@@ -2,8 +2,9 @@
 
 An override is a plain function `fn(cfg, **kwargs) -> None` that sets what must agree across
 several nodes of the config. A config lists them,
-`overrides = [dict(type='dataset_paths', data_root='data/tiny'), ...]`. Applied twice an override
-gives what it gave once. One that builds on the result of others names them:
+`overrides = [dict(type='dataset_paths', data_root='data/tiny'), ...]`. Applying
+an override twice gives the same config as applying it once. One that builds on the result of
+others names them:
 
     @OVERRIDES.register_module()
     @comes_after("dataset_paths")
@@ -22,14 +23,12 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 from ..compat import Config, Registry
 from ..errors import UserError, suggest
 
+FILES = ("data", "training", "batch_size", "learning_rate", "runtime", "testing", "cache")
 # The modules named here register theirs when the first override is looked up.
 OVERRIDES = Registry(
     "override",
     scope="mmact_tiny",
-    locations=[
-        f"mmact_tiny.overrides.{name}"
-        for name in ("data", "training", "batch", "runtime", "testing", "cache")
-    ],
+    locations=[f"mmact_tiny.overrides.{name}" for name in FILES],
 )
 MISSING = "(not set)"
 PLUGINS = "custom_imports.imports"  # the one key that several overrides add to

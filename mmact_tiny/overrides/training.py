@@ -1,4 +1,4 @@
-"""Overrides of the training: initial weights, schedule, learning rate."""
+"""Overrides of the training: initial weights, schedule."""
 
 import logging
 from pathlib import Path
@@ -8,7 +8,6 @@ from ..errors import UserError
 from ..runs import WORK_DIRS, first_weights, last_checkpoint, newest_checkpoint
 from .registry import OVERRIDES, add_hook, use_plugin
 
-BASE_BATCH_SIZE = 256  # stock TSN's 8 GPUs x 32 videos, which its learning rates belong to
 RANDOM = "random"  # what `initial_weights` says of a run that starts from random weights
 logger = logging.getLogger("mmact_tiny")
 
@@ -154,47 +153,3 @@ def schedule(cfg: Config, max_epochs: int) -> None:
         cfg.param_scheduler = [
             s for s in schedulers if s.get("begin", 0) < s.get("end", max_epochs)
         ]
-
-
-@OVERRIDES.register_module()
-def learning_rate(cfg: Config, lr: float | None = None) -> None:
-    """Has the Runner scale the learning rate with the real batch.
-
-    The rule is `lr * batch size * processes * accumulated steps / base_batch_size` (linear scaling,
-    Goyal et al. 2017, arXiv 1706.02677). The base batch size is the config's own, which its rate
-    was chosen for, or 256 where it has none. `count_accumulation` puts the steps in.
-
-    Args:
-        lr: Rate at the base batch size, by default the config's.
-    """
-    optimizer = cfg.optim_wrapper.optimizer
-    if lr is not None:
-        optimizer.lr = lr
-    if not isinstance(optimizer.lr, (int, float)) or not optimizer.lr > 0:
-        raise UserError(f"lr={optimizer.lr}: expected a positive number")
-    base = {"base_batch_size": BASE_BATCH_SIZE, **(cfg.get("auto_scale_lr") or {})}
-    cfg.auto_scale_lr = dict(base, enable=True)
-
-
-def accumulated_steps(cfg: Config) -> int:
-    """Returns how many steps' gradients are added up before the weights change."""
-    return (cfg.get("optim_wrapper") or {}).get("accumulative_counts", 1)
-
-
-def count_accumulation(cfg: Config, counted: int = 1) -> None:
-    """Divides the base batch size by the accumulated steps, which stock's `scale_lr` leaves out.
-
-    The config then notes them beside it, so that its dump is not divided again. Comes last, for
-    accumulation may be set anywhere: by the config, by `batch_size` or by a flag.
-
-    Args:
-        counted: Steps that the base batch size of a config without such a note is divided by.
-    """
-    scale, steps = cfg.get("auto_scale_lr") or {}, accumulated_steps(cfg)
-    counted = scale.get("accumulative_counts", counted)
-    if not scale.get("enable") or steps == counted or steps < 1:
-        return
-    base = scale["base_batch_size"] * counted / steps
-    base = int(base) if base == int(base) else base
-    cfg.auto_scale_lr = dict(scale, base_batch_size=base, accumulative_counts=steps)
-    logger.info("base batch size: %g, for gradients of %d step(s) are added up", base, steps)

@@ -262,8 +262,8 @@ def test_places_that_cannot_be_written(server, tmp_path):
 
 def test_too_little_space_is_seen_before_anything_is_written(fetch, tmp_path, monkeypatch):
     archive = make_zip(tmp_path / "a.zip", {"zeros": bytes(1_000_000)})
-    usage = mmact_tiny.files.shutil.disk_usage(tmp_path)._replace(free=1000)
-    monkeypatch.setattr(mmact_tiny.files.shutil, "disk_usage", lambda path: usage)
+    usage = mmact_tiny.download.transfer.shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(mmact_tiny.download.transfer.shutil, "disk_usage", lambda path: usage)
     with pytest.raises(UserError, match=r"no space for .* takes 1\.0 MB more"):
         fetch()
     assert (tmp_path / "w.pth.part").stat().st_size == 0

@@ -12,9 +12,9 @@ from mmengine.config import Config
 from mmact_tiny.config import load_config
 from mmact_tiny.errors import UserError
 from mmact_tiny.overrides import batch
-from mmact_tiny.overrides.batch import TrainingStep, largest_batch
+from mmact_tiny.overrides.batch_size import TrainingStep, largest_batch
+from mmact_tiny.overrides.learning_rate import describe_learning_rate
 from mmact_tiny.overrides.registry import apply_overrides
-from mmact_tiny.train import describe_learning_rate
 
 IMAGENET = "model.backbone.pretrained"
 RANDOM = {IMAGENET: None, "initial_weights": "random", "load_from": None, "resume": False}

@@ -13,8 +13,8 @@ from ..compat import DATASETS, MODELS, Config, init_default_scope, pseudo_collat
 from ..errors import UserError
 from ..hooks.precision import fit_for_autocast
 from ..pipeline import split_datasets
+from .learning_rate import accumulated_steps
 from .registry import OVERRIDES, comes_after
-from .training import accumulated_steps
 
 CPU_BATCH_SIZE = 8
 # What stays free: fragments, the other processes' contexts, a validation with larger views.

@@ -1,0 +1,71 @@
+"""Scales the learning rate with the real batch: the override, and what it comes to."""
+
+import logging
+
+from .. import hardware
+from ..compat import Config
+from ..errors import UserError
+from .registry import OVERRIDES
+
+BASE_BATCH_SIZE = 256  # stock TSN's 8 GPUs x 32 videos, which its learning rates belong to
+logger = logging.getLogger("mmact_tiny")
+
+
+@OVERRIDES.register_module()
+def learning_rate(cfg: Config, lr: float | None = None) -> None:
+    """Has the Runner scale the learning rate with the real batch.
+
+    The rule is `lr * batch size * processes * accumulated steps / base_batch_size` (linear scaling,
+    Goyal et al. 2017, arXiv 1706.02677). The base batch size is the config's own, which its rate
+    was chosen for, or 256 where it has none. `count_accumulation` puts the steps in.
+
+    Args:
+        lr: Rate at the base batch size, by default the config's.
+    """
+    optimizer = cfg.optim_wrapper.optimizer
+    if lr is not None:
+        optimizer.lr = lr
+    if not isinstance(optimizer.lr, (int, float)) or not optimizer.lr > 0:
+        raise UserError(f"lr={optimizer.lr}: expected a positive number")
+    base = {"base_batch_size": BASE_BATCH_SIZE, **(cfg.get("auto_scale_lr") or {})}
+    cfg.auto_scale_lr = dict(base, enable=True)
+
+
+def accumulated_steps(cfg: Config) -> int:
+    """Returns how many steps' gradients are added up before the weights change."""
+    return (cfg.get("optim_wrapper") or {}).get("accumulative_counts", 1)
+
+
+def count_accumulation(cfg: Config, counted: int = 1) -> None:
+    """Divides the base batch size by the accumulated steps, which stock's `scale_lr` leaves out.
+
+    The config then notes them beside it, so that its dump is not divided again. Comes last, for
+    accumulation may be set anywhere: by the config, by `batch_size` or by a flag.
+
+    Args:
+        counted: Steps that the base batch size of a config without such a note is divided by.
+    """
+    scale, steps = cfg.get("auto_scale_lr") or {}, accumulated_steps(cfg)
+    counted = scale.get("accumulative_counts", counted)
+    if not scale.get("enable") or steps == counted or steps < 1:
+        return
+    base = scale["base_batch_size"] * counted / steps
+    base = int(base) if base == int(base) else base
+    cfg.auto_scale_lr = dict(scale, base_batch_size=base, accumulative_counts=steps)
+    logger.info("base batch size: %g, for gradients of %d step(s) are added up", base, steps)
+
+
+def describe_learning_rate(cfg: Config) -> str:
+    """Returns the rate that the Runner will set, and the rule that gives it."""
+    lr = cfg.optim_wrapper.optimizer.lr
+    scale = cfg.get("auto_scale_lr") or {}
+    if not scale.get("enable"):
+        return f"{lr:g} (not scaled)"
+    world = hardware.world_size() if cfg.get("launcher", "none") != "none" else 1
+    batch, base = cfg.train_dataloader.batch_size, scale["base_batch_size"]
+    steps = accumulated_steps(cfg)
+    rate = lr * batch * world / base
+    rule = f"{rate:g} = {lr:g} * batch {batch} * {world} process(es)"
+    if steps > 1:
+        return f"{rule} * {steps} accumulated steps / {base * steps:g}"
+    return f"{rule} / {base:g}"
