@@ -33,7 +33,8 @@ COSMIC_RAY = (
     *(f"ReplaceBinaryOperator_{pair}" for pair in ("FloorDiv_Mul", "Mod_Mul", "Pow_Mul")),
     *(f"ReplaceBinaryOperator_{pair}" for pair in ("BitOr_BitAnd", "BitAnd_BitOr")),
 )
-WORDS_FOR_USERS = ("help", "description", "epilog", "metavar", "usage")  # of argparse
+# Arguments that are left alone: the words of argparse, and `zip`'s check that nobody should meet.
+LEFT_ALONE = ("help", "description", "epilog", "metavar", "usage", "strict")
 
 
 class DropStatement(Operator):
@@ -80,7 +81,7 @@ class DropArgument(DropStatement):
         return [
             child
             for child in arguments
-            if child.children[1] == "=" and child.children[0].value not in WORDS_FOR_USERS
+            if child.children[1] == "=" and child.children[0].value not in LEFT_ALONE
         ]
 
     def mutate(self, node: Any, index: int) -> Any:
@@ -156,7 +157,7 @@ def left_out(tree: ast.Module) -> list[Span]:
             parts = [node] if {"logger", "warnings", "warn", "print"} & set(words) else []
         elif isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             parts = [node]
-        elif isinstance(node, ast.keyword) and node.arg in WORDS_FOR_USERS:
+        elif isinstance(node, ast.keyword) and node.arg in LEFT_ALONE:
             parts = [node.value]
         spans += [
             ((part.lineno, part.col_offset), (part.end_lineno, part.end_col_offset))
