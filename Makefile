@@ -1,9 +1,10 @@
-# make train | make test | make lint      (PYTHON=python3.12 VENV=.venv312 to choose an interpreter)
+# make train | make test | make lint | make mutants
+# (PYTHON=python3.12 VENV=.venv312 to choose an interpreter)
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: train test test-slow lint setup clean
+.PHONY: train test test-slow lint mutants setup clean
 train: setup
 	$(BIN)/python tools/train.py configs/tsn_tiny.py
 
@@ -16,6 +17,11 @@ test-slow: setup
 
 lint: setup
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
+
+# Lists small mistakes in the code that the tests do not notice; takes an hour.
+mutants: setup
+	$(BIN)/python -m pip install -e '.[test,mutants]' -c constraints.txt
+	$(BIN)/python benchmarks/mutants.py
 
 setup: $(VENV)/.installed
 

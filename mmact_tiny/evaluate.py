@@ -12,6 +12,7 @@ import numpy as np
 from . import compat, hardware
 from .build import build_runner, explained
 from .checkpoints import stock as stock_checkpoints
+from .checkpoints.config_text import resolve_path
 from .compat import Config, Runner, barrier
 from .config import load_config
 from .errors import UserError
@@ -76,6 +77,7 @@ def test(
     """
     engine = engine or ("openvino" if precision == "int8" else "torch")
     config, checkpoint, folder = _choose(config, checkpoint, work_dir)
+    resolve_path(config)  # a typo is told before the checkpoint is read
     changes: dict[str, dict[str, Any]] = {
         "protocol": {"name": protocol},
         "inference": {"precision": precision, "engine": engine},

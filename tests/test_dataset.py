@@ -99,6 +99,11 @@ def test_a_wrong_label_map_is_named_with_its_line(
         datasets.read_label_map(label_map)
 
 
+def test_empty_lines_at_the_end_of_a_label_map_name_nothing(tmp_path: Path) -> None:
+    (tmp_path / "label_map.txt").write_text("\ufeffa\n b c \n\n \n", encoding="utf-8")
+    assert datasets.read_label_map(tmp_path / "label_map.txt") == ["a", "b c"]
+
+
 def test_a_binary_annotation_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "train.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserError, match="not UTF-8 text"):

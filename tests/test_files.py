@@ -1,9 +1,11 @@
 """Files are written whole or not at all, locked, and say nothing to a terminal."""
 
+import errno
 import json
 import multiprocessing
 import os
 import resource
+import stat
 from pathlib import Path
 
 import pytest
@@ -41,6 +43,21 @@ def test_a_write_that_does_not_fit_leaves_the_old_file(tmp_path):
     assert path.read_bytes() == b"old" and [p.name for p in tmp_path.iterdir()] == ["x.pth"]
     with pytest.raises(UserError, match=r"cannot write .*x.pth/y.pth: "):
         write_atomically(b"", path / "y.pth")
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.EIO])
+def test_a_file_system_that_cannot_sync_folders(number: int, tmp_path, monkeypatch):
+    def fsync(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(number, "no")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    if number == errno.EIO:
+        with pytest.raises(UserError, match="cannot write"):
+            write_atomically(b"new", tmp_path / "x.pth")
+    else:
+        write_atomically(b"new", tmp_path / "x.pth")
+    assert (tmp_path / "x.pth").read_bytes() == b"new"
 
 
 def test_a_full_disk_is_explained(tmp_path):

@@ -1,6 +1,7 @@
 """What is chosen from a machine, for machines that are not this one."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -152,3 +153,33 @@ def test_readers_stand_back_where_the_model_wants_the_cores(
     assert hardware.reader_niceness() == 10
     monkeypatch.setattr(hardware, "has_cuda", lambda: True)
     assert hardware.reader_niceness() == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "flags"),
+    [
+        ("model name : x\nflags : fpu avx2\nflags : sse\n", {"fpu", "avx2"}),
+        ("", set()),
+        (None, set()),
+    ],
+)
+def test_the_flags_of_the_first_core(
+    text: str | None, flags: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if text is not None:
+        (tmp_path / "cpuinfo").write_text(text)
+    monkeypatch.setattr(hardware, "Path", lambda path: tmp_path / Path(path).name)
+    assert hardware.cpu_flags.__wrapped__() == flags
+
+
+def test_the_machine_has_what_its_container_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = hardware.describe_machine()
+    (tmp_path / "limit").write_text(f"{1 << 29}\n")
+    (tmp_path / "none").write_text("max\n")
+    limits = (str(tmp_path / "none"), str(tmp_path / "absent"))
+    monkeypatch.setattr(hardware, "MEMORY_LIMITS", limits)
+    assert hardware.describe_machine()["memory_gib"] >= own["memory_gib"] > 0.5
+    monkeypatch.setattr(hardware, "MEMORY_LIMITS", (*limits, str(tmp_path / "limit")))
+    assert hardware.describe_machine()["memory_gib"] == 0.5

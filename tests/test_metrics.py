@@ -1,11 +1,9 @@
-from dataclasses import asdict
-
 import numpy as np
 import pytest
 import torch
 from mmaction.evaluation import mean_class_accuracy, top_k_accuracy
 
-from mmact_tiny.metrics import Accuracy, VideoScores, summarize, wilson_interval
+from mmact_tiny.metrics import VideoScores, summarize, wilson_interval
 
 
 @pytest.mark.parametrize(
@@ -89,12 +87,6 @@ def test_one_class_has_one_accuracy_beside_the_mean() -> None:
 def test_ties_count_as_stock_counts_them() -> None:
     scores, labels = np.full((6, 3), 1 / 3), np.array([0, 1, 2, 0, 1, 2])
     assert summarize(scores, labels)[0].value == top_k_accuracy(list(scores), list(labels))[0]
-
-
-def test_a_record_has_every_field() -> None:
-    assert asdict(Accuracy("top-1", 0.5, 0.1, 0.9, "1 of 2 videos")) == dict(
-        name="top-1", value=0.5, low=0.1, high=0.9, counts="1 of 2 videos"
-    )
 
 
 def test_video_scores_keeps_a_row_for_each_video() -> None:

@@ -166,5 +166,8 @@ def test_the_best_labels_are_named(recognizer: Recognizer, videos: list[Path]) -
         ("c", pytest.approx(0.2)),
     ]
     assert recognizer.top_k(np.array([0.2, 0.6, 0.2]), 9) == [("b", 0.6), ("a", 0.2), ("c", 0.2)]
+    recognizer.labels = [str(index) for index in range(40)]
+    ties = recognizer.top_k(np.tile([0.01, 0.04], 20), 3)
+    assert [label for label, _ in ties] == ["1", "3", "5"]  # of equals the first
     with pytest.raises(UserError, match="top-k 0: expected 1 or more"):
         recognizer.top_k(scores, 0)

@@ -1,9 +1,13 @@
 """The command of a tool, as it can be typed again, and the facts that a run notes."""
 
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 
 from mmact_tiny import cli
-from mmact_tiny.runs import run_facts
+from mmact_tiny.runs import record_run, run_facts
 
 
 def seen_by(argv: list[str]) -> list[str | None]:
@@ -43,3 +47,12 @@ def test_the_facts_name_what_the_figures_belong_to() -> None:
     assert facts["packages"]["numpy"] == numpy.__version__
     assert facts["packages"]["torch"] == torch.__version__.partition("+")[0]
     assert facts["machine"]["cores"] >= 1
+
+
+@pytest.mark.parametrize(("rank", "written"), [(0, ["run.json"]), (1, [])])
+def test_the_first_process_writes_the_facts(rank: int, written: list[str], tmp_path: Path) -> None:
+    record_run(SimpleNamespace(rank=rank, log_dir=tmp_path, seed=5), "python x.py")
+    assert [path.name for path in tmp_path.iterdir()] == written
+    if written:
+        facts = json.loads((tmp_path / written[0]).read_text())
+        assert (facts["command"], facts["seed"]) == ("python x.py", 5)

@@ -1,5 +1,6 @@
 """Which checkpoint a run goes on from, and that the run stays what it was."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,14 @@ import torch
 
 from mmact_tiny.config import load_config
 from mmact_tiny.errors import UserError
-from mmact_tiny.runs import newest_checkpoint, point_to_newest, set_aside
+from mmact_tiny.runs import (
+    best_checkpoint,
+    last_checkpoint,
+    newest_checkpoint,
+    open_run,
+    point_to_newest,
+    set_aside,
+)
 
 
 def save(
@@ -37,6 +45,26 @@ def test_the_newest_is_the_furthest_on(
         save(tmp_path / name, epoch=epoch, iterations=iterations)
     (tmp_path / "last_checkpoint").write_text("epoch_1.pth")  # a kill left it behind
     assert newest_checkpoint(tmp_path) == (tmp_path / newest if newest else None)
+
+
+def test_the_last_one_is_what_the_run_wrote_last_and_the_best_the_newest(tmp_path: Path) -> None:
+    assert last_checkpoint(tmp_path) is None
+    names = ("epoch_10.pth", "epoch_9.pth", "iter_12.pth", "weights.pth")
+    for seconds, name in zip((1, 3, 3, 9), names, strict=True):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (seconds, seconds))
+    assert last_checkpoint(tmp_path) == tmp_path / "iter_12.pth"
+    assert best_checkpoint(tmp_path) == tmp_path / "iter_12.pth"
+    for seconds, name in ((2, "best_b_epoch_2.pth"), (1, "best_c_epoch_1.pth")):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (seconds, seconds))
+    assert best_checkpoint(tmp_path) == tmp_path / "best_b_epoch_2.pth"
+    with pytest.raises(UserError, match=r"no dumped config in .*, beside best_b_epoch_2\.pth"):
+        open_run(tmp_path)
+    for seconds, name in ((2, "new.py"), (1, "old.py")):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (seconds, seconds))
+    assert open_run(tmp_path).config == tmp_path / "new.py"
 
 
 def test_a_damaged_checkpoint_is_passed_over(

@@ -6,16 +6,20 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
 from jobs import run
+from mmengine.optim import OptimWrapper, StepLR
+from mmengine.runner import ValLoop
 
 from benchmarks import small_job as job
 from mmact_tiny.checkpoints.load import load_checkpoint
-from mmact_tiny.errors import EXIT_ERROR, EXIT_OK
-from mmact_tiny.hooks.resume import ResumeHook
+from mmact_tiny.errors import EXIT_ERROR, EXIT_OK, UserError
+from mmact_tiny.hooks import resume as resume_hook
+from mmact_tiny.hooks.resume import ResumeHook, check_resumable
 from tools import train
 
 
@@ -145,3 +149,87 @@ def test_in_its_own_folder_the_best_before_is_still_removed(
     forged = forge(trained[1], folder / "epoch_1.pth", best_is(best))
     assert resume(trained[0], folder, forged) == EXIT_OK
     assert [path.name for path in folder.glob("best_*.pth")] == ["best_acc_top1_epoch_2.pth"]
+
+
+def saved_by(lr: float, step_size: int) -> tuple[SimpleNamespace, dict]:
+    """Returns a runner with an optimizer and a schedule, and the checkpoint that it would save."""
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(2))], lr=lr, momentum=0.9)
+    wrapper, scheduler = OptimWrapper(optimizer), StepLR(optimizer, step_size=step_size)
+    runner = SimpleNamespace(optim_wrapper=wrapper, param_schedulers=[scheduler], logger=Mock())
+    meta, states = dict(seed=0, epoch=0, iter=0), [scheduler.state_dict()]
+    checkpoint = dict(state_dict={}, meta=meta, message_hub={}, param_schedulers=states)
+    return runner, {**checkpoint, "optimizer": wrapper.state_dict()}
+
+
+def test_settings_that_the_checkpoint_changes_are_named() -> None:
+    runner, own = saved_by(lr=0.01, step_size=3)
+    check_resumable(own, "x.pth", runner)
+    runner.logger.warning.assert_not_called()
+    check_resumable(saved_by(lr=0.02, step_size=5)[1], "x.pth", runner)
+    _, changed = runner.logger.warning.call_args.args
+    assert changed == "lr 0.02, not 0.01; StepLR step_size 5, not 3"
+
+
+@pytest.mark.parametrize("seed", [0, 2**32 - 1, None])
+def test_every_seed_that_a_run_can_have_is_taken(seed: int | None) -> None:
+    runner, checkpoint = saved_by(lr=0.01, step_size=3)
+    checkpoint["meta"]["seed"] = seed
+    check_resumable(checkpoint, "x.pth", runner)
+    checkpoint["meta"]["seed"] = 2**32
+    with pytest.raises(UserError, match="its seed is 4294967296"):
+        check_resumable(checkpoint, "x.pth", runner)
+
+
+@pytest.mark.parametrize("key", ["state_dict", "meta", "message_hub", "optimizer"])
+def test_what_is_missing_is_named(key: str) -> None:
+    runner, checkpoint = saved_by(lr=0.01, step_size=3)
+    del checkpoint[key]
+    with pytest.raises(
+        UserError, match=rf"cannot resume from checkpoint x\.pth: it has no {key}\."
+    ):
+        check_resumable(checkpoint, "x.pth", runner)
+
+
+@pytest.mark.parametrize(
+    ("epoch", "begin", "interval", "validated", "due"),
+    [
+        (0, 0, 1, None, False),  # nothing is trained yet
+        (1, 1, 1, None, True),
+        (1, 1, 1, 1, False),
+        (2, 1, 1, 1, True),
+        (1, 2, 1, None, False),
+        (3, 1, 2, 2, False),
+        (4, 1, 2, 2, True),
+        (5, 1, 2, 4, True),  # the last one
+    ],
+)
+def test_a_validation_that_a_kill_prevented_is_due(
+    epoch: int, begin: int, interval: int, validated: int | None, due: bool
+) -> None:
+    loop = SimpleNamespace(val_begin=begin, val_interval=interval, max_epochs=5)
+    hub = SimpleNamespace(runtime_info=dict(last_validated=validated))
+    runner = SimpleNamespace(train_loop=loop, epoch=epoch, message_hub=hub)
+    runner.val_loop = ValLoop.__new__(ValLoop)
+    assert resume_hook._validation_is_due(runner) is due
+    runner.val_loop = None
+    assert not resume_hook._validation_is_due(runner)
+
+
+def test_a_log_starts_with_what_was_logged_when_the_run_was_saved(tmp_path: Path) -> None:
+    before = tmp_path / "1" / "vis_data" / "scalars.json"
+    before.parent.mkdir(parents=True)
+    before.write_text("abcdef")
+    runner = SimpleNamespace(work_dir=str(tmp_path), log_dir=str(tmp_path / "2"))
+    resume_hook._restore_log(runner, dict(path="1/vis_data/scalars.json", bytes=4))
+    assert (tmp_path / "2" / "vis_data" / "scalars.json").read_text() == "abcd"
+    for path in ("../x/vis_data/scalars.json", "1/other.json"):
+        with pytest.raises(ValueError, match="is no log of this run"):
+            resume_hook._restore_log(runner, dict(path=path, bytes=4))
+
+
+def test_only_progress_before_is_removed(tmp_path: Path) -> None:
+    for name in ("iter_5.pth", "iter_7.pth", "iter_9.pth", "epoch_1.pth"):
+        (tmp_path / name).touch()
+    resume_hook._remove_progress(SimpleNamespace(work_dir=str(tmp_path)), before=7)
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert left == ["epoch_1.pth", "iter_7.pth", "iter_9.pth"]

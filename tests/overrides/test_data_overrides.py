@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mmengine.registry import DefaultScope
 from config_changes import GONE, HOOKS, changes_by, leaves, stock
 from mmengine.config import Config
 
@@ -190,7 +191,8 @@ def test_sampling_repeats_the_rare_class(cfg: Config, tmp_path: Path) -> None:
     cfg.dump(tmp_path / "dump.py")
     node = Config.fromfile(tmp_path / "dump.py").train_dataloader.dataset
     node.dataset.pipeline = []
-    dataset = DATASETS.build(node)
+    with DefaultScope.overwrite_default_scope("mmaction"):  # as a Runner does
+        dataset = DATASETS.build(node)
     # ceil(sqrt(0.5 / 0.2)) = 2 times each
     assert Counter(dataset[i]["label"] for i in range(len(dataset))) == {0: 16, 1: 8}
     assert dataset.metainfo["classes"] == ["often", "seldom", "never"]

@@ -193,6 +193,16 @@ def test_the_iterations_between_checkpoints_stay_and_stopping_counts_first() -> 
     assert [hook.every for hook in cfg.custom_hooks if hook.type == "StopHook"] == [3]
 
 
+def test_the_limits_themselves_are_taken() -> None:
+    cfg = stock()
+    apply_overrides(cfg, [dict(type="checkpoints", interval=1, max_keep=1, every=1)])
+    assert (cfg.default_hooks.checkpoint.interval, cfg.custom_hooks[-1].every) == (1, 1)
+    for fraction in (0, 1):
+        apply_overrides(cfg, [dict(type="data_guard", max_bad_fraction=fraction)])
+        (guard,) = [hook for hook in cfg.custom_hooks if hook.type == "DataGuardHook"]
+        assert guard.max_bad_fraction == fraction
+
+
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
