@@ -119,7 +119,6 @@ def test_ours_are_imported_at_the_top() -> None:
                 }
     assert late == {
         ("engine/engine.py", "compat"),  # MMAction2's layers, which not every model has
-        ("engine/engine.py", "openvino"),  # an extra
         ("log.py", "compat"),  # MMEngine, which `--help` does without
         ("recognizer.py", "engine.engine"),  # PyTorch's compiler, while the first video is read
     }

@@ -1,0 +1,1 @@
+"""Computes class scores: `engine` with PyTorch, `openvino` where that extra is installed."""
