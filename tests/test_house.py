@@ -15,6 +15,7 @@ import mmact_tiny
 PACKAGE = ROOT / "mmact_tiny"
 ROOMS = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
 MOST_LINES_OF_A_FUNCTION = 50
+MOST_LINES = 15_500
 FLAGS = {
     "browse": "--cfg-options --data --debug --help --num --out --pretrained --seed --split",
     "check_env": "--debug --help --json",
@@ -90,8 +91,9 @@ def test_a_room_is_small_and_says_what_it_is(room: str) -> None:
         assert ast.get_docstring(ast.parse(file.read_text())), file
 
 
-def test_the_package_is_small() -> None:
-    assert num_lines(*PACKAGE.rglob("*.py")) <= 13_300
+def test_the_package_does_not_grow() -> None:
+    """The whole package; a new feature is a room, and takes out what it makes dead."""
+    assert num_lines(*PACKAGE.rglob("*.py")) <= MOST_LINES
 
 
 def test_functions_are_short() -> None:

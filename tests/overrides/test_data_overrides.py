@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mmengine.registry import DefaultScope
 from config_changes import GONE, HOOKS, changes_by, leaves, stock
 from mmengine.config import Config
+from mmengine.registry import DefaultScope
 
 from mmact_tiny.errors import UserError
 from mmact_tiny.overrides.registry import apply_overrides
