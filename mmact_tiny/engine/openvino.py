@@ -96,7 +96,7 @@ def load_exported(model: Any, cache_dir: str | Path | None) -> Any:
     if cache_dir is None:
         return export(model)
     path = exported_path(model, cache_dir)
-    if path.is_file() and path.with_suffix(".bin").is_file():
+    if path.is_file():
         try:
             return core().read_model(path)
         except RuntimeError as error:
