@@ -51,7 +51,12 @@ def with_decoder(pipeline: Sequence[Step], decoder: str, **init: Any) -> list[St
         pipeline: Stock's steps.
         decoder: `packets` or `decord`.
         **init: Arguments of the step that opens the file.
+
+    Raises:
+        UserError: another decoder.
     """
+    if decoder not in DECODERS:
+        raise UserError(f"decoder {decoder!r}: expected {' or '.join(DECODERS)}")
     if decoder == "packets":  # registers them; takes MMAction2's transforms with it, so late
         import_module("mmact_tiny.video.frames")
     names = _STEPS[decoder]

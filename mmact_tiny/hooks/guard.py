@@ -33,6 +33,7 @@ from ..compat import (
 from ..errors import UserError
 from ..files import write_json
 from ..log import UPSTREAM
+from ..video.isolated import VIDEO_SECONDS
 from . import _mmengine
 from .dataset import Draws, Fault, GuardedDataset, collate_readable
 from .processes import agree, stop_all
@@ -43,6 +44,7 @@ MAX_GROWTH_BYTES = 512 * 2**20  # of a worker: decord leaks nearly 1 MB with eve
 MAX_SHOWN = 20
 # A cluster's preemption reaches workers too. 0: torch's workers end so where this process asks.
 ASKED_TO_END = (-signal.SIGTERM, -signal.SIGINT, 0)
+MAX_BAD_FRACTION = 0.1  # of a split's videos
 logger = logging.getLogger("mmact_tiny")
 
 
@@ -315,7 +317,9 @@ class DataGuardHook(Hook):
 
     priority = "VERY_HIGH"
 
-    def __init__(self, max_bad_fraction: float = 0.1, video_seconds: float = 120) -> None:
+    def __init__(
+        self, max_bad_fraction: float = MAX_BAD_FRACTION, video_seconds: float = VIDEO_SECONDS
+    ) -> None:
         self.max_bad_fraction, self.video_seconds = max_bad_fraction, video_seconds
         self.bad: BadVideos  # from `before_run` on
         self.loaders: list[GuardedLoader] = []

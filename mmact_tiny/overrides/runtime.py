@@ -3,7 +3,9 @@
 from .. import hardware
 from ..compat import Config
 from ..errors import UserError
+from ..hooks.guard import MAX_BAD_FRACTION
 from ..pipeline import SPLITS
+from ..video.isolated import VIDEO_SECONDS
 from .cache import time_epochs
 from .registry import OVERRIDES, add_hook, record_choice, use_plugin
 from .tracking import log_epoch_means, use_trackers
@@ -42,13 +44,22 @@ def checkpoints(
 
 
 @OVERRIDES.register_module()
-def data_guard(cfg: Config, max_bad_fraction: float = 0.1, video_seconds: float = 120) -> None:
+def data_guard(
+    cfg: Config, max_bad_fraction: float | None = None, video_seconds: float | None = None
+) -> None:
     """Has a broken video cost only itself: see `GuardedLoader`.
 
     Args:
-        max_bad_fraction: Training stops when more of a split's videos than this cannot be read.
-        video_seconds: Time limit for one video.
+        max_bad_fraction: Training stops when more of a split's videos than this cannot be read;
+            by default the config's, else 0.1.
+        video_seconds: Time limit for one video, by default the config's, else 120.
     """
+    hooks = [hook for hook in cfg.get("custom_hooks") or [] if hook["type"] == "DataGuardHook"]
+    own = dict(hooks[0]) if hooks else {}
+    if max_bad_fraction is None:
+        max_bad_fraction = own.get("max_bad_fraction", MAX_BAD_FRACTION)
+    if video_seconds is None:
+        video_seconds = own.get("video_seconds", VIDEO_SECONDS)
     if not 0 <= max_bad_fraction <= 1:
         raise UserError(f"data_guard max_bad_fraction={max_bad_fraction}: expected 0 to 1")
     if not video_seconds > 0:

@@ -1,8 +1,7 @@
 """Overrides of decoding and of testing: how videos are read, what is scored, and how."""
 
 from ..compat import Config
-from ..errors import UserError
-from ..pipeline import DECODERS, num_views, pipeline_of, set_pipeline, split_datasets, with_decoder
+from ..pipeline import num_views, pipeline_of, set_pipeline, split_datasets, with_decoder
 from .registry import OVERRIDES, add_hook, comes_after, use_plugin
 
 VIEWS_A_BATCH = 24
@@ -17,7 +16,6 @@ def decoder(cfg: Config, name: str = "packets") -> None:
     Args:
         name: `packets`, which decodes only what the frames need, or `decord`; same pixels.
     """
-    _check_decoder(name)
     for split, dataset in split_datasets(cfg):
         pipeline = dataset.get("pipeline") or []
         if split != "test" and not any(step["type"] == "CachedVideo" for step in pipeline):
@@ -58,7 +56,6 @@ def inference(
         engine: `torch`, `openvino` or `auto`.
         decoder: `packets`, which decodes only what the frames need, or `decord`.
     """
-    _check_decoder(decoder)
     loader = cfg.test_dataloader
     set_pipeline(cfg, "test", loader.dataset, with_decoder(loader.dataset.pipeline, decoder))
     clips, crops = num_views(loader.dataset.pipeline)
@@ -66,8 +63,3 @@ def inference(
     use_plugin(cfg, "mmact_tiny.video.frames")
     use_plugin(cfg, "mmact_tiny.hooks")
     add_hook(cfg, "EngineHook", precision=precision, engine=engine)
-
-
-def _check_decoder(name: str) -> None:
-    if name not in DECODERS:
-        raise UserError(f"decoder {name!r}: expected {' or '.join(DECODERS)}")

@@ -140,6 +140,11 @@ TABLE: dict[str, tuple[bool, dict[str, Any], dict[str, Any]]] = {
         dict(type="data_guard", max_bad_fraction=1, video_seconds=0.5),
         GUARD | {"custom_hooks.0.max_bad_fraction": 1, "custom_hooks.0.video_seconds": 0.5},
     ),
+    "a time limit alone": (
+        False,
+        dict(type="data_guard", video_seconds=5),
+        GUARD | {"custom_hooks.0.max_bad_fraction": 0.1, "custom_hooks.0.video_seconds": 5},
+    ),
     "zero_init_residual": (
         False,
         dict(type="zero_init_residual"),
@@ -274,3 +279,10 @@ def test_the_machine_is_asked_where_nothing_is(monkeypatch: pytest.MonkeyPatch) 
     cfg: Config = stock()
     apply_overrides(cfg, [dict(type="hardware")])
     assert cfg.optim_wrapper.type == "OptimWrapper"
+
+
+def test_a_time_limit_leaves_the_limit_on_bad_videos_alone(cfg: Config) -> None:
+    apply_overrides(cfg, [dict(type="data_guard", max_bad_fraction=0.5, video_seconds=9)])
+    apply_overrides(cfg, [dict(type="data_guard", video_seconds=5)])
+    guards = [hook for hook in cfg.custom_hooks if hook["type"] == "DataGuardHook"]
+    assert guards == [dict(type="DataGuardHook", max_bad_fraction=0.5, video_seconds=5)]
