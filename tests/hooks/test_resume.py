@@ -76,7 +76,8 @@ def test_a_signal_within_a_validation_saves_and_resumes_identical(
 
 def test_gradients_that_wait_for_their_step_survive_a_kill(config: Path, tmp_path: Path) -> None:
     """Steps of 3 iterations, checkpoints every 2 and at the end of an epoch, which has 4."""
-    stopping = "custom_hooks = [dict(type='EarlyStoppingHook', monitor='acc/top1', patience=1)]"
+    hook = "dict(type='EarlyStoppingHook', monitor='acc/top1', patience=1, min_delta=2)"
+    stopping = f"custom_hooks = [{hook}]"
     accumulate = "optim_wrapper = dict(accumulative_counts=3)"
     accumulating = with_lines(config, tmp_path, accumulate, stopping)
     expected = job.outcome(run(accumulating, tmp_path / "undisturbed"))
@@ -89,7 +90,7 @@ def test_gradients_that_wait_for_their_step_survive_a_kill(config: Path, tmp_pat
     run(accumulating, work_dir)
     assert "gradients of the step under way restored" in output(work_dir)
     assert job.differences(expected, job.outcome(work_dir)) == []
-    # The hook stopped both runs after the epoch that was the second without a better score.
+    # No accuracy is better by 2, so the hook stopped both runs after the second epoch.
     for path in (tmp_path / "undisturbed", work_dir):
         last_checkpoint = newest_checkpoint(path)
         assert last_checkpoint is not None and last_checkpoint.name == "epoch_2.pth"
