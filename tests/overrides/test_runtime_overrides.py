@@ -281,7 +281,8 @@ def test_the_machine_is_asked_where_nothing_is(monkeypatch: pytest.MonkeyPatch) 
     assert cfg.optim_wrapper.type == "OptimWrapper"
 
 
-def test_a_time_limit_leaves_the_limit_on_bad_videos_alone(cfg: Config) -> None:
+def test_a_time_limit_leaves_the_limit_on_bad_videos_alone() -> None:
+    cfg = stock()
     apply_overrides(cfg, [dict(type="data_guard", max_bad_fraction=0.5, video_seconds=9)])
     apply_overrides(cfg, [dict(type="data_guard", video_seconds=5)])
     guards = [hook for hook in cfg.custom_hooks if hook["type"] == "DataGuardHook"]
