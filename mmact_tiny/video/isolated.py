@@ -1,6 +1,7 @@
 """Reads videos in processes of their own, where a decoder may crash, hang or leak, and ahead."""
 
 import contextlib
+import gc
 import itertools
 import multiprocessing
 import os
@@ -33,6 +34,8 @@ from ..errors import UserError
 from .files import reason_of
 
 VIDEO_SECONDS = 120.0
+MAX_ATTEMPTS = 3  # of a call that no process took
+SECONDS_BETWEEN_LOOKS = 0.5  # at whether a pool still runs; a call's end is seen at once
 VIDEOS_A_PROCESS = 200  # decord 0.6 leaks a little with every video
 VIDEOS_AHEAD = 2  # read and waiting: 250 views of a video take 38 MB
 Item = TypeVar("Item")
@@ -68,7 +71,7 @@ class GuardedReader:
         self._pool: ProcessPool | None = None
         self._end_pool: Callable[..., object] = bool  # once, at the latest when this object goes
         self._lock = threading.Lock()
-        self._calls: set[Future[bytes]] = set()
+        self._calls: dict[Future[bytes], ProcessPool] = {}
 
     def __call__(self, *arguments: Any) -> Any:
         """Returns what the function returns.
@@ -76,13 +79,29 @@ class GuardedReader:
         Raises:
             Lost: the function failed, crashed, or took too long; in a line.
         """
-        future = self._schedule(arguments, self.video_seconds)
-        with contextlib.suppress(CancelledError):
-            if isinstance(future.exception(), BrokenProcessPool):
-                # The system ended the process before it took the call.
-                self._calls.discard(future)
-                future = self._schedule(arguments, self.video_seconds)
+        for _ in range(MAX_ATTEMPTS):
+            future = self._schedule(arguments, self.video_seconds)
+            if not self._is_lost(future):
+                break
+            self._calls.pop(future, None)
         return self._result(future, self.video_seconds)
+
+    def _is_lost(self, future: "Future[bytes]") -> bool:
+        """Waits for the end of a call; returns whether no process took it.
+
+        The system may end an idle process. pebble 5.2 then fails the calls that wait, but forgets
+        one that is handed over at that moment: nothing ever ends it.
+        """
+        pool, looks = self._calls[future], 0
+        while looks < 2:
+            try:
+                return isinstance(future.exception(SECONDS_BETWEEN_LOOKS), BrokenProcessPool)
+            except CancelledError:
+                return False
+            except TimeoutError:
+                looks += not pool.active
+        future.cancel()
+        return True
 
     def call_each(
         self, calls: Iterable[tuple[Key, tuple[Any, ...], float]]
@@ -93,17 +112,21 @@ class GuardedReader:
             calls: `(key, arguments, time limit in seconds)`, taken as processes become free.
         """
         waiting = iter(calls)
-        running: dict[Future[bytes], tuple[Key, float]] = {}
+        running: dict[Future[bytes], tuple[Key, tuple[Any, ...], float]] = {}
         # One call more than a process needs: it never waits for this one.
         room = 2 * self.num_processes
         try:
             while True:
-                for key, arguments, seconds in itertools.islice(waiting, room - len(running)):
-                    running[self._schedule(arguments, seconds)] = key, seconds
+                for call in itertools.islice(waiting, room - len(running)):
+                    running[self._schedule(*call[1:])] = call
                 if not running:
                     return
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    key, seconds = running.pop(future)
+                done = wait(running, SECONDS_BETWEEN_LOOKS, FIRST_COMPLETED).done
+                if not done and not any(self._calls[future].active for future in running):
+                    lost = [future for future in running if self._is_lost(future)]
+                    waiting = itertools.chain([running.pop(future) for future in lost], waiting)
+                for future in done:
+                    key, _, seconds = running.pop(future)
                     try:
                         yield key, self._result(future, seconds)
                     except Lost as lost:
@@ -144,8 +167,9 @@ class GuardedReader:
 
     def _schedule(self, arguments: tuple[Any, ...], seconds: float) -> Future[bytes]:
         with self._lock:
-            future = self._running_pool().schedule(_call, arguments, timeout=seconds)
-            self._calls.add(future)
+            pool = self._running_pool()
+            future = pool.schedule(_call, arguments, timeout=seconds)
+            self._calls[future] = pool
         return future
 
     def _result(self, future: Future[bytes], seconds: float) -> Any:
@@ -161,7 +185,7 @@ class GuardedReader:
         except (BrokenProcessPool, CancelledError):
             raise Lost("decoder crashed", "ended", "the decoder was ended") from None
         finally:
-            self._calls.discard(future)
+            self._calls.pop(future, None)
         if reason is not None:
             raise Lost("unreadable", reason, reason)
         return result
@@ -178,6 +202,9 @@ _function: Callable[..., Any]  # of this process, where it is one of a pool
 
 def _set_up(reader: "weakref.ref[GuardedReader]", parent: int, niceness: int) -> None:
     """Makes a forked process fit for calls."""
+    # What this process inherits is never freed here: FFmpeg's threads did not come along, and to
+    # free a decoder that had some would wait for them for ever.
+    gc.freeze()
     global _function
     owner = reader()
     if owner is None:  # given up meanwhile

@@ -1,5 +1,7 @@
 """A process that crashes, hangs, grows old or loses its parent costs its own call only."""
 
+import gc
+import multiprocessing
 import os
 import signal
 import socket
@@ -10,6 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import av
 import pytest
 import torch
 from conftest import ROOT
@@ -165,3 +168,30 @@ def test_processes_end_with_a_program_that_is_killed() -> None:
         [sys.executable, "-uc", program], stdout=subprocess.PIPE, text=True, timeout=120, cwd=ROOT
     )  # its output ends with the last process that has it
     assert done.returncode == -signal.SIGKILL and len(done.stdout.split()) == 2
+
+
+def test_no_call_is_lost_when_the_system_ends_idle_processes() -> None:
+    """Now and then one is handed over at the moment when the pool finds its process dead."""
+    readers = [GuardedReader(lambda number: number + 1, 20) for _ in range(3)]
+    for reader in readers:
+        assert reader(1) == 2
+    for number in range(45):
+        for process in multiprocessing.active_children():
+            process.kill()
+        assert readers[number % 3](number) == number + 1
+    for reader in readers:
+        reader.close()
+
+
+def test_a_process_frees_nothing_that_it_inherits() -> None:
+    """A decoder with threads, in a circle that only the garbage collector finds."""
+    container = av.open(str(next((ROOT / "data/tiny/val").glob("*.mp4"))))
+    container.streams.video[0].thread_type = "AUTO"
+    next(container.decode(video=0))
+    circle = [container]
+    circle.append(circle)  # type: ignore[arg-type]
+    reader = GuardedReader(lambda: gc.collect() >= 0, 20)
+    reader.start()
+    del container, circle
+    assert reader() is True
+    reader.close()
