@@ -58,7 +58,7 @@ def load_config(
     bases = stock_bases(config)
     if bases:
         cfg.stock_base = bases  # a report shows the run as a difference from them
-    changes = {name: _given(kwargs) for name, kwargs in (changes or {}).items() if _given(kwargs)}
+    changes = {name: given for name, kwargs in (changes or {}).items() if (given := _given(kwargs))}
     stock = str(config).startswith(STOCK_PREFIX)
     entries = cfg.pop("overrides", DEFAULT_OVERRIDES if stock else None)
     if stock and "dataset_paths" not in changes:

@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from .. import compat as mm
+from .. import compat
 from ..compat import Config, get_installed_path
 from ..errors import UserError, suggest
 
@@ -219,7 +219,7 @@ def _would_import(name: str) -> bool:
 @cache
 def registered_names() -> frozenset[str]:
     """Returns every name in MMEngine's and MMAction2's registries."""
-    mm.register_all_modules(init_default_scope=False)
+    compat.register_all_modules(init_default_scope=False)
     import mmaction.registry
     import mmengine.registry
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from .. import compat as mm
+from .. import compat
 from ..errors import UserError
 from .config_text import config_from_json, config_from_text
 from .pickles import (
@@ -179,7 +179,7 @@ def without_classes(value: Any) -> Any:
     import numpy as np
     import torch
 
-    if isinstance(value, mm.HistoryBuffer):
+    if isinstance(value, compat.HistoryBuffer):
         log, counts = (torch.from_numpy(array.copy()) for array in value.data)
         return {"log": log, "counts": counts, "max_length": value.max_length}
     if type(value) in (list, tuple):

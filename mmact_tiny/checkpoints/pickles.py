@@ -14,7 +14,7 @@ from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections import Counter, OrderedDict
 from typing import IO, Any
 
-from .. import compat as mm
+from .. import compat
 
 # torch.save before 1.6 (and the official files of 2020) starts with this number, pickled.
 LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
@@ -298,4 +298,4 @@ def history_buffer(log: Any, counts: Any, max_length: Any) -> Any:
     is_text = {log.dtype.kind, counts.dtype.kind} & {*"SU"}
     if type(max_length) is not int or max_length < len(log) or is_text:
         raise ValueError("a HistoryBuffer that holds no numbers")
-    return mm.HistoryBuffer(log, counts, max_length)
+    return compat.HistoryBuffer(log, counts, max_length)

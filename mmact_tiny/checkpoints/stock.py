@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from .. import compat as mm
+from .. import compat
 from ..download import download, published_hash
 from ..errors import UserError
 from ..files import sha256, write_atomically
@@ -21,7 +21,7 @@ def register() -> None:
     config's dump go through the local file backend.
     """
 
-    class AtomicLocalBackend(mm.LocalBackend):
+    class AtomicLocalBackend(compat.LocalBackend):
         """Writes beside and renames."""
 
         def put(self, obj: bytes, filepath: str | Path) -> None:
@@ -37,10 +37,10 @@ def register() -> None:
         "torchvision://": load_from_torchvision,
         "modelzoo://": load_from_torchvision,
     }
-    for prefix in {*mm.CheckpointLoader._schemes, *ours}:
+    for prefix in {*compat.CheckpointLoader._schemes, *ours}:
         loader = ours.get(prefix, load_from_refused)
-        mm.CheckpointLoader.register_scheme(prefix, loader=loader, force=True)
-    mm.register_backend("local", AtomicLocalBackend, force=True, prefixes="")
+        compat.CheckpointLoader.register_scheme(prefix, loader=loader, force=True)
+    compat.register_backend("local", AtomicLocalBackend, force=True, prefixes="")
     import mmengine.fileio.io
 
     mmengine.fileio.io.backend_instances.clear()
@@ -66,8 +66,8 @@ def load_from_http(filename: str, map_location: Any = None) -> dict:
     Raises:
         UserError: not to be had, or not the file that was published.
     """
-    path = fetch(filename) if mm.get_local_rank() == 0 else None
-    mm.barrier()
+    path = fetch(filename) if compat.get_local_rank() == 0 else None
+    compat.barrier()
     path = path or fetch(filename)
     expected, found = published_hash(filename), sha256(path) or ""
     if expected and not found.startswith(expected):
@@ -81,7 +81,7 @@ def load_from_http(filename: str, map_location: Any = None) -> dict:
 def load_from_torchvision(filename: str, map_location: Any = None) -> dict:
     """Looks a torchvision name up in MMEngine's table of addresses."""
     name = filename.partition("://")[2]
-    addresses = mm.get_torchvision_models()
+    addresses = compat.get_torchvision_models()
     if name not in addresses:
         raise UserError(f"torchvision has no weights named {name!r}, asked for as {filename}")
     return load_from_http(addresses[name], map_location)
