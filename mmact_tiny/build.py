@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import logging
 import os
+import re
 from collections.abc import Iterator
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from .compat import Hook, Runner
 
+ZOO_PACKAGE = re.compile("Please install (timm|mmcls|mmpretrain)")  # MMAction2's words
 # Quiet the trackers' own tables and messages; a variable that the user has set stays.
 QUIET_TRACKERS = {"MLFLOW_LOGGING_LEVEL": "WARNING", "WANDB_QUIET": "true"}
 
@@ -120,6 +122,8 @@ def _reason(error: Exception, part: str) -> str:
     """Returns an error in a line; for an unknown type the one that was perhaps meant."""
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     line = (text.strip() or type(error).__name__).splitlines()[0]
+    if part == "MobileOneTSM" or ZOO_PACKAGE.match(line):
+        return "it is of timm or mmpretrain: pip install 'mmact-tiny[zoo]'"
     if line == "None is not a callable object":
         return "there is no such optimizer" + suggest(part, _types_like(error))
     if isinstance(error, KeyError) and " is not in the " in line:

@@ -16,13 +16,13 @@ from .overrides.training import RANDOM, find_weights
 from .pipeline import SPLITS
 
 # What a stock config gets; ours list what they need. The closing ones are added to every list.
-DEFAULT_OVERRIDES = tuple(
+DEFAULT_OVERRIDES = [
     dict(type=name)
-    for name in ("dataset_paths", "classes", "pretrained", "batch_size", "learning_rate")
-)
-CLOSING_OVERRIDES = tuple(
+    for name in "dataset_paths classes pretrained batch_size learning_rate".split()
+]
+CLOSING_OVERRIDES = [
     dict(type=name) for name in ("checkpoints", "data_guard", "decoder", "hardware", "run")
-)
+]
 # The smallest value of a key, wherever in a config it stands.
 LEAST = {
     **dict.fromkeys(("max_epochs", "max_iters", "val_interval", "accumulative_counts"), 1),

@@ -7,6 +7,7 @@ text goes through `config_from_text`, and what will be built through `vet_config
 
 import ast
 import contextlib
+import importlib
 import importlib.util
 import json
 import re
@@ -22,6 +23,9 @@ from ..errors import UserError, suggest
 STOCK_PREFIX = "mmaction::"
 PROJECT = Path(__file__).resolve().parents[2]  # where configs/ lies
 MAX_TEXT = 2_000_000  # characters; MMAction2's longest config has 20,000
+# Packages that a recognizer may have its backbone from, and the arguments that would load a file.
+BACKBONE_OF = re.compile(r"(torchvision|timm|mmpretrain|mmcls)\.([A-Za-z]\w*)")
+FILE_KEYS = {"weights", "checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"}
 SCOPES = {None, "mmaction", "mmengine", "mmcv"}
 OUR_MODULE = re.compile(r"mmact_tiny(\.\w+)*")
 SEQUENCES: dict[str, Callable[[list], Any]] = {"__tuple__": tuple, "__set__": set, "__dict__": dict}
@@ -177,10 +181,24 @@ def check_types(config: Any, *, source: str = "the checkpoint") -> None:
         for key, value in config.items():
             if reason := _objection(key, value):
                 raise UserError(f"the config in {source} is refused: {reason}")
+            if key == "backbone" and isinstance(value, dict) and _is_of_package(value):
+                value = {key: item for key, item in value.items() if key != "type"}
             check_types(value, source=source)
     elif isinstance(config, list | tuple | set):
         for item in config:
             check_types(item, source=source)
+
+
+def _is_of_package(backbone: dict) -> bool:
+    """Returns whether a backbone is a model that another package lists, and loads no file."""
+    named = BACKBONE_OF.fullmatch(str(backbone.get("type")))
+    if named is None or FILE_KEYS & backbone.keys() or importlib.util.find_spec(named[1]) is None:
+        return False
+    if named[1] in ("torchvision", "timm"):
+        home = importlib.import_module({"torchvision": "torchvision.models"}.get(named[1], "timm"))
+        return named[2] in home.list_models()
+    model = getattr(importlib.import_module("mmpretrain.models.backbones"), named[2], None)
+    return isinstance(model, type) and named[2] != "TIMMBackbone"  # which takes any address
 
 
 def _objection(key: Any, value: Any) -> str:
@@ -260,14 +278,20 @@ def naming(config: str | Path) -> Iterator[None]:
 def resolve_path(config: str | Path) -> Path:
     """Returns the file that a config argument means.
 
+    Args:
+        config: A path, or `mmaction::` and the name of a stock config, with its folder or without.
+
     Raises:
         UserError: no such file, with the names that are close.
     """
     text = str(config)
     if text.startswith(STOCK_PREFIX):
-        root = stock_configs()
-        path = root / text.removeprefix(STOCK_PREFIX)
-        names = [str(found.relative_to(root)) for found in root.rglob("*.py")]
+        root, name = stock_configs(), text.removeprefix(STOCK_PREFIX)
+        files = [found for found in root.rglob("*.py") if "_base_" not in found.parts]
+        named = [found for found in files if "/" not in name and found.stem == Path(name).stem]
+        path = named[0] if named and not name.endswith("/") else root / name
+        names = [found.stem for found in files]
+        names += [str(found.relative_to(root)) for found in files]
     else:
         path = Path(text).expanduser()
         if not path.is_file() and not path.is_absolute() and (PROJECT / path).is_file():
@@ -286,9 +310,9 @@ def stock_bases(config: str | Path) -> list[str]:
 
     A dump names none: it carries those of the run in `stock_base`.
     """
-    if str(config).startswith(STOCK_PREFIX):
-        return [str(config)]
     path = resolve_path(config)
+    if str(config).startswith(STOCK_PREFIX):
+        return [f"{STOCK_PREFIX}{path.relative_to(stock_configs())}"]
     found = []
     for base in Config._get_base_files(str(path)):
         within = base if base.startswith(STOCK_PREFIX) else path.parent / base

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import hardware
 from ..errors import UserError
+from . import zoo
 
 NOT_A_VIDEO = "it is not a video that can be read"
 
@@ -131,6 +132,7 @@ def repair() -> None:
     quiet_imports()
     restore_package_lookup()
     provide_drn()
+    zoo.provide_mmcls()
 
 
 def quiet_imports() -> None:
@@ -237,6 +239,8 @@ def import_transforms() -> None:
     with _in_place_of({name: stand_in}):
         importlib.import_module("mmaction.datasets.transforms")
     quiet_decord()
+    zoo.repair_color_jitter()
+    zoo.repair_pytorchvideo_wrapper()
 
 
 def leave_out_sharding() -> None:

@@ -25,7 +25,7 @@ logger = logging.getLogger("mmact_tiny")
 
 
 @OVERRIDES.register_module()
-@comes_after("dataset_paths", "input_size")
+@comes_after("recipe", "dataset_paths", "input_size")
 def batch_size(
     cfg: Config,
     train: int | str | None = None,
@@ -38,8 +38,8 @@ def batch_size(
     Args:
         train: Videos a process and step; by default stock's, made for a GPU, or 8 on a CPU;
             `auto` tries what fits in the GPU's memory, which a CPU has none of.
-        val: Videos a step in validation, by default as in training.
-        test: Videos a step in testing, by default the config's: a test video has many views.
+        val: Videos a step in validation, by default as in training; 1 with `max_testing_views`.
+        test: Videos a step in testing, by default the config's: a test video has many views; 1 too.
         accumulate: Steps whose gradients are added up before the weights change, by default the
             config's; the learning rate counts them.
     """
@@ -58,6 +58,8 @@ def batch_size(
         loader = cfg[f"{split}_dataloader"]
         size = wanted[split] or loader.batch_size
         num_videos = len(datasets.read_annotations(dataset.ann_file))
+        if split != "train" and (cfg.model.get("test_cfg") or {}).get("max_testing_views"):
+            size = 1  # stock's models compute the views of one video in parts, not of several
         loader.batch_size = max(1, min(size, num_videos))
     if accumulate is not None and accumulate != accumulated_steps(cfg):
         cfg.optim_wrapper.accumulative_counts = accumulate

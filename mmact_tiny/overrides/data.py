@@ -1,30 +1,38 @@
 """Overrides of the data: where it is, what its classes are, how they count, the input's size."""
 
+import logging
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from .. import dataset as datasets
 from ..compat import Config, ConfigDict
 from ..errors import UserError
-from ..pipeline import SPLITS, Step, split_datasets
+from ..pipeline import SPLITS, Step, set_pipeline, split_datasets
 from .registry import OVERRIDES, comes_after, use_plugin
 
 METHODS = ("sample", "loss")
+VIDEO_TYPES = ("VideoDataset", "RepeatAugDataset")
+# Of a RawframeDataset only.
+FRAME_KEYS = ("filename_tmpl", "with_offset", "modality", "start_index")
+logger = logging.getLogger("mmact_tiny")
 # The keys of Resize, RandomRescale, RandomCrop, the crops and MultiScaleCrop, in pixels.
 SIZE_KEYS = ("scale", "scale_range", "size", "crop_size", "input_size")
 
 
 @OVERRIDES.register_module()
+@comes_after("recipe")
 def dataset_paths(cfg: Config, data_root: str) -> None:
-    """Points the three data loaders at a dataset folder; testing uses val where test is missing.
+    """Has the three data loaders read the videos of a dataset folder; without a test split, val.
 
-    A child config's `data_root = ...` does not reach the loaders (mmengine issue 560).
+    A child config's `data_root = ...` does not reach the loaders (mmengine issue 560). A loader of
+    folders of frames reads videos instead, one of several datasets reads this one alone.
     """
     dataset = datasets.find_dataset(data_root)
+    for name in SPLITS:
+        _read_videos(cfg, name)
     for name, node in split_datasets(cfg):
-        if node.type != "VideoDataset":
-            raise UserError(f"dataset_paths sets VideoDataset; {name}_dataloader has {node.type}")
         split = dataset.splits.get(name) or dataset.splits["val"]
         node.ann_file = str(split.ann_file)
         node.data_prefix = dict(video=str(split.video_dir))
@@ -42,8 +50,43 @@ def dataset_paths(cfg: Config, data_root: str) -> None:
             cfg[key] = str(value)
 
 
+def _read_videos(cfg: Config, name: str) -> None:
+    """Has a split's loader read one dataset of videos; sampling and augmentation stay the same.
+
+    Raises:
+        UserError: the config needs something else than videos with a class each.
+    """
+    loader = cfg.get(f"{name}_dataloader") or {}
+    if isinstance(loader, (list, tuple)) or cfg.model.type == "RecognizerOmni":
+        raise UserError(
+            f"{cfg.model.type} reads {len(loader)} datasets at once, images among them: "
+            "mmact_tiny trains on videos with a class each"
+        )
+    if "datasets" in loader.get("dataset", {}):  # ConcatDataset
+        loader.dataset = loader.dataset.datasets[0]
+    node = next((node for split, node in split_datasets(cfg) if split == name), None)
+    if node is None or node.type in VIDEO_TYPES:
+        return
+    if node.type != "RawframeDataset" or node.get("modality", "RGB") != "RGB":
+        kind = f"{node.type} of {node.modality}" if "modality" in node else node.type
+        raise UserError(
+            f"{name}_dataloader reads a {kind}, which cannot be had from videos as they are: "
+            "mmact_tiny trains on RGB videos with a class each"
+        )
+    frames = [step for step in node.pipeline if step["type"] == "RawFrameDecode"]
+    if len(frames) != 1:
+        raise UserError(f"{name}_dataloader has no RawFrameDecode to read videos in its place")
+    steps = [dict(type="DecordDecode") if step in frames else step for step in node.pipeline]
+    set_pipeline(cfg, name, node, [dict(type="DecordInit"), *steps])
+    node.type = "VideoDataset"
+    for key in FRAME_KEYS:
+        node.pop(key, None)
+    if "dataset_type" in cfg:
+        cfg.dataset_type = node.type
+
+
 @OVERRIDES.register_module()
-@comes_after("dataset_paths")
+@comes_after("recipe", "dataset_paths")
 def classes(cfg: Config, label_map: str | None = None, names: list[str] | None = None) -> None:
     """Sets the number of classes and their names, which every checkpoint then carries.
 
@@ -61,11 +104,35 @@ def classes(cfg: Config, label_map: str | None = None, names: list[str] | None =
     head = cfg.model.get("cls_head")
     if head is None or "num_classes" not in head:
         raise UserError(f"classes sets model.cls_head.num_classes; {cfg.model.type} has none")
+    others = head.num_classes != len(names)
     head.num_classes = len(names)
-    for _, dataset in split_datasets(cfg):
+    for node, key in _class_counts(cfg):
+        node[key] = len(names)
+    for split, dataset in split_datasets(cfg):
         dataset.metainfo = dict(classes=list(names))
         if dataset.get("multi_class"):
             dataset.num_classes = len(names)
+        if others and any("flip_label_map" in step for step in dataset.get("pipeline") or []):
+            logger.info(
+                "%s pipeline: Flip changes no label: flip_label_map is of the stock classes", split
+            )
+            steps = [_without(step, "flip_label_map") for step in dataset.pipeline]
+            set_pipeline(cfg, split, dataset, steps)
+
+
+def _class_counts(cfg: Config) -> Iterator[tuple[ConfigDict, str]]:
+    """Yields where a model has the number of classes once more: blending, TPN's auxiliary head."""
+    blending = (cfg.model.get("data_preprocessor") or {}).get("blending") or {}
+    for node in (blending, *blending.get("augments", ())):
+        if "num_classes" in node:
+            yield node, "num_classes"
+    auxiliary = (cfg.model.get("neck") or {}).get("aux_head_cfg")
+    if auxiliary is not None:
+        yield auxiliary, "out_channels"
+
+
+def _without(step: Step, name: str) -> Step:
+    return {key: value for key, value in step.items() if key != name}
 
 
 @OVERRIDES.register_module()

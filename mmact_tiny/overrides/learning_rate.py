@@ -1,23 +1,30 @@
 """Scales the learning rate with the real batch: the override, and what it comes to."""
 
 import logging
+import re
+from pathlib import Path
 
 from .. import hardware
 from ..compat import Config
 from ..errors import UserError
-from .registry import OVERRIDES
+from .registry import OVERRIDES, comes_after
 
 BASE_BATCH_SIZE = 256  # stock TSN's 8 GPUs x 32 videos, which its learning rates belong to
+# GPUs x videos in a stock config's name, as MMAction2's documentation has it: `_8xb32-`.
+GPUS_AND_VIDEOS = re.compile(r"_(\d+)xb(\d+)[-_]")
 logger = logging.getLogger("mmact_tiny")
 
 
 @OVERRIDES.register_module()
+@comes_after("recipe", "schedule")
 def learning_rate(cfg: Config, lr: float | None = None) -> None:
     """Has the Runner scale the learning rate with the real batch.
 
     The rule is `lr * batch size * processes * accumulated steps / base_batch_size` (linear scaling,
     Goyal et al. 2017, arXiv 1706.02677). The base batch size is the config's own, which its rate
-    was chosen for, or 256 where it has none. `count_accumulation` puts the steps in.
+    was chosen for; where it has none the one in the stock config's name, else 256.
+    `count_accumulation` puts the steps in. A cosine's `eta_min` becomes its part of the rate, so
+    that it is scaled as well: a small batch would end above where it began.
 
     Args:
         lr: Rate at the base batch size, by default the config's.
@@ -27,8 +34,21 @@ def learning_rate(cfg: Config, lr: float | None = None) -> None:
         optimizer.lr = lr
     if not isinstance(optimizer.lr, (int, float)) or not optimizer.lr > 0:
         raise UserError(f"lr={optimizer.lr}: expected a positive number")
-    base = {"base_batch_size": BASE_BATCH_SIZE, **(cfg.get("auto_scale_lr") or {})}
+    base = {"base_batch_size": _named_batch_size(cfg), **(cfg.get("auto_scale_lr") or {})}
     cfg.auto_scale_lr = dict(base, enable=True)
+    schedulers = cfg.get("param_scheduler") or []
+    for scheduler in schedulers if isinstance(schedulers, list) else [schedulers]:
+        if scheduler.get("eta_min"):
+            scheduler.eta_min_ratio = scheduler.pop("eta_min") / optimizer.lr
+
+
+def _named_batch_size(cfg: Config) -> int:
+    """Returns the batch size in the name of the stock config that a config starts from."""
+    for name in (*cfg.get("stock_base", ()), cfg.filename or ""):
+        named = GPUS_AND_VIDEOS.search(Path(name).name)
+        if named:
+            return int(named[1]) * int(named[2])
+    return BASE_BATCH_SIZE
 
 
 def accumulated_steps(cfg: Config) -> int:
