@@ -11,6 +11,8 @@ from torch.nn.parallel import DistributedDataParallel
 from ..compat import HOOKS, OPTIM_WRAPPERS, BasicBlock, Bottleneck, Hook, OptimWrapper, Runner
 from ._mmengine import has_loaded, model_of
 
+LAYOUTS = {4: torch.channels_last, 5: torch.channels_last_3d}  # of a weight, by its dimensions
+
 
 @OPTIM_WRAPPERS.register_module()
 class CpuAmpOptimWrapper(OptimWrapper):
@@ -60,12 +62,15 @@ class ZeroInitResidualHook(Hook):
 
 
 def fit_for_autocast(model: nn.Module) -> None:
-    """Makes a model's weights channels_last, and its class scores float32.
+    """Makes a model's weights channels_last (3-D kernels: channels_last_3d), its scores float32.
 
     bf16 convolutions are fast with weights in that layout, and no value changes. Stock's heads
     turn the scores into a numpy array, which has no bfloat16.
     """
-    model.to(memory_format=torch.channels_last)
+    for tensor in (*model.parameters(), *model.buffers()):
+        memory_format = LAYOUTS.get(tensor.ndim)  # Module.to takes one for all, and raises
+        if memory_format is not None:
+            tensor.data = tensor.data.contiguous(memory_format=memory_format)
     cls_head = getattr(model, "cls_head", None)
     if isinstance(cls_head, nn.Module):
         cls_head.register_forward_hook(_to_float32)

@@ -20,10 +20,11 @@ def test_the_cpu_computes_in_bfloat16_within_the_context_alone() -> None:
 
 
 def test_weights_are_channels_last_and_scores_float32() -> None:
-    model = nn.Sequential(nn.Conv2d(3, 4, 3))
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv3d(3, 4, 3), nn.Conv1d(3, 4, 3))
     model.cls_head = nn.Linear(2, 2)
     fit_for_autocast(model)
     assert model[0].weight.is_contiguous(memory_format=torch.channels_last)
+    assert model[1].weight.is_contiguous(memory_format=torch.channels_last_3d)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert model[0](torch.ones(1, 3, 4, 4)).dtype == torch.bfloat16
         assert model.cls_head(torch.ones(1, 2)).dtype == torch.float32
