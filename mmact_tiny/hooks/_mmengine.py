@@ -85,10 +85,14 @@ def end_kept_workers(loader: DataLoader) -> None:
 def failing_step(error: BaseException) -> tuple[Any, Any] | None:
     """Returns the pipeline's step that raised an error, and the sample as far as it had come.
 
-    They are the variables of the innermost `Compose.__call__` that the error passed, if any.
+    They are the variables of the innermost `Compose.__call__` that the error passed, if any, or
+    those of `RepeatAugDataset`, which calls the steps behind decoding itself.
     """
     found = None
     for frame, _ in traceback.walk_tb(error.__traceback__):
+        here = frame.f_locals
         if frame.f_code is Compose.__call__.__code__:
-            found = frame.f_locals["t"], frame.f_locals["data"]
+            found = here["t"], here["data"]
+        elif frame.f_code.co_qualname == "RepeatAugDataset.prepare_data" and "transform" in here:
+            found = here["transform"], here["data_info_"]
     return found

@@ -84,9 +84,10 @@ class GuardedDataset(Dataset):
                 if faults[-1].trace:
                     break
             else:
-                data_sample = sample.get("data_samples") if isinstance(sample, dict) else None
-                if data_sample is not None and "filename" not in data_sample:
-                    data_sample.set_metainfo(dict(filename=video))  # for messages about its batch
+                for one in sample if isinstance(sample, list) else [sample]:  # RepeatAugDataset's
+                    data_sample = one.get("data_samples") if isinstance(one, dict) else None
+                    if data_sample is not None and "filename" not in data_sample:
+                        data_sample.set_metainfo(dict(filename=video))  # for messages of its batch
                 return sample, faults
             finally:
                 self._note(0)

@@ -10,6 +10,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ..compat import HOOKS, OPTIM_WRAPPERS, BasicBlock, Bottleneck, Hook, OptimWrapper, Runner
 from ._mmengine import has_loaded, model_of
+from .processes import wrap_again
 
 LAYOUTS = {4: torch.channels_last, 5: torch.channels_last_3d}  # of a weight, by its dimensions
 
@@ -36,12 +37,19 @@ class PrecisionHook(Hook):
     """Makes the model fit for autocast before it runs."""
 
     def before_run(self, runner: Runner) -> None:
-        model = model_of(runner)
-        fit_for_autocast(model)
-        if isinstance(runner.model, DistributedDataParallel):
-            # It has noted the layout of every parameter, and would sum the gradients of the first
-            # step in one layout and read them in the other: noise, in every convolution.
-            runner.model = runner.wrap_model(runner.cfg.get("model_wrapper_cfg"), model)
+        self.wraps = isinstance(runner.model, DistributedDataParallel)
+        fit_for_autocast(model_of(runner))
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        """Has several processes wrap the model as it is now, once.
+
+        DistributedDataParallel notes the layout of every parameter when it is made, and would sum
+        the gradients of the first step in one layout and read them in the other: noise, in every
+        convolution. It also waits for the gradients of stages that are frozen since.
+        """
+        if self.wraps:
+            self.wraps = False
+            wrap_again(runner, data_batch)
 
 
 @HOOKS.register_module()

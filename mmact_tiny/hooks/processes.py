@@ -6,14 +6,16 @@ statistics of BatchNorm, which stock averages over the processes only when an ep
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
+import numpy as np
 import torch
 
 from ..compat import Runner, all_gather_object, all_reduce, get_device, get_rank, get_world_size
 from ..errors import EXIT_ERROR, UserError
 from ._mmengine import is_between_steps, model_of
 
+FIND_UNUSED = "find_unused_parameters"
 State = Mapping[str, Mapping[str, torch.Tensor]]
 
 
@@ -71,3 +73,47 @@ def restore_state(runner: Runner, states: Sequence[State]) -> None:
             buffer.copy_(state["buffers"][name])
     if state.get("gradients"):
         runner.logger.info("gradients of the step under way restored: none are lost")
+
+
+def wrap_again(runner: Runner, data_batch: Any) -> None:
+    """Wraps the model in a new DistributedDataParallel; all processes have to call.
+
+    It looks for unused parameters where the config says so, or where it says nothing and a
+    training step of this batch leaves one without a gradient in any process: else the next step
+    would wait for it.
+    """
+    model, settings = model_of(runner), runner.cfg.get("model_wrapper_cfg")
+    if FIND_UNUSED not in {**runner.cfg, **(settings or {})}:
+        unused = unused_parameters(runner, data_batch)
+        if agree(len(unused)) > 0:
+            runner.cfg[FIND_UNUSED] = True
+            named = f"{unused[0]} and {len(unused) - 1} more have" if unused else "some have"
+            runner.logger.info("find_unused_parameters: parameters without a gradient: %s", named)
+    if settings is not None:
+        settings = {FIND_UNUSED: runner.cfg.get(FIND_UNUSED, False), **settings}
+    runner.model = runner.wrap_model(settings, model)
+
+
+def unused_parameters(runner: Runner, data_batch: Any) -> list[str]:
+    """Returns the trainable parameters that the loss of a batch gives no gradient.
+
+    Weights, buffers, gradients and generators stay as they were.
+    """
+    model = model_of(runner)
+    trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    gradients = {name: parameter.grad for name, parameter in trainable.items()}
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    state, devices = np.random.get_state(), list(range(torch.cuda.device_count()))
+    with torch.random.fork_rng(devices), runner.optim_wrapper.optim_context(model):
+        losses = model(**model.data_preprocessor(data_batch, False), mode="loss")
+        loss, _ = model.parse_losses(losses)
+    for parameter in trainable.values():
+        parameter.grad = None
+    loss.backward()
+    unused = [name for name, parameter in trainable.items() if parameter.grad is None]
+    np.random.set_state(state)
+    for name, parameter in trainable.items():
+        parameter.grad = gradients[name]
+    for name, buffer in model.named_buffers():
+        buffer.copy_(buffers[name])
+    return unused

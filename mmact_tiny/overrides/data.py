@@ -30,6 +30,8 @@ def dataset_paths(cfg: Config, data_root: str) -> None:
     folders of frames reads videos instead, one of several datasets reads this one alone.
     """
     dataset = datasets.find_dataset(data_root)
+    if cfg.get("train_dataloader") is None:
+        raise UserError("the config has no training part: put dict(type='recipe') first")
     for name in SPLITS:
         _read_videos(cfg, name)
     for name, node in split_datasets(cfg):
@@ -59,8 +61,8 @@ def _read_videos(cfg: Config, name: str) -> None:
     loader = cfg.get(f"{name}_dataloader") or {}
     if isinstance(loader, (list, tuple)) or cfg.model.type == "RecognizerOmni":
         raise UserError(
-            f"{cfg.model.type} reads {len(loader)} datasets at once, images among them: "
-            "mmact_tiny trains on videos with a class each"
+            f"{cfg.model.type} learns from several datasets at once, OmniSource from images too: "
+            "mmact_tiny trains on one dataset of videos with a class each"
         )
     if "datasets" in loader.get("dataset", {}):  # ConcatDataset
         loader.dataset = loader.dataset.datasets[0]
@@ -68,10 +70,10 @@ def _read_videos(cfg: Config, name: str) -> None:
     if node is None or node.type in VIDEO_TYPES:
         return
     if node.type != "RawframeDataset" or node.get("modality", "RGB") != "RGB":
-        kind = f"{node.type} of {node.modality}" if "modality" in node else node.type
+        flow = " of optical flow, which is computed beforehand" if "modality" in node else ""
         raise UserError(
-            f"{name}_dataloader reads a {kind}, which cannot be had from videos as they are: "
-            "mmact_tiny trains on RGB videos with a class each"
+            f"{name}_dataloader reads a {node.type}{flow}: "
+            "mmact_tiny trains on videos with a class each"
         )
     frames = [step for step in node.pipeline if step["type"] == "RawFrameDecode"]
     if len(frames) != 1:

@@ -147,5 +147,6 @@ def run(
                 type="MMDistributedDataParallel",
                 device_ids=None,
                 broadcast_buffers=False,
-                find_unused_parameters=cfg.get("find_unused_parameters", False),
             )
+            if "find_unused_parameters" in cfg:
+                cfg.model_wrapper_cfg.find_unused_parameters = cfg.find_unused_parameters

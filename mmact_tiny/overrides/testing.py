@@ -9,16 +9,19 @@ META_KEYS = ("img_shape", "img_key", "video_id", "timestamp")  # stock's default
 
 
 @OVERRIDES.register_module()
-@comes_after("clip_cache")
+@comes_after("recipe", "dataset_paths", "clip_cache")
 def decoder(cfg: Config, name: str = "packets") -> None:
     """Chooses how training and validation decode the videos that no clip cache has.
+
+    A `RepeatAugDataset` decodes with decord, which it asserts.
 
     Args:
         name: `packets`, which decodes only what the frames need, or `decord`; same pixels.
     """
     for split, dataset in split_datasets(cfg):
         pipeline = dataset.get("pipeline") or []
-        if split != "test" and not any(step["type"] == "CachedVideo" for step in pipeline):
+        cached = any(step["type"] == "CachedVideo" for step in pipeline)
+        if split != "test" and not cached and dataset.type != "RepeatAugDataset":
             set_pipeline(cfg, split, dataset, with_decoder(pipeline, name))
     if name == "packets":
         use_plugin(cfg, "mmact_tiny.video.frames")

@@ -23,6 +23,11 @@ from tools import test
 
 ACCUMULATE = "optim_wrapper = dict(accumulative_counts=3)\n"
 IMPORTS = "custom_imports = dict(imports=['disturbances'])\n"
+# The loss reads what the first stage gives: the second one has no gradient, nor have frozen layers.
+UNUSED = """
+model["backbone"].update(out_indices=(0,), frozen_stages=0)
+model["cls_head"]["in_channels"] = 64
+"""
 NO_PROGRESS: dict[str, Any] = {"checkpoints": {"every": None}}
 # Python's own thread at the end of a loader, now and then: it closes a pipe that is closed already.
 FEEDER = re.compile(
@@ -64,6 +69,7 @@ def test_a_signalled_job_saves_once_and_resumes_identical(
     assert text.count("--resume goes on from there") == 1
     assert f"SIGTERM: saved {checkpoint}; " in text
     assert checkpoint.name in ("iter_5.pth", "iter_6.pth", "iter_7.pth")
+    assert "without a gradient" not in text
     assert end(job.start_ranks(accumulating, work_dir, changes)) == [0, 0], output(work_dir)
     assert job.differences(job.outcome(undisturbed), job.outcome(work_dir)) == []
 
@@ -101,6 +107,15 @@ def test_under_torchrun(config: Path, tmp_path: Path) -> None:
     assert second.wait(60) != 0
     assert start(work_dir).wait(300) == 0, output(work_dir)[-3000:]
     assert job.differences(job.outcome(undisturbed), job.outcome(work_dir)) == []
+
+
+def test_parameters_without_a_gradient_are_found(config: Path, tmp_path: Path) -> None:
+    work_dir = tmp_path / "run"
+    changes = {"batch_size": {"train": 4}, "schedule": {"max_epochs": 1}}
+    unused = with_lines(config, tmp_path, UNUSED)
+    assert end(job.start_ranks(unused, work_dir, changes), 120) == [0, 0], output(work_dir)
+    named = "parameters without a gradient: backbone.layer2.0.conv1.conv.weight and 14 more have"
+    assert output(work_dir).count(named) == 1
 
 
 def test_nan_in_one_process_stops_all_and_names_its_videos(

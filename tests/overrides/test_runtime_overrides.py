@@ -41,7 +41,6 @@ DISTRIBUTED = {
     "model_wrapper_cfg.type": "MMDistributedDataParallel",
     "model_wrapper_cfg.device_ids": None,
     "model_wrapper_cfg.broadcast_buffers": False,
-    "model_wrapper_cfg.find_unused_parameters": False,
 }
 EPOCH_MEANS = {
     f"log_processor.custom_cfg.{index}.{key}": value
