@@ -11,7 +11,7 @@ import numpy as np
 from . import dataset as datasets
 from . import runs
 from .build import build_model
-from .checkpoints.config_text import resolve_path, stock_configs, vet_config
+from .checkpoints.config_text import resolve_path, stock_configs, vet_config, without_downloads
 from .checkpoints.load import checkpoint_classes, checkpoint_config, load_checkpoint, load_weights
 from .compat import Compose, Config, get_device, init_default_scope, pseudo_collate
 from .errors import UserError
@@ -187,8 +187,7 @@ def config_of(loaded: dict[str, Any], checkpoint: Path, config: str | Path | Non
         if own is None:
             raise UserError(f"{checkpoint} carries no config: name one with --config")
         cfg = Config(vet_config(own, source=str(checkpoint)))
-    if cfg.model.get("backbone", {}).get("pretrained"):
-        cfg.model.backbone.pretrained = None
+    cfg.model = without_downloads(cfg.model)
     return cfg
 
 

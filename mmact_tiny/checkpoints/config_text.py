@@ -1,4 +1,4 @@
-"""Finds config files by name; reads a checkpoint's config as data, and vets what it may build.
+"""Finds config files by name; reads a checkpoint's config as data; vets what configs may build.
 
 MMEngine executes `meta['cfg']`, Python source, and its registry imports any dotted name that it
 finds under `type` (`type='subprocess.Popen'`). We write JSON beside that text. Of older files the
@@ -9,6 +9,7 @@ import ast
 import contextlib
 import importlib
 import importlib.util
+import inspect
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -140,34 +141,76 @@ def _refuse(node: ast.AST) -> ValueError:
 def vet_config(config: Any, *, source: str = "the checkpoint") -> Any:
     """Returns a copy of a config from a checkpoint that is safe to build.
 
-    Types are checked as in `check_types`. What would fetch or load other files is switched off:
-    `pretrained` and `load_from` become None, an `init_cfg` with a checkpoint is left out.
+    Types are checked as in `check_types`. What would fetch or load other files is switched off.
 
     Raises:
         UserError: see `check_types`; also a `_base_`, or an import of other modules than ours.
     """
     check_types(config, source=source)
-    return _without_downloads(config)
+    return without_downloads(config)
 
 
-def _without_downloads(node: Any) -> Any:
+def without_downloads(node: Any) -> Any:
+    """Returns a copy of a config whose model is built and initialized with random weights.
+
+    Every `load_from` and every key with `pretrained` in it becomes None, or False where it was a
+    bool; an `init_cfg` that loads a checkpoint is left out. A registered class is told so too
+    where that stands in its signature only: `ResNetTSM(pretrained2d=True)` wants an address.
+    """
     if isinstance(node, dict):
         return {
-            key: None if key in ("pretrained", "load_from") else _without_downloads(value)
-            for key, value in node.items()
-            if not (key == "init_cfg" and _loads_file(value))
+            key: _off(value) if _names_weights(key) else without_downloads(value)
+            for key, value in {**node, **_defaults(node)}.items()
+            if not (key == "init_cfg" and any(map(_is_loading, _parts(value))))
         }
     if isinstance(node, list | tuple):
-        return type(node)(_without_downloads(item) for item in node)
+        return type(node)(without_downloads(item) for item in node)
     return node
 
 
-def _loads_file(init_cfg: Any) -> bool:
-    parts = init_cfg if isinstance(init_cfg, list | tuple) else [init_cfg]
-    return any(
-        isinstance(part, dict) and ("checkpoint" in part or part.get("type") == "Pretrained")
-        for part in parts
-    )
+def find_downloads(node: Any) -> Iterator[Any]:
+    """Yields the weights that a model's config starts from: addresses, names, or True."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            if key == "pretrained" and value:
+                yield value
+            elif key == "init_cfg":
+                yield from (part["checkpoint"] for part in _parts(value) if _is_loading(part))
+            else:
+                yield from find_downloads(value)
+    elif isinstance(node, list | tuple):
+        for item in node:
+            yield from find_downloads(item)
+
+
+def _names_weights(key: Any) -> bool:
+    return key == "load_from" or "pretrained" in str(key)
+
+
+def _off(value: Any) -> bool | None:
+    return False if isinstance(value, bool) else None
+
+
+def _parts(init_cfg: Any) -> list | tuple:
+    return init_cfg if isinstance(init_cfg, list | tuple) else [init_cfg]
+
+
+def _is_loading(part: Any) -> bool:
+    return isinstance(part, dict) and ("checkpoint" in part or part.get("type") == "Pretrained")
+
+
+def _defaults(node: dict) -> dict[str, Any]:
+    """Returns what the class of a node takes to ask for weights where the node does not say."""
+    compat.MODELS.import_from_location()
+    kind = node.get("type")
+    found = compat.MODELS.module_dict.get(kind) if isinstance(kind, str) else kind
+    return {
+        name: parameter.default
+        for base in getattr(found, "__mro__", ())
+        for name, parameter in inspect.signature(base.__init__).parameters.items()
+        if "pretrained" in name and name not in node
+        if parameter.default not in (None, False, parameter.empty)
+    }
 
 
 def check_types(config: Any, *, source: str = "the checkpoint") -> None:

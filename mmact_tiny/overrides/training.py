@@ -3,6 +3,7 @@
 import logging
 from pathlib import Path
 
+from ..checkpoints.config_text import find_downloads, without_downloads
 from ..compat import Config
 from ..errors import UserError
 from ..runs import WORK_DIRS, first_weights, last_checkpoint, newest_checkpoint
@@ -24,13 +25,14 @@ def pretrained(
 ) -> None:
     """Chooses the weights that training starts from, or that are tested.
 
-    Recognizer weights replace every backbone weight and random ones need none, so with both the
-    ImageNet download of the stock config (`model.backbone.pretrained`) is switched off. The config
-    notes under `initial_weights` what the run started from; no override reads it.
+    Recognizer weights replace every backbone weight and random ones need none, so with both all
+    that the stock config's model would fetch is switched off, as `without_downloads` has it. The
+    config notes under `initial_weights` what the run started from.
 
     Args:
         weights: `auto` (the file that `search` finds, else random), `none` (random), `imagenet`
-            (leave the backbone's own), or a path or URL of recognizer weights.
+            (leave the config's own, whatever they were trained on), or a path or URL of
+            recognizer weights.
         search: Pattern of the files that `auto` takes. By default the published weights of the
             config by name: `checkpoints/<config stem>_*.pth`.
         scratch: Config for random weights. Where the run starts from them, or once started, or a
@@ -41,14 +43,25 @@ def pretrained(
         work_dir: Where True looks, by default as `run` has it.
         origin: What the run that is resumed, or whose weights are tested, once started from, by
             default as the checkpoint that is resumed says.
+
+    Raises:
+        UserError: no such file; `imagenet` where the config has no weights of its own.
     """
+    own = [*find_downloads(cfg.model)]
+    if cfg.get("initial_weights", "imagenet") == "imagenet" and cfg.get("load_from"):
+        own.append(cfg.load_from)
     cfg.initial_weights = find_weights(cfg, weights, search, resume, work_dir, origin)
     checkpoint = _resumed_checkpoint(cfg, resume, work_dir)
     named = checkpoint is None and weights not in ("auto", "none")
     start = weights if named else cfg.initial_weights
-    cfg.load_from = None if start in (RANDOM, "imagenet") else start
-    if start != "imagenet" and cfg.model.get("backbone", {}).get("pretrained"):
-        cfg.model.backbone.pretrained = None
+    if start != "imagenet":
+        cfg.model = without_downloads(cfg.model)
+        cfg.load_from = None if start == RANDOM else start
+    elif checkpoint is None and not own:
+        raise UserError(
+            f"{cfg.filename} has no initial weights of its own to take with --pretrained imagenet\n"
+            "  train from random weights: --pretrained none, or name weights: --pretrained FILE"
+        )
     cfg.resume = checkpoint is not None
     if checkpoint is not None:
         # For True stock looks into the work directory itself, so the dump can be run again.

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn.modules.module import register_module_forward_hook
 
-from ..checkpoints.config_text import STOCK_PREFIX, read_config
+from ..checkpoints.config_text import STOCK_PREFIX, read_config, without_downloads
 from ..compat import MODELS, Config, register_all_modules
 from ..config import load_config, merge_options
 from ..errors import UserError
@@ -128,12 +128,8 @@ def build_model(cfg: Config) -> nn.Module:
         UserError: a part of the model that this installation cannot build.
     """
     register_all_modules(init_default_scope=True)
-    model = cfg.model.to_dict()
-    backbone = model.get("backbone") or {}
-    if backbone.get("pretrained"):  # wrapped torchvision backbones download when they are built
-        backbone["pretrained"] = False if backbone["pretrained"] is True else None
     try:
-        return MODELS.build(model).eval()
+        return MODELS.build(without_downloads(cfg.model.to_dict())).eval()
     except Exception as error:  # a constructor of any kind; the cause is in its own words
         raise UserError(f"the model cannot be built: {type(error).__name__}: {error}") from error
 

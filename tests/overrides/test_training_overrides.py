@@ -63,6 +63,38 @@ def test_pretrained(arguments: dict[str, Any], expected: dict[str, Any]) -> None
     assert changed.keys() >= expected.keys() - {"load_from", "resume"}
 
 
+STEMS = {
+    "TSM": "tsm/tsm_imagenet-pretrained-r50_8xb16-1x1x8-50e_kinetics400-rgb",
+    "UniFormer V2": "uniformerv2/uniformerv2-base-p16-res224_clip_8xb32-u8_kinetics400-rgb",
+    "TIN": "tin/tin_kinetics400-pretrained-tsm-r50_1x1x8-50e_kinetics400-rgb",
+    "SlowFast": "slowfast/slowfast_r50_8xb8-4x16x1-256e_kinetics400-rgb",
+}
+IS_RANDOM = {"initial_weights": "random"}
+OWN: list[tuple[str, str, dict[str, Any] | None]] = [  # what `weights` changes; None: an error
+    ("TSM", "none", IS_RANDOM | {IMAGENET: None, "model.backbone.pretrained2d": False}),
+    ("UniFormer V2", "none", IS_RANDOM | {IMAGENET: None, "model.backbone.clip_pretrained": False}),
+    (
+        "TIN",  # whose class is a TSM's
+        "none",
+        IS_RANDOM | {IMAGENET: None, "model.backbone.pretrained2d": False, "load_from": None},
+    ),
+    ("TIN", "imagenet", {"initial_weights": "imagenet"}),
+    ("UniFormer V2", "imagenet", {"initial_weights": "imagenet"}),
+    ("SlowFast", "imagenet", None),
+]
+
+
+@pytest.mark.parametrize(("name", "weights", "expected"), OWN)
+def test_weights_of_the_configs_own(name: str, weights: str, expected: dict | None) -> None:
+    cfg = stock(config=f"mmaction::recognition/{STEMS[name]}.py")
+    if expected is not None:
+        changed = changes_by(cfg, dict(type="pretrained", weights=weights))
+        assert {k: v for k, v in changed.items() if k != "resume"} == expected
+        return
+    with pytest.raises(UserError, match=r"no initial weights of its own.*\n.*--pretrained none"):
+        apply_overrides(cfg, [dict(type="pretrained", weights=weights)])
+
+
 def test_the_last_of_the_files_found_is_taken(tmp_path: Path) -> None:
     for name in ("w_1.pth", "w_3.pth", "w_2.pth"):
         (tmp_path / name).touch()
