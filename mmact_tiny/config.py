@@ -18,7 +18,7 @@ from .pipeline import SPLITS
 # What a stock config gets; ours list what they need. The closing ones are added to every list.
 DEFAULT_OVERRIDES = [
     dict(type=name)
-    for name in "dataset_paths classes pretrained batch_size learning_rate".split()
+    for name in ("dataset_paths", "classes", "pretrained", "batch_size", "learning_rate")
 ]
 CLOSING_OVERRIDES = [
     dict(type=name) for name in ("checkpoints", "data_guard", "decoder", "hardware", "run")

@@ -15,7 +15,7 @@ FILL_FIRST = f"the first epoch fills the cache; after it, {RAISE_WORKERS}"
 
 
 @OVERRIDES.register_module()
-@comes_after("recipe", "dataset_paths", "input_size")
+@comes_after("recipe", "input_size")
 def clip_cache(
     cfg: Config,
     root: str | None = None,
@@ -74,7 +74,9 @@ def _short_side(steps: Sequence[Step], where: str) -> int:
     resize = next((step for step in steps if step["type"] == "Resize"), {})
     scale = resize.get("scale")
     before = [step["type"] for step in steps[: steps.index(resize)]] if resize else []
-    plain = all(name.endswith(("Init", "Decode", "SampleFrames", "UniformSample")) for name in before)
+    plain = all(
+        name.endswith(("Init", "Decode", "SampleFrames", "UniformSample")) for name in before
+    )
     sides = tuple(scale) if isinstance(scale, (list, tuple)) else ()
     if not (plain and len(sides) == 2 and min(sides) == -1 and resize.get("keep_ratio", True)):
         raise UserError(

@@ -16,7 +16,7 @@ logger = logging.getLogger("mmact_tiny")
 
 
 @OVERRIDES.register_module()
-@comes_after("recipe", "schedule")
+@comes_after("recipe")
 def learning_rate(cfg: Config, lr: float | None = None) -> None:
     """Has the Runner scale the learning rate with the real batch.
 

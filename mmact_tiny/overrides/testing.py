@@ -9,7 +9,7 @@ META_KEYS = ("img_shape", "img_key", "video_id", "timestamp")  # stock's default
 
 
 @OVERRIDES.register_module()
-@comes_after("recipe", "dataset_paths", "clip_cache")
+@comes_after("recipe", "clip_cache")
 def decoder(cfg: Config, name: str = "packets") -> None:
     """Chooses how training and validation decode the videos that no clip cache has.
 

@@ -45,9 +45,12 @@ def test_dataset_paths_changes_every_copy_of_a_path(toy_dataset: Path, with_test
 
 def test_dataset_paths_wants_datasets_of_videos(toy_dataset: Path) -> None:
     cfg = stock()
-    cfg.val_dataloader.dataset.type = "RawframeDataset"
-    with pytest.raises(UserError, match="val_dataloader has RawframeDataset"):
-        stock_paths = dict(type="dataset_paths", data_root=str(toy_dataset))
+    cfg.val_dataloader.dataset.type = "PoseDataset"
+    stock_paths = dict(type="dataset_paths", data_root=str(toy_dataset))
+    with pytest.raises(UserError, match="val_dataloader reads a PoseDataset: mmact_tiny trains on"):
+        apply_overrides(cfg, [stock_paths])
+    cfg.train_dataloader = None
+    with pytest.raises(UserError, match=r"no training part: put dict\(type='recipe'\) first"):
         apply_overrides(cfg, [stock_paths])
 
 
