@@ -133,6 +133,7 @@ def repair() -> None:
     restore_package_lookup()
     provide_drn()
     zoo.provide_mmcls()
+    zoo.import_mmpretrain_late()
 
 
 def quiet_imports() -> None:

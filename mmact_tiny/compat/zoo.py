@@ -35,6 +35,26 @@ def provide_mmcls() -> None:
         sys.modules[name] = module
 
 
+def import_mmpretrain_late() -> None:
+    """Imports MMPretrain when a config first names `MobileOneTSM`: it takes seconds.
+
+    mmaction2 1.2.0 imports it with its backbones where it is installed, whatever is built.
+    """
+    home = "mmaction.models.backbones.mobileone_tsm"
+    if home in sys.modules or importlib.util.find_spec("mmpretrain") is None:
+        return
+    from mmaction.registry import MODELS
+
+    def build(**settings: Any) -> Any:
+        if sys.modules[home] is None:
+            del sys.modules[home], MODELS.module_dict["MobileOneTSM"]  # the class comes in
+            importlib.import_module(home)
+        return sys.modules[home].MobileOneTSM(**settings)
+
+    sys.modules[home] = None  # type: ignore[assignment]  # to import it is an ImportError
+    MODELS.register_module(name="MobileOneTSM", module=build)
+
+
 def repair_color_jitter() -> None:
     """Shifts the hue of `ColorJitter` in int16, and so by a negative offset.
 

@@ -38,6 +38,7 @@ def dataset_paths(cfg: Config, data_root: str) -> None:
         split = dataset.splits.get(name) or dataset.splits["val"]
         node.ann_file = str(split.ann_file)
         node.data_prefix = dict(video=str(split.video_dir))
+        node.pop("delimiter", None)  # stock's of Kinetics-700, whose file names have spaces
     train, val = dataset.splits["train"], dataset.splits["val"]
     test = dataset.splits.get("test", val)
     # Stock's own variables of the same content, so that the dump does not say two things.
@@ -58,7 +59,7 @@ def _read_videos(cfg: Config, name: str) -> None:
     Raises:
         UserError: the config needs something else than videos with a class each.
     """
-    loader = cfg.get(f"{name}_dataloader") or {}
+    loader = cfg.get(f"{name}_dataloader") or ConfigDict()
     if isinstance(loader, (list, tuple)) or cfg.model.type == "RecognizerOmni":
         raise UserError(
             f"{cfg.model.type} learns from several datasets at once, OmniSource from images too: "
@@ -138,7 +139,7 @@ def _without(step: Step, name: str) -> Step:
 
 
 @OVERRIDES.register_module()
-@comes_after("dataset_paths", "classes")
+@comes_after("recipe", "dataset_paths", "classes")
 def class_balance(cfg: Config, method: str = "sample", threshold: float | None = None) -> None:
     """Lets classes with few training videos count for more.
 
@@ -202,6 +203,7 @@ def class_weights(counts: Counter[int], num_classes: int) -> list[float]:
 
 
 @OVERRIDES.register_module()
+@comes_after("recipe")
 def input_size(cfg: Config, crop: int) -> None:
     """Sets the side of the network's input, and every other size of the pipelines in proportion.
 

@@ -13,6 +13,7 @@ from mmact_tiny.errors import UserError
 from mmact_tiny.pipeline import split_datasets
 
 STEMS = sorted(path.stem for path in (stock_configs() / "recognition").rglob("*.py"))
+MVIT = "mvit-small-p244_32xb16-16x4x1-200e_kinetics400-rgb"
 REFUSED = {
     "slowonly_r50_8xb16-16x4x1-256e_kinetics400-flow": "optical flow",
     "tsn_imagenet-pretrained-r50_8xb32_5x1x3-110e_kinetics400-flow": "optical flow",
@@ -96,8 +97,7 @@ def test_frames_become_videos_and_the_sampling_stays(toy_dataset: Path) -> None:
 
 
 def test_repeats_and_the_stock_classes_stay(toy_dataset: Path) -> None:
-    stem = "mvit-small-p244_32xb16-16x4x1-200e_kinetics400-rgb"
-    stock, cfg = read_config(f"mmaction::{stem}"), load(stem, toy_dataset)
+    stock, cfg = read_config(f"mmaction::{MVIT}"), load(MVIT, toy_dataset)
     before, after = (c.train_dataloader.dataset for c in (stock, cfg))
     kept = set(before) - {"ann_file", "data_prefix"}
     assert {key: before[key] for key in kept} == {key: after[key] for key in kept}
@@ -113,8 +113,7 @@ def test_repeats_and_the_stock_classes_stay(toy_dataset: Path) -> None:
 
 
 def test_a_cosine_ends_at_its_part_of_the_scaled_rate(toy_dataset: Path) -> None:
-    stem = "mvit-small-p244_32xb16-16x4x1-200e_kinetics400-rgb"
-    cosine = load(stem, toy_dataset).param_scheduler[1]
+    cosine = load(MVIT, toy_dataset).param_scheduler[1]
     assert "eta_min" not in cosine and cosine.eta_min_ratio == pytest.approx(0.01)
 
 

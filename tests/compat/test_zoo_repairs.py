@@ -1,0 +1,67 @@
+"""What stock recognition configs name works with today's packages."""
+
+import numpy as np
+import pytest
+import torch
+
+from mmact_tiny.compat import MODELS, TRANSFORMS, DecordInit, init_default_scope
+
+RED = np.full((2, 2, 3), (255, 0, 0), np.uint8)
+RESNEXT = dict(depth=50, num_stages=4, groups=32, width_per_group=4)
+
+
+@pytest.fixture(autouse=True)
+def transforms() -> None:
+    assert DecordInit.__module__.startswith("mmaction.")  # its module is imported, and repaired
+
+
+@pytest.mark.parametrize(
+    ("factor", "color"),  # by -25, 0 and 25 of 180 half degrees
+    [(-0.1, (255, 0, 212)), (0.0, (255, 0, 0)), (0.1, (255, 213, 0))],
+)
+def test_color_jitter_shifts_the_hue_by_negative_offsets(factor: float, color: tuple) -> None:
+    hue = TRANSFORMS.get("ColorJitter").adjust_hue(RED, factor)
+    assert hue.dtype == np.float32 and tuple(hue[0, 0]) == color
+
+
+def test_color_jitter_gives_uint8_frames_of_one_draw() -> None:
+    np.random.seed(3)
+    for _ in range(20):
+        frames = TRANSFORMS.get("ColorJitter")()(dict(imgs=[RED, RED.copy()]))["imgs"]
+        assert frames[0].dtype == np.uint8 and np.array_equal(frames[0], frames[1])
+
+
+def test_randaugment_changes_all_frames_alike_with_pytorchvideo_s_parameters() -> None:
+    wrapper = TRANSFORMS.get("PytorchVideoWrapper")
+    step = wrapper(op="RandAugment", magnitude=7, num_layers=4)
+    layers = step.trans.transforms
+    assert [(layer.p, layer.transforms[0].num_ops) for layer in layers] == [(0.5, 1)] * 4
+    augment = layers[0].transforms[0]
+    assert (augment.magnitude, augment.num_magnitude_bins) == (7, 11)
+    frame = np.random.default_rng(0).integers(0, 256, (32, 24, 3), dtype=np.uint8)
+    changed = 0
+    for seed in range(12):
+        torch.manual_seed(seed)
+        frames = step(dict(imgs=[frame, frame.copy()]))["imgs"]
+        assert [(f.shape, f.dtype) for f in frames] == [((32, 24, 3), np.uint8)] * 2
+        assert np.array_equal(frames[0], frames[1])
+        changed += not np.array_equal(frames[0], frame)
+    assert 6 <= changed <= 12
+    with pytest.raises(ImportError, match="AugMix needs pytorchvideo"):
+        wrapper(op="AugMix")
+
+
+@pytest.mark.parametrize(
+    ("backbone", "module"),
+    [
+        (dict(type="mmcls.ResNeXt", **RESNEXT), "mmpretrain.models.backbones.resnext"),
+        (dict(type="MobileOneTSM", arch="s0"), "mmaction.models.backbones.mobileone_tsm"),
+        (dict(type="MobileOneTSM", arch="s1"), "mmaction.models.backbones.mobileone_tsm"),
+    ],
+)
+def test_backbones_of_mmpretrain(backbone: dict, module: str) -> None:
+    pytest.importorskip("mmpretrain", reason="the extra zoo is not installed")
+    init_default_scope("mmaction")
+    head = dict(type="TSNHead", num_classes=2, in_channels=8)
+    model = MODELS.build(dict(type="Recognizer2D", backbone=dict(backbone), cls_head=head))
+    assert type(model.backbone).__module__ == module
