@@ -15,7 +15,7 @@ FILL_FIRST = f"the first epoch fills the cache; after it, {RAISE_WORKERS}"
 
 
 @OVERRIDES.register_module()
-@comes_after("input_size")
+@comes_after("recipe", "input_size")
 def clip_cache(
     cfg: Config,
     root: str | None = None,

@@ -5,13 +5,14 @@ import logging
 from .. import hardware
 from ..compat import Config
 from ..errors import UserError
-from .registry import OVERRIDES
+from .registry import OVERRIDES, comes_after
 
 BASE_BATCH_SIZE = 256  # stock TSN's 8 GPUs x 32 videos, which its learning rates belong to
 logger = logging.getLogger("mmact_tiny")
 
 
 @OVERRIDES.register_module()
+@comes_after("recipe")
 def learning_rate(cfg: Config, lr: float | None = None) -> None:
     """Has the Runner scale the learning rate with the real batch.
 
