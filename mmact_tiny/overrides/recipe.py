@@ -47,8 +47,8 @@ class Recipe:
         model: Arguments of the model's parts, where the config has none.
         mixup: Whether batches are blended, by mixup (alpha 0.8) or CutMix (1.0), at even odds.
         erase: Probability of RandomErasing.
-        rescale: By side of the test crop, the least and the largest short side, and the side of
-            the crop from it. By default the crop is a resized part of any size.
+        rand_augment: Whether frames go through RandAugment.
+        crops: Side of the training crop by side of the test crop, by default the same.
         cosine_begin: Epoch that the cosine starts in, by default the warm-up's end.
     """
 
@@ -57,7 +57,8 @@ class Recipe:
     model: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     mixup: bool = False
     erase: float = 0.0
-    rescale: Mapping[int, tuple[int, int, int]] = field(default_factory=dict)
+    rand_augment: bool = True
+    crops: Mapping[int, int] = field(default_factory=dict)
     cosine_begin: int | None = None
 
 
@@ -125,15 +126,17 @@ RECIPES = {  # by type of backbone
         optim=UNIFORMER,
         model=dict(backbone=dict(clip_pretrained=False)),
     ),
-    # COSINE_AFTER_WARMUP is False, BN.WEIGHT_DECAY 0. The warm-up is multiplied with the cosine,
-    # as in stock's SlowFast; the file's is linear, at most 2.5% away.
+    # COSINE_AFTER_WARMUP is False, BN.WEIGHT_DECAY 0. As in stock's SlowFast the warm-up is
+    # multiplied with the cosine (the file's is linear, at most 2.5% away), and crops are resized
+    # parts (the file's are cut from a short side of 256 to 320, for X3D-S of 182 to 228).
     "X3D": Recipe(
         [Rates("*", SLOWFAST, 0.1, 128, 300, 35, 0.01, 0.0)],
         optim=dict(
             optimizer=dict(type="SGD", momentum=0.9, nesterov=True, weight_decay=5e-5),
             paramwise_cfg=dict(norm_decay_mult=0.0),
         ),
-        rescale={182: (182, 228, 160), 256: (256, 320, 224)},
+        rand_augment=False,
+        crops={182: 160, 256: 224},
         cosine_begin=0,
     ),
 }
@@ -254,26 +257,22 @@ def derived_pipelines(test: Sequence[Step], family: Recipe) -> tuple[list[Step],
     opening = [dict(s, num_clips=1) if "clip_len" in s else s for s in test[:decoded]]
     resizing = [step for step in test[decoded:formatted] if "crop_size" not in step]
     random = [{key: s[key] for key in s if key != "test_mode"} for s in opening]
-    side, augmenting = _augmentations(family, sides[-1])
+    side = family.crops.get(sides[-1], sides[-1])
     val = [*opening, *resizing, dict(type="CenterCrop", crop_size=side), *test[formatted:]]
-    return copy.deepcopy([*random, *augmenting, *test[formatted:]]), copy.deepcopy(val)
+    train = [*random, *_augmentations(family, side), *test[formatted:]]
+    return copy.deepcopy(train), copy.deepcopy(val)
 
 
-def _augmentations(family: Recipe, side: int) -> tuple[int, list[Step]]:
-    """Returns the side of the training crop for that of the test crop, and what makes it."""
-    flips: list[Step] = [dict(type="Flip", flip_ratio=0.5)]
-    if family.erase:
-        flips.append(dict(type="RandomErasing", erase_prob=family.erase, mode="rand"))
-    if side in family.rescale:
-        low, high, side = family.rescale[side]
-        rescale = dict(type="RandomRescale", scale_range=(low, high))
-        return side, [rescale, dict(type="RandomCrop", size=side), *flips]
-    return side, [
+def _augmentations(family: Recipe, side: int) -> list[Step]:
+    augment = dict(type="PytorchVideoWrapper", op="RandAugment", magnitude=7, num_layers=4)
+    erase = dict(type="RandomErasing", erase_prob=family.erase, mode="rand")
+    return [
         dict(type="Resize", scale=(-1, side * 256 // 224)),
-        dict(type="PytorchVideoWrapper", op="RandAugment", magnitude=7, num_layers=4),
+        *([augment] if family.rand_augment else []),
         dict(type="RandomResizedCrop"),
         dict(type="Resize", scale=(side, side), keep_ratio=False),
-        *flips,
+        dict(type="Flip", flip_ratio=0.5),
+        *([erase] if family.erase else []),
     ]
 
 

@@ -162,25 +162,26 @@ def types(pipeline: list[dict[str, Any]]) -> str:
 
 RESIZED = "Resize PytorchVideoWrapper RandomResizedCrop Resize Flip"
 ENDING = "FormatShape PackActionInputs"
-# What trains between decoding and formatting, the sampler, and the shape of a clip.
+# What trains between decoding and formatting, the sampler, the shape of a clip, the short side.
 PIPELINES = {
-    VIDEOMAE: (f"{RESIZED} RandomErasing", "SampleFrames", (1, 3, 16, 224, 224)),
-    UNIFORMER: (f"{RESIZED} RandomErasing", "SampleFrames", (1, 3, 16, 224, 224)),
-    K710: (RESIZED, "UniformSample", (1, 3, 8, 224, 224)),
-    LARGE: (RESIZED, "UniformSample", (1, 3, 32, 336, 336)),
-    X3D: ("RandomRescale RandomCrop Flip", "SampleFrames", (1, 3, 13, 160, 160)),
+    VIDEOMAE: (f"{RESIZED} RandomErasing", "SampleFrames", (1, 3, 16, 224, 224), 256),
+    UNIFORMER: (f"{RESIZED} RandomErasing", "SampleFrames", (1, 3, 16, 224, 224), 256),
+    K710: (RESIZED, "UniformSample", (1, 3, 8, 224, 224), 256),
+    LARGE: (RESIZED, "UniformSample", (1, 3, 32, 336, 336), 384),
+    X3D: ("Resize RandomResizedCrop Resize Flip", "SampleFrames", (1, 3, 13, 160, 160), 182),
 }
 
 
 @pytest.mark.parametrize("name", PIPELINES)
 def test_pipelines_are_derived_from_that_of_testing_and_run(name: str) -> None:
     init_default_scope("mmaction")
-    middle, sampler, shape = PIPELINES[name]
+    middle, sampler, shape, short_side = PIPELINES[name]
     cfg = with_recipe(name)
     train, val, test = (cfg[loader].dataset.pipeline for loader in LOADERS)
     opening = f"DecordInit {sampler} DecordDecode"
     assert types(train) == f"{opening} {middle} {ENDING}"
     assert types(val) == f"{opening} Resize CenterCrop {ENDING}"
+    assert train[3].scale == (-1, short_side)
     one_clip = dict(test[1], num_clips=1)
     assert test[1].num_clips > 1
     assert val[1] == one_clip
