@@ -7,12 +7,13 @@ from ..hooks.guard import MAX_BAD_FRACTION
 from ..pipeline import SPLITS
 from ..video.isolated import VIDEO_SECONDS
 from .cache import time_epochs
-from .registry import OVERRIDES, add_hook, record_choice, use_plugin
+from .registry import OVERRIDES, add_hook, comes_after, record_choice, use_plugin
 from .tracking import log_epoch_means, use_trackers
 from .training import default_work_dir
 
 
 @OVERRIDES.register_module()
+@comes_after("recipe")
 def checkpoints(
     cfg: Config, interval: int | None = None, max_keep: int | None = None, every: int | None = None
 ) -> None:
@@ -69,6 +70,7 @@ def data_guard(
 
 
 @OVERRIDES.register_module(name="hardware")
+@comes_after("recipe")
 def fit_to_hardware(cfg: Config, precision: str = "auto", num_workers: int | None = None) -> None:
     """Fits the run to the machine: precision, memory format, loader workers, process backend.
 

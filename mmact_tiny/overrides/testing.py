@@ -28,7 +28,7 @@ def decoder(cfg: Config, name: str = "packets") -> None:
 
 
 @OVERRIDES.register_module()
-@comes_after("input_size", "clip_cache")
+@comes_after("recipe", "input_size", "clip_cache")
 def protocol(cfg: Config, name: str = "full") -> None:
     """Makes testing use one protocol, keep each video's scores, and name the videos.
 
@@ -48,7 +48,7 @@ def protocol(cfg: Config, name: str = "full") -> None:
 
 
 @OVERRIDES.register_module()
-@comes_after("protocol", "batch_size")
+@comes_after("recipe", "protocol", "batch_size")
 def inference(
     cfg: Config, precision: str = "fp32", engine: str = "torch", decoder: str = "packets"
 ) -> None:

@@ -7,7 +7,7 @@ from ..checkpoints.config_text import find_downloads, without_downloads
 from ..compat import Config
 from ..errors import UserError
 from ..runs import WORK_DIRS, first_weights, last_checkpoint, newest_checkpoint
-from .registry import OVERRIDES, add_hook, use_plugin
+from .registry import OVERRIDES, add_hook, comes_after, use_plugin
 
 RANDOM = "random"  # what `initial_weights` says of a run that starts from random weights
 logger = logging.getLogger("mmact_tiny")
@@ -136,6 +136,7 @@ def zero_init_residual(cfg: Config) -> None:
 
 
 @OVERRIDES.register_module()
+@comes_after("recipe")
 def schedule(cfg: Config, max_epochs: int) -> None:
     """Sets the number of epochs and rescales every scheduler that counts in epochs.
 
