@@ -16,11 +16,8 @@ from .overrides.training import RANDOM, find_weights
 from .pipeline import SPLITS
 
 # What a stock config gets; ours list what they need. The closing ones are added to every list.
-DATA_OVERRIDES = [dict(type=name) for name in ("recipe", "dataset_paths", "classes")]
-DEFAULT_OVERRIDES = [
-    *DATA_OVERRIDES,
-    *(dict(type=name) for name in ("pretrained", "batch_size", "learning_rate")),
-]
+DEFAULT_OVERRIDES = [dict(type=name) for name in ("recipe", "dataset_paths", "classes")]
+DEFAULT_OVERRIDES += [dict(type=name) for name in ("pretrained", "batch_size", "learning_rate")]
 CLOSING_OVERRIDES = [
     dict(type=name) for name in ("checkpoints", "data_guard", "decoder", "hardware", "run")
 ]
