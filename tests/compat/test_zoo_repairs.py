@@ -1,11 +1,17 @@
 """What stock recognition configs name works with today's packages."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
 
+from mmact_tiny.build import build_model
+from mmact_tiny.checkpoints.config_text import read_config
 from mmact_tiny.compat import MODELS, TRANSFORMS, DecordInit, init_default_scope
+from mmact_tiny.errors import UserError
 
+MOBILE_ONE = "mmaction.models.backbones.mobileone_tsm"
 RED = np.full((2, 2, 3), (255, 0, 0), np.uint8)
 RESNEXT = dict(depth=50, num_stages=4, groups=32, width_per_group=4)
 
@@ -55,8 +61,8 @@ def test_randaugment_changes_all_frames_alike_with_pytorchvideo_s_parameters() -
     ("backbone", "module"),
     [
         (dict(type="mmcls.ResNeXt", **RESNEXT), "mmpretrain.models.backbones.resnext"),
-        (dict(type="MobileOneTSM", arch="s0"), "mmaction.models.backbones.mobileone_tsm"),
-        (dict(type="MobileOneTSM", arch="s1"), "mmaction.models.backbones.mobileone_tsm"),
+        (dict(type="MobileOneTSM", arch="s0"), MOBILE_ONE),
+        (dict(type="MobileOneTSM", arch="s1"), MOBILE_ONE),
     ],
 )
 def test_backbones_of_mmpretrain(backbone: dict, module: str) -> None:
@@ -65,3 +71,23 @@ def test_backbones_of_mmpretrain(backbone: dict, module: str) -> None:
     head = dict(type="TSNHead", num_classes=2, in_channels=8)
     model = MODELS.build(dict(type="Recognizer2D", backbone=dict(backbone), cls_head=head))
     assert type(model.backbone).__module__ == module
+
+
+@pytest.mark.parametrize(
+    "stem",
+    [
+        "tsm_imagenet-pretrained-mobileone-s4_8xb16-1x1x16-50e_kinetics400-rgb",
+        "tsn_imagenet-pretrained-mobileone-s4_8xb32-1x1x8-100e_kinetics400-rgb",
+        "tsn_imagenet-pretrained-rn101-32x4d_8xb32-1x1x3-100e_kinetics400-rgb",
+        "tsn_imagenet-pretrained-swin-transformer_8xb32-1x1x3-100e_kinetics400-rgb",
+    ],
+)
+def test_without_the_extra_a_line_names_it(stem: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    cfg = read_config(f"mmaction::{stem}")
+    cfg.model.backbone.pretrained = cfg.model.backbone.init_cfg = None
+    names = ("timm", "mmcls.models", "mmpretrain", "mmpretrain.models", MOBILE_ONE)
+    for name in names:
+        monkeypatch.setitem(sys.modules, name, None)  # to import it is an ImportError
+    with pytest.raises(UserError) as error:
+        build_model(cfg)
+    assert str(error.value).endswith("it is of timm or mmpretrain: pip install 'mmact-tiny[zoo]'")
