@@ -17,6 +17,14 @@ VIDEO_TYPES = ("VideoDataset", "RepeatAugDataset")
 # Of a RawframeDataset only.
 FRAME_KEYS = ("filename_tmpl", "with_offset", "modality", "start_index")
 logger = logging.getLogger("mmact_tiny")
+# What backbones call the side of their input, where their weights are made for one.
+SIDE_KEYS = {
+    "MViT": "spatial_size",
+    "TimeSformer": "img_size",
+    "UniFormer": "img_size",
+    "UniFormerV2": "input_resolution",
+    "VisionTransformer": "img_size",
+}
 # The keys of Resize, RandomRescale, RandomCrop, the crops and MultiScaleCrop, in pixels.
 SIZE_KEYS = ("scale", "scale_range", "size", "crop_size", "input_size")
 
@@ -207,7 +215,8 @@ def class_weights(counts: Counter[int], num_classes: int) -> list[float]:
 def input_size(cfg: Config, crop: int) -> None:
     """Sets the side of the network's input, and every other size of the pipelines in proportion.
 
-    From 224 to 112 a short side of 256 becomes 128, and a test crop of 256 becomes 128. Small
+    From 224 to 112 a short side of 256 becomes 128, and a test crop of 256 becomes 128. A
+    transformer is built for that side, which weights made for another one do not fit. Small
     inputs make short work of a run from random weights on a CPU: at 96 pixels a step costs a fifth
     of that at 224.
 
@@ -220,6 +229,11 @@ def input_size(cfg: Config, crop: int) -> None:
     side = _input_side(pipelines[0])
     if side == crop:
         return
+    backbone = cfg.model.get("backbone") or {}
+    if backbone.get("type") == "C3D":
+        raise UserError(f"input_size crop={crop}: C3D is made for {side} pixels alone")
+    if backbone.get("type") in SIDE_KEYS:
+        backbone[SIDE_KEYS[backbone.type]] = crop
     pipelines += [cfg[f"{split}_pipeline"] for split in SPLITS if f"{split}_pipeline" in cfg]
     steps = {id(step): step for pipeline in pipelines for step in pipeline}  # some are in two
     for step in steps.values():

@@ -10,6 +10,7 @@ from mmact_tiny.checkpoints.config_text import read_config, resolve_path, stock_
 from mmact_tiny.compat import Config
 from mmact_tiny.config import load_config
 from mmact_tiny.errors import UserError
+from mmact_tiny.overrides.data import SIDE_KEYS
 from mmact_tiny.pipeline import split_datasets
 
 STEMS = sorted(path.stem for path in (stock_configs() / "recognition").rglob("*.py"))
@@ -126,3 +127,35 @@ def test_the_cache_says_which_pipelines_it_cannot_serve(toy_dataset: Path) -> No
         )
     cfg = load("mvit-base-p244_u32_sthv2-rgb", toy_dataset, clip_cache={"format": "small"})
     assert cfg.train_dataloader.dataset.pipeline[0]["type"] == "CachedVideo"
+
+
+@pytest.mark.parametrize(
+    ("stem", "key"),
+    [
+        (MVIT, "spatial_size"),
+        ("timesformer_divST_8xb8-8x32x1-15e_kinetics400-rgb", "img_size"),
+        ("uniformer-small_imagenet1k-pre_16x4x1_kinetics400-rgb", "img_size"),
+        ("uniformerv2-base-p16-res224_clip_8xb32-u8_kinetics400-rgb", "input_resolution"),
+        ("vit-base-p16_videomae-k400-pre_16x4x1_kinetics-400", "img_size"),
+        ("slowfast_r50_8xb8-4x16x1-256e_kinetics400-rgb", None),
+    ],
+)
+def test_a_smaller_input_makes_a_smaller_transformer(
+    stem: str, key: str | None, toy_dataset: Path
+) -> None:
+    cfg = load(stem, toy_dataset, input_size={"crop": 112})
+    assert {cfg.model.backbone.get(name) for name in SIDE_KEYS.values()} - {None} == (
+        {112} if key else set()
+    )
+    assert cfg.model.backbone.get(key) == (112 if key else None)
+    sizes = [step.get("crop_size") for step in cfg.val_dataloader.dataset.pipeline]
+    assert sorted(filter(None, sizes)) == [112]
+
+
+def test_c3d_takes_one_size(toy_dataset: Path) -> None:
+    with pytest.raises(UserError, match="crop=64: C3D is made for 112 pixels alone"):
+        load(
+            "c3d_sports1m-pretrained_8xb30-16x1x1-45e_ucf101-rgb",
+            toy_dataset,
+            input_size={"crop": 64},
+        )
