@@ -4,6 +4,7 @@ import logging
 import os
 import platform
 import re
+import shutil
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -51,27 +52,34 @@ def open_run(work_dir: str | Path) -> Run:
 def newest_run(work_dirs: str | Path = WORK_DIRS) -> Run | None:
     """Returns the run whose checkpoint was written last, or None where there is none."""
     folders = {path.parent for path in Path(work_dirs).glob("*/*.pth")}
-    trained = {folder: best_checkpoint(folder) for folder in folders if any(folder.glob("*.py"))}
     ages = {
-        folder: max(path.stat().st_mtime for path in folder.glob("*.pth"))
-        for folder, checkpoint in trained.items()
-        if checkpoint is not None
+        folder: max(path.stat().st_mtime for path in own_checkpoints(folder))
+        for folder in folders
+        if any(folder.glob("*.py")) and best_checkpoint(folder) is not None
     }
     return open_run(max(ages, key=ages.__getitem__)) if ages else None
 
 
+def own_checkpoints(work_dir: str | Path, pattern: str = "*.pth") -> list[Path]:
+    """Returns the checkpoints that a run wrote; what it started from has a double in `earlier/`."""
+    folder = Path(work_dir)
+    earlier = set(map(_identity, folder.glob(f"earlier/*/{pattern}")))
+    return [path for path in folder.glob(pattern) if _identity(path) not in earlier]
+
+
+def _identity(path: Path) -> tuple[str, int, int]:
+    return path.name, path.stat().st_size, path.stat().st_mtime_ns
+
+
 def best_checkpoint(work_dir: str | Path) -> Path | None:
     """Returns `best_*.pth`, the newest of several; else the last checkpoint; else None."""
-    folder = Path(work_dir)
-    best = sorted(folder.glob("best_*.pth"), key=lambda path: path.stat().st_mtime)
-    if best:
-        return best[-1]
-    return last_checkpoint(folder)
+    best = own_checkpoints(work_dir, "best_*.pth")
+    return max(best, key=lambda path: path.stat().st_mtime, default=last_checkpoint(work_dir))
 
 
 def last_checkpoint(work_dir: str | Path) -> Path | None:
     """Returns the checkpoint that the run wrote last; None where there is none."""
-    written = [path for path in Path(work_dir).glob("*.pth") if checkpoint_number(path) >= 0]
+    written = [path for path in own_checkpoints(work_dir) if checkpoint_number(path) >= 0]
     return max(
         written, key=lambda path: (path.stat().st_mtime_ns, checkpoint_number(path)), default=None
     )
@@ -95,9 +103,8 @@ def newest_checkpoint(work_dir: str | Path) -> Path | None:
     found = []
     errors = []
     for kind in ("epoch", "iter"):
-        for path in sorted(
-            Path(work_dir).glob(f"{kind}_*.pth"), key=checkpoint_number, reverse=True
-        ):
+        written = own_checkpoints(work_dir, f"{kind}_*.pth")
+        for path in sorted(written, key=checkpoint_number, reverse=True):
             try:
                 meta = read_meta(path)
                 found.append((int(meta["iter"]), int(meta["epoch"]), path))
@@ -130,18 +137,22 @@ def set_aside(work_dir: str | Path, keep: str | Path | None = None) -> Path | No
 
     Args:
         work_dir: The run's folder.
-        keep: A file to leave where it is: the new run starts from its weights.
+        keep: A file to leave where it is: the new run starts from its weights. It gets a double
+            there, so that it is not taken for the new run's own, whose epochs may overwrite it.
     """
     folder = Path(work_dir)
     kept = Path(keep).resolve() if keep is not None and "://" not in str(keep) else None
     patterns = ("epoch_*.pth", "iter_*.pth", "best_*.pth", "best_*.openvino", "epoch_*.openvino")
-    old = [path for pattern in patterns for path in folder.glob(pattern) if path.resolve() != kept]
+    old = [path for pattern in patterns for path in folder.glob(pattern)]
     if not any(path.suffix == ".pth" for path in old):
         return None
     target = folder / "earlier" / datetime.now().strftime("%Y%m%d_%H%M%S_%f")
     target.mkdir(parents=True)
     for path in old:
-        path.rename(target / path.name)
+        if path.resolve() == kept:
+            shutil.copy2(path, target)
+        else:
+            path.rename(target / path.name)
     (folder / "last_checkpoint").unlink(missing_ok=True)
     return target
 

@@ -13,6 +13,7 @@ from mmact_tiny.runs import (
     last_checkpoint,
     newest_checkpoint,
     open_run,
+    own_checkpoints,
     point_to_newest,
     set_aside,
 )
@@ -121,7 +122,9 @@ def test_a_run_that_starts_anew_leaves_no_checkpoint_to_mistake(tmp_path: Path) 
     (tmp_path / "last_checkpoint").write_text("epoch_30.pth")
     moved = set_aside(tmp_path, keep=tmp_path / "best_acc_top1_epoch_11.pth")
     assert moved is not None and moved.parent == tmp_path / "earlier"
-    assert sorted(path.name for path in moved.iterdir()) == ["epoch_30.pth", "iter_7.pth"]
+    assert sorted(path.name for path in moved.iterdir()) == sorted(names[:3])
+    assert own_checkpoints(tmp_path) == [tmp_path / "weights.pth"]
+    assert best_checkpoint(tmp_path) is None  # what it starts from is not the new run's best
     left = sorted(path.name for path in tmp_path.glob("*.pth"))
     assert left == ["best_acc_top1_epoch_11.pth", "weights.pth"]  # the weights it starts from
     assert not (tmp_path / "last_checkpoint").exists()

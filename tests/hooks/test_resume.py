@@ -1,6 +1,7 @@
 """Killed and interrupted runs end as the undisturbed one: real processes, real signals."""
 
 import json
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -134,3 +135,26 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_good_checkpoint(
     for path in work_dir.glob("*.pth"):
         weights = load_checkpoint(path)["state_dict"].values()
         assert all(tensor.isfinite().all() for tensor in weights if tensor.is_floating_point())
+
+
+def test_a_run_knows_its_own_checkpoints_from_what_it_started_from(
+    config: Path, tmp_path: Path
+) -> None:
+    """The second run starts from the first one's last epoch, in the same folder; it goes on."""
+    work_dir, first = tmp_path / "run", tmp_path / "run/epoch_3.pth"
+    run(config, work_dir)
+    weights = first.read_bytes()
+    changes = {"schedule": {"max_epochs": 2}, "pretrained": {"weights": str(first)}}
+    run(config, work_dir, changes)
+    assert first.read_bytes() == weights
+    assert newest_checkpoint(work_dir) == work_dir / "epoch_2.pth"
+    before = len(output(work_dir))
+    resumed = {"resume": True, "work_dir": str(work_dir)}
+    run(config, work_dir, {"schedule": {"max_epochs": 4}, "pretrained": resumed})
+    text = output(work_dir)[before:]
+    assert "Epoch(train)  [3][1/4]" in text and "Epoch(train)  [2]" not in text
+    scores = [float(score) for score in re.findall(r"acc/top1: ([\d.]+)", output(work_dir))]
+    info = load_checkpoint(work_dir / "epoch_4.pth")["message_hub"]["runtime_info"]
+    assert info["best_score"] == pytest.approx(max(scores[3:]), abs=1e-4)
+    (kept,) = work_dir.glob("earlier/*/epoch_3.pth")
+    assert kept.read_bytes() == weights
