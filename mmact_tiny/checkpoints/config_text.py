@@ -361,8 +361,8 @@ def published_config(checkpoint: Path) -> Path | None:
     metafiles = "".join(path.read_text() for path in root.glob("*/*/metafile.yml"))
     entry, found, _ = metafiles.partition(f"/{checkpoint.name}\n")
     model = entry.rpartition("Name: ")[2].split()[0].removesuffix("_infer") if found else ""
-    stems = (published[1], model)
-    return next((path for stem in stems for path in root.rglob(f"{stem}.py")), None)
+    configs = {path.stem: path for path in root.rglob("*.py")}
+    return configs.get(published[1], configs.get(model))
 
 
 def stock_configs() -> Path:
