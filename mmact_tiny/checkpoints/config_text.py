@@ -189,10 +189,11 @@ def _asking_for_weights(node: dict) -> dict[str, Any]:
     compat.MODELS.import_from_location()
     kind = node.get("type")
     found = compat.MODELS.module_dict.get(kind) if isinstance(kind, str) else kind
+    makers = [vars(base).get("__init__") for base in getattr(found, "__mro__", ())] or [found]
     return {
         name: parameter.default
-        for base in getattr(found, "__mro__", ())
-        for name, parameter in inspect.signature(base.__init__).parameters.items()
+        for maker in filter(callable, makers)
+        for name, parameter in inspect.signature(maker).parameters.items()
         if "pretrained" in name and name not in node
         if parameter.default not in (None, False, parameter.empty)
     }

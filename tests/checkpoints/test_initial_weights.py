@@ -18,6 +18,7 @@ TOLD: dict[str, dict[str, Any]] = {
     "ResNet": {},
     "ResNetTSM": {"pretrained2d": False},
     "MobileNetV2TSM": {"pretrained2d": False},
+    "MobileOneTSM": {"pretrained2d": False},
     "ResNet3dSlowOnly": {"pretrained2d": False},
     "ResNet3dCSN": {"pretrained2d": False},
     "SwinTransformer3D": {"pretrained2d": False},
@@ -72,6 +73,9 @@ def test_no_recognition_config_is_left_with_an_address() -> None:
 
 
 SMALL = (
+    "tsm_imagenet-pretrained-mobileone-s4_8xb16-1x1x16-50e_kinetics400-rgb",
+    "tsn_imagenet-pretrained-rn101-32x4d_8xb32-1x1x3-100e_kinetics400-rgb",
+    "tsn_imagenet-pretrained-swin-transformer_8xb32-1x1x3-100e_kinetics400-rgb",
     "tsm_imagenet-pretrained-mobilenetv2_8xb16-1x1x8-100e_kinetics400-rgb",
     "tsn_imagenet-pretrained-dense161_8xb32-1x1x3-100e_kinetics400-rgb",
     "i3d_imagenet-pretrained-r50_8xb8-32x2x1-100e_kinetics400-rgb",
