@@ -19,6 +19,7 @@ ANN_FILES = {
     "val": ("val.txt", "kinetics_tiny_val_video.txt"),
     "test": ("test.txt",),
 }
+NAMES_SUFFIX = ".label_map.txt"  # in the place of `.pth`: a label map beside the weights
 MAX_SHOWN = 20  # problems printed before "and N more": one screen
 
 

@@ -1,6 +1,5 @@
 """Recognizes videos: one video in, the best labels with their scores out."""
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -8,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import dataset as datasets
 from . import runs
 from .build import build_model
-from .checkpoints.config_text import resolve_path, stock_configs, vet_config, without_downloads
-from .checkpoints.load import checkpoint_classes, checkpoint_config, load_checkpoint, load_weights
+from .checkpoints.config_text import published_config, resolve_path, vet_config, without_downloads
+from .checkpoints.load import checkpoint_config, labels_of, load_checkpoint, load_weights
 from .compat import Compose, Config, get_device, init_default_scope, pseudo_collate
 from .errors import UserError
 from .pipeline import describe_protocol, pipeline_of, with_decoder
@@ -64,7 +62,8 @@ class Recognizer:
         init_default_scope("mmaction")
         pipeline = pipeline_of(self.cfg, protocol)
         self.protocol = describe_protocol(protocol, pipeline)
-        self.labels = labels_of(self._loaded, label_map, self.cfg.model.cls_head.num_classes)
+        num_classes = self.cfg.model.cls_head.num_classes
+        self.labels = labels_of(self._loaded, self.checkpoint, label_map, num_classes)
         self.steps = with_decoder(pipeline, decoder)
         self._pipeline = GuardedReader(Compose(self.steps), video_seconds)
 
@@ -177,9 +176,7 @@ def default_checkpoint() -> Path:
 
 def config_of(loaded: dict[str, Any], checkpoint: Path, config: str | Path | None) -> Config:
     """Returns the config: the one given, the stock one that the file is named for, its own."""
-    published = re.fullmatch(r"(.+)_\d{8}-[0-9a-f]{8}", checkpoint.stem)
-    if config is None and published:
-        config = next(stock_configs().rglob(f"{published[1]}.py"), None)
+    config = config or published_config(checkpoint)
     if config is not None:
         cfg = Config.fromfile(resolve_path(config))
     else:
@@ -189,31 +186,3 @@ def config_of(loaded: dict[str, Any], checkpoint: Path, config: str | Path | Non
         cfg = Config(vet_config(own, source=str(checkpoint)))
     cfg.model = without_downloads(cfg.model)
     return cfg
-
-
-def labels_of(loaded: dict[str, Any], label_map: str | Path | None, num_classes: int) -> list[str]:
-    """Returns the class names: of the file given, of the checkpoint, or those of K400."""
-    if label_map is not None:
-        labels = datasets.read_label_map(label_map)
-        if len(labels) != num_classes:
-            raise UserError(
-                f"label map {label_map} has {len(labels)} lines; "
-                f"the model has {num_classes} classes"
-            )
-        return labels
-    labels = checkpoint_classes(loaded)
-    if len(labels) == num_classes:
-        return labels
-    if num_classes == 400:
-        return k400_labels()
-    return [f"class {index}" for index in range(num_classes)]
-
-
-def k400_labels() -> list[str]:
-    """Returns the 400 names of Kinetics-400, in the order of MMAction2's label map.
-
-    MMAction2's wheel leaves its label maps out; torchvision carries the same list.
-    """
-    from torchvision.models.video import R3D_18_Weights
-
-    return list(R3D_18_Weights.KINETICS400_V1.meta["categories"])

@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     parser.add_argument("--num", type=int, default=16, metavar="N", help="videos (default: 16)")
     parser.add_argument("--data", metavar="DIR", help="dataset folder")
     parser.add_argument(
-        "--pretrained", metavar="auto|none|imagenet|PATH|URL", help="as in train.py"
+        "--pretrained", metavar="auto|none|imagenet|zoo|PATH|URL", help="as in train.py"
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="default: 0")
     parser.add_argument("--out", metavar="FILE.png", default="browse.png")

@@ -3,9 +3,12 @@
   python tools/download.py --list
   python tools/download.py --list slowfast
   python tools/download.py kinetics400_tiny tsn_r50_k400
+  python tools/download.py slowfast_r50_8xb8-4x16x1-256e_kinetics400-rgb
 
-Interrupted, the same command goes on where it stopped. Set MMACT_TINY_MIRROR to a mirror of
-https://download.openmmlab.com to fetch from there.
+A name is one of --list, or a stock config. The names of the classes come with the weights.
+Interrupted, the same command goes on where it stopped. MMACT_TINY_MIRROR names a mirror of
+https://download.openmmlab.com, MMACT_TINY_LABEL_MAP_MIRROR one of
+https://raw.githubusercontent.com, to fetch from there.
 """
 
 import sys
@@ -35,10 +38,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.list is not None:
         print(download.table(args.list))
     for item in [download.find_published(name) for name in args.names]:
-        if download.is_there(item) and not args.force:
-            print(f"{item.name}: {item.path} is there already, whole")
-        else:
-            print(f"{item.name}: saved to {download.fetch(item, force=args.force)}")
+        was_there = download.is_there(item) and not args.force
+        path = download.fetch(item, force=args.force)
+        said = f"{path} is there already, whole" if was_there else f"saved to {path}"
+        print(f"{item.name}: {said}")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     parser.add_argument("--work-dir", metavar="DIR", help="default: work_dirs/<config stem>")
     parser.add_argument("--epochs", type=int, metavar="N")
     parser.add_argument("--batch-size", type=cli.int_or_auto, metavar="N|auto")
-    parser.add_argument("--pretrained", metavar="auto|none|imagenet|PATH|URL")
+    parser.add_argument("--pretrained", metavar="auto|none|imagenet|zoo|PATH|URL")
     parser.add_argument(
         "--resume",
         nargs="?",

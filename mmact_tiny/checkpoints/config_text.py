@@ -158,10 +158,16 @@ def without_downloads(node: Any) -> Any:
     where that stands in its signature only: `ResNetTSM(pretrained2d=True)` wants an address.
     """
     if isinstance(node, dict):
+        node = {**node, **_asking_for_weights(node)}
+        off = {
+            key: False if isinstance(value, bool) else None
+            for key, value in node.items()
+            if key == "load_from" or "pretrained" in str(key)
+        }
         return {
-            key: _off(value) if _names_weights(key) else without_downloads(value)
-            for key, value in {**node, **_defaults(node)}.items()
-            if not (key == "init_cfg" and any(map(_is_loading, _parts(value))))
+            key: off[key] if key in off else without_downloads(value)
+            for key, value in node.items()
+            if key != "init_cfg" or not any(find_downloads([value]))
         }
     if isinstance(node, list | tuple):
         return type(node)(without_downloads(item) for item in node)
@@ -170,44 +176,24 @@ def without_downloads(node: Any) -> Any:
 
 def find_downloads(node: Any) -> Iterator[Any]:
     """Yields the weights that a model's config starts from: addresses, names, or True."""
-    if isinstance(node, dict):
-        for key, value in node.items():
-            if key == "pretrained" and value:
-                yield value
-            elif key == "init_cfg":
-                yield from (part["checkpoint"] for part in _parts(value) if _is_loading(part))
-            else:
-                yield from find_downloads(value)
-    elif isinstance(node, list | tuple):
-        for item in node:
-            yield from find_downloads(item)
+    pairs = node.items() if isinstance(node, dict) else enumerate(node)
+    for key, value in pairs:
+        if key in ("pretrained", "checkpoint") and value:
+            yield value
+        elif isinstance(value, dict | list | tuple):
+            yield from find_downloads(value)
 
 
-def _names_weights(key: Any) -> bool:
-    return key == "load_from" or "pretrained" in str(key)
-
-
-def _off(value: Any) -> bool | None:
-    return False if isinstance(value, bool) else None
-
-
-def _parts(init_cfg: Any) -> list | tuple:
-    return init_cfg if isinstance(init_cfg, list | tuple) else [init_cfg]
-
-
-def _is_loading(part: Any) -> bool:
-    return isinstance(part, dict) and ("checkpoint" in part or part.get("type") == "Pretrained")
-
-
-def _defaults(node: dict) -> dict[str, Any]:
+def _asking_for_weights(node: dict) -> dict[str, Any]:
     """Returns what the class of a node takes to ask for weights where the node does not say."""
     compat.MODELS.import_from_location()
     kind = node.get("type")
     found = compat.MODELS.module_dict.get(kind) if isinstance(kind, str) else kind
+    makers = [vars(base).get("__init__") for base in getattr(found, "__mro__", ())] or [found]
     return {
         name: parameter.default
-        for base in getattr(found, "__mro__", ())
-        for name, parameter in inspect.signature(base.__init__).parameters.items()
+        for maker in filter(callable, makers)
+        for name, parameter in inspect.signature(maker).parameters.items()
         if "pretrained" in name and name not in node
         if parameter.default not in (None, False, parameter.empty)
     }
@@ -362,6 +348,22 @@ def stock_bases(config: str | Path) -> list[str]:
         if "::" not in base or base.startswith(STOCK_PREFIX):
             found += stock_bases(within)
     return found
+
+
+def published_config(checkpoint: Path) -> Path | None:
+    """Returns the stock config of a published file, by its name; None for another file.
+
+    A file that is not named for its config is looked up in the metafiles.
+    """
+    published = re.fullmatch(r"(.+)_\d{8}-[0-9a-f]{8}", checkpoint.stem)
+    if published is None:
+        return None
+    root = stock_configs()
+    metafiles = "".join(path.read_text() for path in root.glob("*/*/metafile.yml"))
+    entry, found, _ = metafiles.partition(f"/{checkpoint.name}\n")
+    model = entry.rpartition("Name: ")[2].split()[0].removesuffix("_infer") if found else ""
+    configs = {path.stem: path for path in root.rglob("*.py")}
+    return configs.get(published[1], configs.get(model))
 
 
 def stock_configs() -> Path:

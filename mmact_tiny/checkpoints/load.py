@@ -1,6 +1,7 @@
 """Loads checkpoints as data, so that no file can run code, and puts weights into models."""
 
 import json
+import logging
 import os
 import stat
 from collections import OrderedDict
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from .. import compat
+from ..dataset import NAMES_SUFFIX, read_label_map
 from ..errors import UserError
 from .config_text import config_from_json, config_from_text
 from .pickles import (
@@ -33,6 +35,7 @@ OTHER_KINDS = {
     b"<": "a web page, perhaps of a failed download: fetch it again",
     b"\x89HDF": "an HDF5 file, not a PyTorch checkpoint",
 }
+logger = logging.getLogger("mmact_tiny")
 
 
 def load_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict:
@@ -211,6 +214,44 @@ def checkpoint_classes(checkpoint: dict) -> list[str]:
     classes = dataset_meta.get("classes") if isinstance(dataset_meta, dict) else None
     classes = classes or meta.get("CLASSES") or []  # the latter in mmcv's time
     return [str(name) for name in classes] if isinstance(classes, list | tuple) else []
+
+
+def labels_of(
+    loaded: dict[str, Any], checkpoint: Path, label_map: str | Path | None, num_classes: int
+) -> list[str]:
+    """Returns the class names: of the file given, of the checkpoint, beside it, or Kinetics-400's.
+
+    Without any of them the classes have numbers, which a line in the log says.
+
+    Raises:
+        UserError: a label map that cannot be read, or is of another length.
+    """
+    labels, beside = checkpoint_classes(loaded), checkpoint.with_suffix(NAMES_SUFFIX)
+    if label_map is None and len(labels) == num_classes:
+        return labels
+    if label_map is not None or beside.is_file():
+        labels = read_label_map(label_map or beside)
+        if len(labels) != num_classes:
+            raise UserError(
+                f"label map {label_map or beside} has {len(labels)} lines; "
+                f"the model has {num_classes} classes"
+            )
+        return labels
+    if num_classes == 400:
+        return k400_labels()
+    how = "--label-map FILE names them, tools/download.py those of published weights"
+    logger.warning("class numbers, %s has no names of its classes: %s", checkpoint, how)
+    return [f"class {index}" for index in range(num_classes)]
+
+
+def k400_labels() -> list[str]:
+    """Returns the 400 names of Kinetics-400, in the order of MMAction2's label map.
+
+    MMAction2's wheel leaves its label maps out; torchvision carries the same list.
+    """
+    from torchvision.models.video import R3D_18_Weights
+
+    return list(R3D_18_Weights.KINETICS400_V1.meta["categories"])
 
 
 def read_safetensors(path: Path, device: Any) -> dict:

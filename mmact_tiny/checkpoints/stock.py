@@ -6,9 +6,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from .. import compat
-from ..download import download, published_hash
+from ..download import download, mirrored, published_hash
 from ..errors import UserError
-from ..files import sha256, write_atomically
+from ..files import write_atomically
 from .load import load_checkpoint
 
 
@@ -34,8 +34,9 @@ def register() -> None:
         "": load_checkpoint,
         "http://": load_from_http,
         "https://": load_from_http,
-        "torchvision://": load_from_torchvision,
-        "modelzoo://": load_from_torchvision,
+        "torchvision://": load_by_name,
+        "modelzoo://": load_by_name,
+        "mmcls://": load_by_name,
     }
     for prefix in {*compat.CheckpointLoader._schemes, *ours}:
         loader = ours.get(prefix, load_from_refused)
@@ -57,7 +58,7 @@ def fetch(url: str) -> Path:
         path = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlsplit(url).path).name
     except ValueError as error:
         raise UserError(f"cannot download {url}: {error}") from None
-    return download(url, path, sha256_prefix=published_hash(url))
+    return download(mirrored(url), path, sha256_prefix=published_hash(url))
 
 
 def load_from_http(filename: str, map_location: Any = None) -> dict:
@@ -68,22 +69,16 @@ def load_from_http(filename: str, map_location: Any = None) -> dict:
     """
     path = fetch(filename) if compat.get_local_rank() == 0 else None
     compat.barrier()
-    path = path or fetch(filename)
-    expected, found = published_hash(filename), sha256(path) or ""
-    if expected and not found.startswith(expected):
-        raise UserError(
-            f"checkpoint {path} is refused: its SHA-256 is {found[:8]}..., {filename} promises "
-            f"{expected}: delete it to fetch it again"
-        )
-    return load_checkpoint(path, map_location)
+    return load_checkpoint(path or fetch(filename), map_location)
 
 
-def load_from_torchvision(filename: str, map_location: Any = None) -> dict:
-    """Looks a torchvision name up in MMEngine's table of addresses."""
-    name = filename.partition("://")[2]
-    addresses = compat.get_torchvision_models()
+def load_by_name(filename: str, map_location: Any = None) -> dict:
+    """Looks a name of torchvision or MMClassification up in MMEngine's tables of addresses."""
+    package, _, name = filename.partition("://")
+    mmcls = package == "mmcls"
+    addresses = compat.get_mmcls_models() if mmcls else compat.get_torchvision_models()
     if name not in addresses:
-        raise UserError(f"torchvision has no weights named {name!r}, asked for as {filename}")
+        raise UserError(f"{package} has no weights named {name!r}, asked for as {filename}")
     return load_from_http(addresses[name], map_location)
 
 

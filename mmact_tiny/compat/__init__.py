@@ -74,7 +74,11 @@ if TYPE_CHECKING:  # the same names, for the type checker
         ValLoop,
         find_latest_checkpoint,
     )
-    from mmengine.runner.checkpoint import CheckpointLoader, get_torchvision_models
+    from mmengine.runner.checkpoint import (
+        CheckpointLoader,
+        get_mmcls_models,
+        get_torchvision_models,
+    )
     from mmengine.utils import import_modules_from_strings
     from mmengine.visualization import WandbVisBackend
 
@@ -101,7 +105,7 @@ _NAMES = {
     "mmengine.registry": "Registry init_default_scope",
     "mmengine.runner": "BaseLoop EpochBasedTrainLoop Runner "
     "TestLoop ValLoop find_latest_checkpoint",
-    "mmengine.runner.checkpoint": "CheckpointLoader get_torchvision_models",
+    "mmengine.runner.checkpoint": "CheckpointLoader get_mmcls_models get_torchvision_models",
     "mmengine.utils": "import_modules_from_strings",
     "mmengine.visualization": "WandbVisBackend",
 }

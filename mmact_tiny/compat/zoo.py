@@ -45,11 +45,11 @@ def import_mmpretrain_late() -> None:
         return
     from mmaction.registry import MODELS
 
-    def build(**settings: Any) -> Any:
+    def build(pretrained2d: bool = True, **settings: Any) -> Any:  # the class's default
         if sys.modules[home] is None:
             del sys.modules[home], MODELS.module_dict["MobileOneTSM"]  # the class comes in
             importlib.import_module(home)
-        return sys.modules[home].MobileOneTSM(**settings)
+        return sys.modules[home].MobileOneTSM(pretrained2d=pretrained2d, **settings)
 
     sys.modules[home] = None  # type: ignore[assignment]  # to import it is an ImportError
     MODELS.register_module(name="MobileOneTSM", module=build)

@@ -1,6 +1,7 @@
 """Downloads what has a name, the tutorial's dataset or weights of MMAction2's zoo, or any file."""
 
 from .transfer import download, published_hash
-from .zoo import fetch, find_published, is_there, table
+from .zoo import fetch, fetch_zoo, find_published, is_there, mirrored, table
 
-__all__ = ["download", "fetch", "find_published", "is_there", "published_hash", "table"]
+__all__ = ["download", "fetch", "fetch_zoo", "find_published", "is_there", "mirrored"]
+__all__ += ["published_hash", "table"]

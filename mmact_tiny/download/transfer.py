@@ -54,14 +54,14 @@ def download(
         path.parent.mkdir(parents=True, exist_ok=True)
     with locked(path):
         if path.exists() and not force:
-            if has_hash(path, sha256_prefix):
+            if _has_hash(path, sha256_prefix):
                 return path
             damage = f"{path} is damaged (its SHA-256 is not {sha256_prefix}...): fetching it again"
             print(damage, file=sys.stderr, flush=True)
         if force:
             part.unlink(missing_ok=True)
         _fetch(url, part, path, provable=sha256_prefix is not None)
-        if not has_hash(part, sha256_prefix):
+        if not _has_hash(part, sha256_prefix):
             part.unlink()
             raise UserError(
                 f"{url} arrived damaged: its SHA-256 does not start with {sha256_prefix}, as the "
@@ -82,7 +82,7 @@ def published_hash(url: str) -> str | None:
     return match[1] if match else None
 
 
-def has_hash(path: Path, sha256_prefix: str | None) -> bool:
+def _has_hash(path: Path, sha256_prefix: str | None) -> bool:
     """Returns whether the file's SHA-256 starts with the prefix; no prefix fits every file."""
     return not sha256_prefix or (sha256(path) or "").startswith(sha256_prefix.lower())
 

@@ -3,20 +3,26 @@
 Names, addresses and figures of the weights come from the metafiles of the installed MMAction2.
 """
 
+import contextlib
 import importlib.util
 import os
 import re
+import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ..dataset import read_annotations
+from ..dataset import NAMES_SUFFIX, read_annotations
 from ..errors import UserError, suggest
 from ..files import locked
-from .transfer import download, has_hash, published_hash, unpack
+from .transfer import download, published_hash, unpack
 
 HOST = "https://download.openmmlab.com"
-MIRROR_VARIABLE = "MMACT_TINY_MIRROR"  # takes the place of HOST, the paths stay
+LABEL_MAP_HOST = "https://raw.githubusercontent.com"
+# What each variable names takes the place of a host; the paths stay.
+MIRRORS = {HOST: "MMACT_TINY_MIRROR", LABEL_MAP_HOST: "MMACT_TINY_LABEL_MAP_MIRROR"}
 # MMAction2's tutorial and its "20-Minute Guide" name it; no metafile does.
 KINETICS400_TINY_URL = f"{HOST}/mmaction/kinetics400_tiny.zip"
 # Models for which the metafile of mmaction2 1.2.0 repeats another's address, with the ends of their
@@ -27,6 +33,18 @@ CORRECTED_ENDS = {
 }
 # By the end of a model's name, where metafiles of mmaction2 1.2.0 say another dataset, or none.
 DATASETS = {"sthv2": "SthV2", "kinetics700": "Kinetics-700", "kinetics710": "Kinetics-710"}
+# Label maps below tools/data of MMAction2's repository at v1.2.0, whose wheel leaves them out, with
+# the first digits of their SHA-256. That of Kinetics-400 is in torchvision.
+LABEL_MAP_URL = f"{LABEL_MAP_HOST}/open-mmlab/mmaction2/v1.2.0/tools/data"
+LABEL_MAPS = {
+    "Kinetics-600": ("kinetics/label_map_k600.txt", "8dfca420"),
+    "Kinetics-700": ("kinetics/label_map_k700.txt", "2f265d35"),
+    "Kinetics-710": ("kinetics710/label_map_k710.txt", "a853307b"),
+    "Moments in Time V1": ("mit/label_map.txt", "119e2be7"),
+    "SthV1": ("sthv1/label_map.txt", "5465813d"),
+    "SthV2": ("sthv2/label_map.txt", "c9c5a86e"),
+    "UCF101": ("ucf101/label_map.txt", "fabeefc5"),
+}
 TSN_NAME = re.compile(
     r"^tsn_imagenet-pretrained-(.+)_\d+xb\d+-((?:dense-)?\d+x\d+x\d+)-\d+e_(k?)(?:inetics)?(.+)-rgb$"
 )
@@ -53,8 +71,16 @@ class Published:
     flops: str = ""
     resolution: str = ""
 
+    @property
+    def label_map(self) -> Path | None:
+        """Where the names of the classes go, beside the weights of a recognizer of videos."""
+        is_recognizer = self.config.startswith("mmaction::recognition/")
+        names = is_recognizer and self.dataset in LABEL_MAPS
+        return self.path.with_suffix(NAMES_SUFFIX) if names else None
 
-def list_published() -> list[Published]:
+
+@cache
+def list_published() -> tuple[Published, ...]:
     """Returns all that can be downloaded by name: a dataset, TSN, other recognizers, the rest.
 
     Raises:
@@ -86,7 +112,7 @@ def list_published() -> list[Published]:
     # An address that belongs to another model is worse than none.
     owners = {item.url: item for item in weights if item.path.name.startswith(item.model)}
     dataset = Published("kinetics400_tiny", KINETICS400_TINY_URL, Path("data/kinetics400_tiny"))
-    return [dataset, *(item for item in weights if owners.get(item.url, item) is item)]
+    return (dataset, *(item for item in weights if owners.get(item.url, item) is item))
 
 
 def _read_model(name: str, model: dict[str, Any], configs: dict[str, str]) -> Published:
@@ -119,16 +145,19 @@ def _shorten(published: str | int, unit: float, letter: str) -> str:
 
 
 def find_published(name: str) -> Published:
-    """Returns what has this name; MMAction2's own model names are taken too.
+    """Returns what has this name; weights also by MMAction2's model name or config.
 
     Raises:
         UserError: nothing has; the nearest name is suggested.
     """
-    named = {key: item for item in list_published() for key in (item.model, item.name)}
-    if name not in named:
-        hint = suggest(name, named)
+    items = list_published()
+    named = {Path(item.config).stem: item for item in items if item.config}
+    named |= {key: item for item in items for key in (item.model, item.name)}
+    stem = PurePosixPath(name.removeprefix("mmaction::")).name.removesuffix(".py")
+    if stem not in named:
+        hint = suggest(stem, named)
         raise UserError(f"nothing to download is named {name!r}{hint}; --list shows all")
-    return named[name]
+    return named[stem]
 
 
 def table(word: str = "") -> str:
@@ -151,21 +180,61 @@ def table(word: str = "") -> str:
 
 
 def is_there(item: Published) -> bool:
-    """Returns whether it was fetched before and is whole."""
-    if item.model:
-        return item.path.is_file() and has_hash(item.path, published_hash(item.url))
-    return item.path.is_dir() and not _missing(item.path)
+    """Returns whether it was fetched before, the names of its classes too."""
+    return item.path.exists() and (item.label_map is None or item.label_map.exists())
 
 
 def fetch(item: Published, *, force: bool = False) -> Path:
-    """Downloads it to `item.path`, unpacked if it is an archive; does nothing if it is there.
+    """Downloads it to `item.path`, unpacked if it is an archive; does nothing if it is there whole.
+
+    A label map that is not to be had is said in a line on stderr.
 
     Raises:
         UserError: as `download` and `unpack` do; a dataset folder that is there in part.
     """
-    if item.model:
-        hash_prefix = published_hash(item.url)
-        return download(mirrored(item.url), item.path, sha256_prefix=hash_prefix, force=force)
+    if not item.model:
+        return _fetch_dataset(item, force)
+    path = fetch_weights(item, force=force)
+    if item.label_map is not None:
+        name, hash_prefix = LABEL_MAPS[item.dataset]
+        url = mirrored(f"{LABEL_MAP_URL}/{name}")
+        try:
+            download(url, item.label_map, sha256_prefix=hash_prefix, force=force)
+        except UserError as error:
+            print(f"no class names, so infer.py shows numbers: {error}", file=sys.stderr)
+    return path
+
+
+def fetch_zoo(configs: Iterable[str]) -> Path:
+    """Downloads the weights of the first of these stock configs that has published ones.
+
+    Raises:
+        UserError: none has; or as `download` does.
+    """
+    for config in configs:
+        with contextlib.suppress(UserError):
+            item = find_published(config)
+            break
+    else:
+        raise UserError(
+            f"--pretrained zoo: MMAction2 has published no weights of {', '.join(configs)}\n"
+            "  name a file: --pretrained FILE (python tools/download.py --list shows all names)\n"
+            "  or start from the config's own weights, or random ones: --pretrained imagenet|none"
+        )
+    return fetch_weights(item)
+
+
+def fetch_weights(item: Published, *, force: bool = False) -> Path:
+    """Downloads weights to `item.path`; does nothing if they are there whole.
+
+    Raises:
+        UserError: as `download` does.
+    """
+    hash_prefix = published_hash(item.url)
+    return download(mirrored(item.url), item.path, sha256_prefix=hash_prefix, force=force)
+
+
+def _fetch_dataset(item: Published, force: bool) -> Path:
     item.path.parent.mkdir(parents=True, exist_ok=True)
     with locked(item.path):
         if item.path.exists() and not force:
@@ -181,25 +250,23 @@ def fetch(item: Published, *, force: bool = False) -> Path:
 
 
 def mirrored(url: str) -> str:
-    """Returns the address on the mirror that MMACT_TINY_MIRROR names, if it names one."""
-    mirror = os.environ.get(MIRROR_VARIABLE, "").rstrip("/")
-    return mirror + url.removeprefix(HOST) if mirror and url.startswith(HOST) else url
+    """Returns the address on the mirror that `MMACT_TINY_MIRROR` or its sister names, if any."""
+    for host, variable in MIRRORS.items():
+        mirror = os.environ.get(variable, "").rstrip("/")
+        if mirror and url.startswith(f"{host}/"):
+            return mirror + url.removeprefix(host)
+    return url
 
 
-def _missing(folder: Path) -> list[str]:
-    """Returns what kinetics400_tiny lacks: an annotation file, or videos listed in one."""
+def _check(folder: Path) -> None:
+    """Raises a UserError if kinetics400_tiny lacks an annotation file, or a video listed in one."""
     missing = []
     for split in ("train", "val"):
         ann_file = f"kinetics_tiny_{split}_video.txt"
         rows = read_annotations(folder / ann_file) if (folder / ann_file).is_file() else []
         paths = (ann_file, *(f"{split}/{row.path}" for row in rows))
         missing += [path for path in paths if not (folder / path).is_file()]
-    return missing
-
-
-def _check(folder: Path) -> None:
-    """Raises a UserError if the folder is not a whole kinetics400_tiny."""
-    if missing := _missing(folder):
+    if missing:
         raise UserError(
             f"{folder} is not a whole kinetics400_tiny: {len(missing)} missing, first "
             f"{missing[0]}; fetch it again with --force"

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from ..checkpoints.config_text import find_downloads, without_downloads
 from ..compat import Config
+from ..download import fetch_zoo
 from ..errors import UserError
 from ..runs import WORK_DIRS, first_weights, last_checkpoint, newest_checkpoint
 from .registry import OVERRIDES, add_hook, comes_after, use_plugin
@@ -31,7 +32,8 @@ def pretrained(
 
     Args:
         weights: `auto` (the file that `search` finds, else random), `none` (random), `imagenet`
-            (leave the config's own, whatever they were trained on), or a path or URL of
+            (leave the config's own, whatever they were trained on), `zoo` (what MMAction2
+            published of the stock config, fetched to checkpoints/), or a path or URL of
             recognizer weights.
         search: Pattern of the files that `auto` takes. By default the published weights of the
             config by name: `checkpoints/<config stem>_*.pth`.
@@ -45,14 +47,14 @@ def pretrained(
             default as the checkpoint that is resumed says.
 
     Raises:
-        UserError: no such file; `imagenet` where the config has no weights of its own.
+        UserError: no such file; `imagenet` or `zoo` where the config has none of these.
     """
     own = [*find_downloads(cfg.model)]
     if cfg.get("initial_weights", "imagenet") == "imagenet" and cfg.get("load_from"):
         own.append(cfg.load_from)
     cfg.initial_weights = find_weights(cfg, weights, search, resume, work_dir, origin)
     checkpoint = _resumed_checkpoint(cfg, resume, work_dir)
-    named = checkpoint is None and weights not in ("auto", "none")
+    named = checkpoint is None and weights not in ("auto", "none", "zoo")
     start = weights if named else cfg.initial_weights
     if start != "imagenet":
         cfg.model = without_downloads(cfg.model)
@@ -85,7 +87,7 @@ def find_weights(
     whatever `weights` would find today.
 
     Raises:
-        UserError: no such file.
+        UserError: no such file; `zoo` has none, or it cannot be fetched.
     """
     if origin is not None:
         return origin
@@ -98,11 +100,13 @@ def find_weights(
         pattern = Path(search or f"checkpoints/{Path(cfg.filename).stem}_*.pth")
         found = Path(pattern.anchor).glob(str(pattern.relative_to(pattern.anchor)))
         weights = max(map(str, found), default=RANDOM)
+    if weights == "zoo":
+        weights = str(fetch_zoo(cfg.get("stock_base") or [cfg.filename]))
     named = weights not in (RANDOM, "none", "imagenet") and "://" not in weights
     if checkpoint is None and named and not Path(weights).is_file():
         raise UserError(
             f"no pretrained weights {weights}\n"
-            "  get them with: python tools/download.py tsn_r50_k400 (--list names more)\n"
+            "  get published ones: --pretrained zoo, or python tools/download.py NAME (--list)\n"
             "  or train from random weights: --pretrained none"
         )
     return RANDOM if weights == "none" else weights

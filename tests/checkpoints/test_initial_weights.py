@@ -10,6 +10,7 @@ from mmengine.config import Config
 
 from mmact_tiny.checkpoints.config_text import find_downloads, stock_configs, without_downloads
 from mmact_tiny.compat import MODELS, register_all_modules
+from mmact_tiny.overrides.training import pretrained
 
 RECOGNITION = sorted((stock_configs() / "recognition").rglob("*.py"))
 # Class, and what it is told where nothing is to be fetched: its defaults want an address.
@@ -17,6 +18,7 @@ TOLD: dict[str, dict[str, Any]] = {
     "ResNet": {},
     "ResNetTSM": {"pretrained2d": False},
     "MobileNetV2TSM": {"pretrained2d": False},
+    "MobileOneTSM": {"pretrained2d": False},
     "ResNet3dSlowOnly": {"pretrained2d": False},
     "ResNet3dCSN": {"pretrained2d": False},
     "SwinTransformer3D": {"pretrained2d": False},
@@ -58,18 +60,22 @@ def test_downloads_are_found_and_switched_off(case: int) -> None:
 
 
 def test_no_recognition_config_is_left_with_an_address() -> None:
-    register_all_modules(init_default_scope=True)
     assert len(RECOGNITION) == 125
     num_with_weights = 0
     for path in RECOGNITION:
-        model = Config.fromfile(path).model.to_dict()
-        num_with_weights += any(find_downloads(model))
-        left = without_downloads(model)
-        assert not re.search(r"://|\.pth|'checkpoint'|pretrained\w*': (?!None|False)", str(left))
+        cfg = Config.fromfile(path)
+        num_with_weights += any(find_downloads(cfg.model)) or cfg.get("load_from") is not None
+        pretrained(cfg, weights="none")
+        left = str(cfg.model.to_dict())
+        assert not re.search(r"://|\.pth|'checkpoint'|pretrained\w*': (?!None|False)", left)
+        assert cfg.load_from is None
     assert num_with_weights == 79
 
 
 SMALL = (
+    "tsm_imagenet-pretrained-mobileone-s4_8xb16-1x1x16-50e_kinetics400-rgb",
+    "tsn_imagenet-pretrained-rn101-32x4d_8xb32-1x1x3-100e_kinetics400-rgb",
+    "tsn_imagenet-pretrained-swin-transformer_8xb32-1x1x3-100e_kinetics400-rgb",
     "tsm_imagenet-pretrained-mobilenetv2_8xb16-1x1x8-100e_kinetics400-rgb",
     "tsn_imagenet-pretrained-dense161_8xb32-1x1x3-100e_kinetics400-rgb",
     "i3d_imagenet-pretrained-r50_8xb8-32x2x1-100e_kinetics400-rgb",

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from file_server import FileServer
 from mmengine.runner import load_checkpoint as stock_load
 from mmengine.runner.checkpoint import _load_checkpoint
 from toy import Toy
@@ -133,21 +134,32 @@ def test_stock_loading_refuses_code(tmp_path, monkeypatch):
 
 
 def test_every_other_scheme_is_refused():
-    for name in ("pavi://x", "s3://x", "petrel://x", "a:s3://x", "mmcls://x", "open-mmlab://x"):
+    for name in ("pavi://x", "s3://x", "petrel://x", "a:s3://x", "open-mmlab://x"):
         with pytest.raises(UserError, match="expected a local file"):
             CheckpointLoader.load_checkpoint(name)
-    with pytest.raises(UserError, match="no weights named 'nix'"):
-        CheckpointLoader.load_checkpoint("torchvision://nix")
+    for package in ("torchvision", "mmcls"):
+        with pytest.raises(UserError, match=f"{package} has no weights named 'nix'"):
+            CheckpointLoader.load_checkpoint(f"{package}://nix")
 
 
 def test_the_published_hash_is_checked_before_loading(tmp_path, monkeypatch):
+    """From the mirror to torch.hub's folder; also what MMEngine knows by a name."""
     torch.save({"state_dict": {"w": torch.ones(1)}}, tmp_path / "x.pth")
-    digest = hashlib.sha256((tmp_path / "x.pth").read_bytes()).hexdigest()
-    monkeypatch.setattr(stock_checkpoints, "fetch", lambda url: tmp_path / "x.pth")
-    good = f"https://example.org/x_20220906-{digest[:8]}.pth"
-    assert _load_checkpoint(good)["state_dict"]["w"] == 1
-    with pytest.raises(UserError, match=r"its SHA-256 is .* promises 00000000"):
-        _load_checkpoint("https://example.org/x_20220906-00000000.pth")
+    data = (tmp_path / "x.pth").read_bytes()
+    host = "https://download.openmmlab.com"
+    good = f"{host}/x_20220906-{hashlib.sha256(data).hexdigest()[:8]}.pth"
+    named = f"{host}/mmclassification/v0/mobilenet_v2/"
+    named += "mobilenet_v2_batch256_imagenet_20200708-3b2dc3af.pth"
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with FileServer() as server:
+        monkeypatch.setenv("MMACT_TINY_MIRROR", server.url)
+        server.files = dict.fromkeys((url.removeprefix(host) for url in (good, named)), data)
+        for _ in range(2):
+            assert _load_checkpoint(good)["state_dict"]["w"] == 1
+        assert len(server.ranges) == 1
+        with pytest.raises(UserError, match="its SHA-256 does not start with 3b2dc3af"):
+            _load_checkpoint("mmcls://mobilenet_v2")
 
 
 def test_the_last_checkpoint_outlives_a_failed_write(tmp_path, monkeypatch):

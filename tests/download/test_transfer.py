@@ -107,6 +107,7 @@ def test_only_a_whole_file_needs_no_request(server, fetch, tmp_path, capsys):
         ([500_000], [None, "bytes=500000-"]),
         ([len(DATA) - 1], [None, "bytes=1048575-"]),
         ([300_000, 300_000, 0], [None, "bytes=300000-", "bytes=600000-", "bytes=600000-"]),
+        ([100_000] * 10, [None, *(f"bytes={n}00000-" for n in range(1, 11))]),  # more than tries
     ],
 )
 def test_cut_connections_are_resumed(server, fetch, tmp_path, cuts, ranges):
@@ -117,18 +118,14 @@ def test_cut_connections_are_resumed(server, fetch, tmp_path, cuts, ranges):
     assert left_over(tmp_path) == ["w.pth"]
 
 
-def test_more_cuts_than_tries_are_fine_while_bytes_come(server, fetch, tmp_path):
-    server.cuts = [100_000] * 10
-    fetch()
-    assert (tmp_path / "w.pth").read_bytes() == DATA
-
-
-def test_second_call_goes_on_where_the_first_gave_up(server, fetch, tmp_path):
+@pytest.mark.parametrize(("force", "asked"), [(False, "bytes=1000-"), (True, None)])
+def test_second_call_goes_on_where_the_first_gave_up(server, fetch, tmp_path, force, asked):
     cut_off(server, fetch)
     assert left_over(tmp_path) == ["w.pth.part"]
-    fetch()
-    assert server.ranges == ["bytes=1000-"]
-    assert server.if_ranges == [None] + ["Sun, 13 Sep 2020 12:26:40 GMT"] * 4
+    fetch(force=force)
+    assert server.ranges == [asked]
+    date = "Sun, 13 Sep 2020 12:26:40 GMT"
+    assert server.if_ranges == [None] + [date] * 3 + [None if force else date]
     assert (tmp_path / "w.pth").read_bytes() == DATA
 
 
@@ -208,12 +205,6 @@ def test_missing_file_is_not_tried_again(server, tmp_path):
         f"by hand, put it at {tmp_path / 'gone.pth'} and run this again"
     )
     assert server.statuses == [404]
-
-
-def test_force_does_not_go_on_with_a_part(server, fetch):
-    cut_off(server, fetch)
-    fetch(force=True)
-    assert server.ranges == [None]
 
 
 def test_busy_server_is_tried_again_and_a_refusal_without_a_question_for_a_part_not(server, fetch):

@@ -1,14 +1,18 @@
 """What can be had by name, and the tool that fetches it."""
 
+import hashlib
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
 from file_server import FileServer, make_zip
+from mmengine.config import Config
 
-from mmact_tiny.download import find_published, published_hash, zoo
-from mmact_tiny.download.zoo import list_published, mirrored
+from mmact_tiny.checkpoints.config_text import published_config, stock_configs
+from mmact_tiny.download import find_published, published_hash, transfer, zoo
+from mmact_tiny.download.zoo import LABEL_MAPS, fetch_zoo, list_published, mirrored
 from mmact_tiny.errors import EXIT_ERROR, EXIT_OK, UserError
 from tools.download import main
 
@@ -17,6 +21,9 @@ TSN_URL = (
     "tsn_imagenet-pretrained-r50_8xb32-1x1x3-100e_kinetics400-rgb/"
     "tsn_imagenet-pretrained-r50_8xb32-1x1x3-100e_kinetics400-rgb_20220906-cd10898e.pth"
 )
+MAP_PATH = "/open-mmlab/mmaction2/v1.2.0/tools/data/sthv2/label_map.txt"
+LABEL_MAP_URL = f"https://raw.githubusercontent.com{MAP_PATH}"
+NAMES = "".join(f"class {i} of sthv2\n" for i in range(174)).encode()
 TINY = {
     "kinetics400_tiny/kinetics_tiny_train_video.txt": b"a.mp4 0\nb.mp4 1\n",
     "kinetics400_tiny/kinetics_tiny_val_video.txt": b"c.mp4 0\n",
@@ -32,6 +39,7 @@ def mirror(monkeypatch, tmp_path):
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     with FileServer() as server:
         monkeypatch.setenv("MMACT_TINY_MIRROR", server.url + "/")
+        monkeypatch.setenv("MMACT_TINY_LABEL_MAP_MIRROR", f"{server.url}/github/")
         archive = make_zip(tmp_path / "tiny.zip", TINY)
         server.files["/mmaction/kinetics400_tiny.zip"] = archive.read_bytes()
         yield server
@@ -64,7 +72,9 @@ def test_tutorial_weights():
     assert item.config == (
         "mmaction::recognition/tsn/tsn_imagenet-pretrained-r50_8xb32-1x1x3-100e_kinetics400-rgb.py"
     )
-    assert find_published("tsn_imagenet-pretrained-r50_8xb32-1x1x3-100e_kinetics400-rgb") == item
+    stem = "tsn_imagenet-pretrained-r50_8xb32-1x1x3-100e_kinetics400-rgb"
+    for name in (stem, f"{stem}.py", f"mmaction::{stem}", item.config):
+        assert find_published(name) == item
 
 
 # What is wrong in the metafile; model, config, and the figures as they should be, `-` for none.
@@ -120,11 +130,43 @@ def test_the_whole_zoo_has_addresses_of_its_own():
     for field in ("name", "model", "url", "path"):
         assert len({getattr(item, field) for item in weights}) == len(weights) == 186
     assert all(item.config and item.dataset and published_hash(item.url) for item in weights)
+    for item in weights:
+        assert find_published(item.model) == find_published(item.name) == item
+        assert find_published(item.config).config == item.config
+
+
+# Dataset of the recognizers of videos, but for OmniSource, whose class count is in no config: its
+# classes, the number of weights, and whether its label map is fetched.
+CLASSES = {
+    "Kinetics-400": (400, 81, False),
+    "Kinetics-600": (600, 5, True),
+    "Kinetics-700": (700, 9, True),
+    "Kinetics-710": (710, 5, True),
+    "Moments in Time V1": (339, 3, True),
+    "SthV1": (174, 5, True),
+    "SthV2": (174, 11, True),
+    "UCF101": (101, 1, True),
+}
+
+
+def test_each_file_has_the_config_and_the_classes_of_its_dataset():
+    found = []
+    for item in list_published()[1:]:
+        path = published_config(item.path)
+        assert item.config == f"mmaction::{path.relative_to(stock_configs())}"
+        if path.is_relative_to(stock_configs() / "recognition") and "omnisource" not in path.parts:
+            classes = Config.fromfile(path).model.cls_head.num_classes
+            found.append((item.dataset, classes, item.label_map is not None))
+        else:
+            assert item.label_map is None
+    expected = [(name, n, has) for name, (n, count, has) in CLASSES.items() for _ in range(count)]
+    assert sorted(found) == sorted(expected)
+    assert LABEL_MAPS.keys() == {name for name, (_, _, has) in CLASSES.items() if has}
 
 
 def test_address_of_another_model_is_left_out(monkeypatch):
     monkeypatch.setattr(zoo, "CORRECTED_ENDS", {})
-    names = [item.name for item in list_published()]
+    names = [item.name for item in list_published.__wrapped__()]
     assert "tsn_swin-transformer_1x1x3_k400" in names
     assert "tsn_swin-transformer_1x1x8_k400" not in names
 
@@ -141,6 +183,59 @@ def test_mirror(monkeypatch):
     assert mirrored("https://download.openmmlab.com/mmaction/x.zip") == (
         "http://mirror.example/openmmlab/mmaction/x.zip"
     )
+    assert mirrored(LABEL_MAP_URL) == LABEL_MAP_URL
+    monkeypatch.setenv("MMACT_TINY_LABEL_MAP_MIRROR", "http://mirror.example")
+    assert mirrored(LABEL_MAP_URL) == "http://mirror.example" + MAP_PATH
+    assert mirrored("https://raw.githubusercontent.com.evil/x") == (
+        "https://raw.githubusercontent.com.evil/x"
+    )
+
+
+@pytest.fixture
+def tsm(mirror, monkeypatch):
+    """Weights of Something-Something v2 whose content has the hashes of this test."""
+    item = find_published("tsm_imagenet-pretrained-r50_8xb16-1x1x8-50e_sthv2-rgb")
+    digests = [hashlib.sha256(data).hexdigest()[:8] for data in (b"weights", NAMES)]
+    name = f"{item.model}_20230317-{digests[0]}.pth"
+    item = replace(item, url=f"{zoo.HOST}/tsm/{name}", path=Path("checkpoints", name))
+    monkeypatch.setattr(zoo, "list_published", lambda: (item,))
+    monkeypatch.setitem(LABEL_MAPS, "SthV2", (LABEL_MAPS["SthV2"][0], digests[1]))
+    mirror.files[f"/tsm/{name}"] = b"weights"
+    return item
+
+
+def test_the_names_of_the_classes_come_with_the_weights(mirror, tsm, capsys):
+    """Without them the weights are there, and the same command fetches what is missing."""
+    assert main([tsm.config]) == EXIT_OK
+    shown = capsys.readouterr()
+    assert shown.out == f"{tsm.name}: saved to {tsm.path}\n"
+    said = [line for line in shown.err.splitlines() if "class names" in line]
+    assert len(said) == 1 and said[0].startswith("no class names, so infer.py shows numbers: ")
+    assert "HTTP 404" in said[0] and str(tsm.label_map) in said[0]
+    assert not zoo.is_there(tsm)
+
+    for content, is_there in ((NAMES[1:], False), (NAMES, True)):
+        mirror.files[f"/github{MAP_PATH}"] = content
+        assert main([tsm.model]) == EXIT_OK
+        assert zoo.is_there(tsm) is is_there
+    assert tsm.label_map.read_bytes() == NAMES
+    assert tsm.label_map.name == f"{tsm.path.stem}.label_map.txt"
+    num_requests = len(mirror.ranges)
+    assert main([tsm.name]) == EXIT_OK
+    assert "is there already, whole" in capsys.readouterr().out
+    assert len(mirror.ranges) == num_requests
+
+
+def test_the_weights_of_a_run_s_stock_config(mirror, tsm, monkeypatch):
+    """Those of the first that has some; the transfer goes on where it was cut."""
+    monkeypatch.setattr(transfer, "BACKOFF_SECONDS", (0.01,))
+    mirror.cuts = [3]
+    assert fetch_zoo(["mmaction::_base_/default_runtime.py", tsm.config]) == tsm.path
+    assert tsm.path.read_bytes() == b"weights"
+    assert mirror.ranges == [None, "bytes=3-"]
+    assert not tsm.label_map.exists(), "training has no need of it"
+    with pytest.raises(UserError, match=r"no weights of mine.py\n.*FILE.*\n.*imagenet\|none"):
+        fetch_zoo(["mine.py"])
 
 
 def test_kinetics400_tiny(mirror, capsys):

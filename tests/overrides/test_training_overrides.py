@@ -1,5 +1,7 @@
 """Initial weights, schedule, batch size and learning rate: literal values for each case."""
 
+import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,9 +9,11 @@ import pytest
 import torch
 from config_changes import changes, changes_by, leaves, pretend, stock
 from conftest import STOCK
+from file_server import FileServer
 from mmengine.config import Config
 
 from mmact_tiny.config import load_config
+from mmact_tiny.download import find_published, zoo
 from mmact_tiny.errors import UserError
 from mmact_tiny.overrides import batch_size
 from mmact_tiny.overrides.batch_size import TrainingStep, largest_batch
@@ -93,6 +97,37 @@ def test_weights_of_the_configs_own(name: str, weights: str, expected: dict | No
         return
     with pytest.raises(UserError, match=r"no initial weights of its own.*\n.*--pretrained none"):
         apply_overrides(cfg, [dict(type="pretrained", weights=weights)])
+
+
+def test_weights_of_the_zoo(
+    toy_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The published ones of the stock config below, fetched once."""
+    stem = "tsn_imagenet-pretrained-r50_8xb32-1x1x3-100e_kinetics400-rgb"
+    weights = f"checkpoints/{stem}_20220906-{hashlib.sha256(b'weights').hexdigest()[:8]}.pth"
+    item = find_published("tsn_r50_k400")
+    published = replace(item, url=f"{zoo.HOST}/{Path(weights).name}", path=Path(weights))
+    monkeypatch.setattr(zoo, "list_published", lambda: (published,))
+    config = tmp_path / "mine.py"
+    config.write_text(f"_base_ = ['{Path('configs/tsn_tiny.py').resolve()}']\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with FileServer() as server:
+        monkeypatch.setenv("MMACT_TINY_MIRROR", server.url)
+        server.files[f"/{Path(weights).name}"] = b"weights"
+        cfg = load_tiny(toy_dataset, str(config), weights="zoo")
+    assert len(server.ranges) == 1 and Path(weights).read_bytes() == b"weights"
+    assert (cfg.initial_weights, cfg.load_from) == (weights, weights)
+    assert (cfg.model.backbone.pretrained, cfg.train_cfg.max_epochs) == (None, 10)
+
+
+def test_a_config_that_has_none_in_the_zoo() -> None:
+    stem = "tsm/tsm_imagenet-pretrained-mobilenetv2_8xb16-1x1x8-100e_kinetics400-rgb"
+    with pytest.raises(UserError, match=r"no weights of .*mobilenetv2.*\n.*--pretrained FILE"):
+        apply_overrides(
+            stock(config=f"mmaction::recognition/{stem}.py"),
+            [dict(type="pretrained", weights="zoo")],
+        )
 
 
 def test_the_last_of_the_files_found_is_taken(tmp_path: Path) -> None:
