@@ -19,7 +19,7 @@ from .pipeline import split_datasets
 from .runs import WORK_DIRS, best_checkpoint, point_to_newest, record_run, set_aside
 
 logger = logging.getLogger("mmact_tiny")
-GET_WEIGHTS = "`python tools/download.py tsn_r50_k400` gets the Kinetics-400 weights"
+GET_WEIGHTS = "`--pretrained zoo` starts from MMAction2's published weights"
 
 
 def train(cfg: Config, command: str | None = None) -> Runner:

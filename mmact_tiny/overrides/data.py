@@ -229,7 +229,7 @@ def input_size(cfg: Config, crop: int) -> None:
     side = _input_side(pipelines[0])
     if side == crop:
         return
-    backbone = cfg.model.get("backbone") or {}
+    backbone = cfg.model.get("backbone") or ConfigDict()
     if backbone.get("type") == "C3D":
         raise UserError(f"input_size crop={crop}: C3D is made for {side} pixels alone")
     if backbone.get("type") in SIDE_KEYS:

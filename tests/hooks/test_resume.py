@@ -152,7 +152,7 @@ def test_a_run_knows_its_own_checkpoints_from_what_it_started_from(
     resumed = {"resume": True, "work_dir": str(work_dir)}
     run(config, work_dir, {"schedule": {"max_epochs": 4}, "pretrained": resumed})
     text = output(work_dir)[before:]
-    assert "Epoch(train)  [3][1/4]" in text and "Epoch(train)  [2]" not in text
+    assert f"Auto resumed from the latest checkpoint {work_dir / 'epoch_2.pth'}" in text
     scores = [float(score) for score in re.findall(r"acc/top1: ([\d.]+)", output(work_dir))]
     info = load_checkpoint(work_dir / "epoch_4.pth")["message_hub"]["runtime_info"]
     assert info["best_score"] == pytest.approx(max(scores[3:]), abs=1e-4)
