@@ -4,7 +4,7 @@ import base64
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 
@@ -26,26 +26,7 @@ VIDEO_SECONDS = 30.0
 END = (*CROPS, "FormatShape", "PackActionInputs")
 
 
-class Picture(TypedDict):
-    """A frame, with its place in the video."""
-
-    index: int
-    jpeg: str  # base64
-    width: int
-    height: int
-
-
-class Shown(TypedDict, total=False):
-    """What can be shown of a video, or an `error`."""
-
-    frames: list[Picture]  # at most `MAX_FRAMES`, evenly chosen of the sampled ones
-    num_sampled: int
-    num_frames: int  # in the video
-    crops: int  # of each frame, where they are several and the frames are shown whole
-    error: str
-
-
-def read_frames(config: Settings | None, videos: Sequence[str]) -> dict[str, Shown]:
+def read_frames(config: Settings | None, videos: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Runs the pipeline of a test on videos again, up to its pictures.
 
     Each video is read in a process that may crash or hang, as everywhere.
@@ -53,6 +34,11 @@ def read_frames(config: Settings | None, videos: Sequence[str]) -> dict[str, Sho
     Args:
         config: Of the test; its types are checked before anything is built.
         videos: Paths.
+
+    Returns:
+        Of each video `frames`, at most `MAX_FRAMES` evenly chosen ones, as `index`, `jpeg` (in
+        base64), `width`, `height`; `num_sampled`; `num_frames` in the video; `crops` of each frame,
+        which are shown whole. Or an `error`.
     """
     try:
         pipeline, crops = _picture_pipeline(config)
@@ -92,14 +78,14 @@ def _picture_pipeline(config: Settings | None) -> tuple[Compose, int]:
     return pipeline, next((CROPS[name] for name in types[end:] if name in CROPS), 1)
 
 
-def _pictures(pipeline: Callable[[dict], Any], crops: int, video: str) -> Shown:
+def _pictures(pipeline: Callable[[dict], Any], crops: int, video: str) -> dict[str, Any]:
     """Applies a pipeline to a video and returns a few of its pictures."""
     import cv2
 
     logging.disable(logging.WARNING)  # in this process: stock's transforms repeat theirs
     sample = pipeline(sample_of(video))
     indices = np.ravel(sample["frame_inds"]).tolist()
-    frames: list[Picture] = []
+    frames = []
     for number in choose_evenly(len(sample["imgs"]), MAX_FRAMES):
         picture: Any = np.asarray(sample["imgs"][number], dtype=np.uint8)
         height, width = picture.shape[:2]

@@ -1,24 +1,24 @@
 """Writes the report of a run, or of several side by side: one HTML page, and its data as JSON."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import cast
+from typing import Any
 
 from .. import hardware
 from ..errors import UserError
-from ..files import finite, sha256, write_atomically, write_json
-from ..metrics import wilson_interval
-from .compare import compare_runs, stock_difference
-from .frames import Shown, read_frames
-from .page import render
-from .records import count_dataset, newest_folder, read_run, setting
-from .scores import analyze
-from .types import Best, Data, Dumps, Log, Records, Report, Run, Settings, Test
+from ..files import finite, write_atomically, write_json
+from ..hooks.timing import PARTS
+from .compare import compare_runs
+from .frames import read_frames
+from .plots import plot
+from .records import newest_folder, read_run
+from .types import Run, Test
 
 logger = logging.getLogger("mmact_tiny")
 FILE = "report.html"
+COLUMNS = ("x", "loss", "top1_acc", "lr", "grad_norm")  # of what training logged, and where it is
 
 
 def try_report(run_dir: str | Path) -> None:
@@ -45,17 +45,19 @@ def write_report(run_dirs: Sequence[Path], out: Path | None = None) -> Path:
     """
     folders = [Path(folder) for folder in run_dirs] or [newest_folder()]
     out = _choose_out(folders, out)
-    read = [read_run(folder) for folder in folders]
-    runs = [describe_run(records, dumps) for records, dumps in read]
-    several = len(runs) > 1
-    configs = [dumps.config for _, dumps in read]
-    report: Report = {
-        "generated": datetime.now().astimezone().isoformat(timespec="seconds"),
-        "runs": runs,
-        "comparison": compare_runs(runs, configs) if several else None,
-    }
-    report = cast(Report, finite(report))
-    frames = {} if several else _hard_frames(report["runs"][0], read[0][1].test_config)
+    runs, configs, test_configs = zip(*map(read_run, folders), strict=True)
+    for run in runs:
+        run["remarks"] = remarks(run)
+    report = finite(
+        {
+            "generated": datetime.now().astimezone().isoformat(timespec="seconds"),
+            "runs": runs,
+            "comparison": compare_runs(runs, configs) if len(runs) > 1 else None,
+        }
+    )
+    test = report["runs"][0]["test"] if len(runs) == 1 else None
+    hard = [*test.get("wrong", []), *test.get("unsure", [])] if test else []
+    frames = read_frames(test_configs[0], [row["video"] for row in hard]) if hard else {}
     data = out.with_suffix(".json")
     page = render(report, frames, json_name=data.name)
     write_json(data, report)
@@ -76,48 +78,6 @@ def _choose_out(folders: Sequence[Path], out: Path | None) -> Path:
     return Path(out)
 
 
-def describe_run(records: Records, dumps: Dumps) -> Run:
-    """Returns all that a report says of a run."""
-    config = dumps.config or {}
-    weights = config.get("load_from") or config.get("initial_weights")
-    seed = next((start["seed"] for start in records["starts"] if "seed" in start), None)
-    data = count_dataset(config)
-    run: Run = {
-        **records,
-        "data": data,
-        "config": stock_difference(config),
-        "max_epochs": setting(config, "train_cfg", "max_epochs"),
-        "batch_size": setting(config, "train_dataloader", "batch_size"),
-        "weights": {"from": weights, "sha256": sha256(weights) if weights else None},
-        "seed": setting(config, "randomness", "seed") if seed is None else seed,
-        "best": best_validation(records["log"], data),
-        "test": analyze(dumps.results) if dumps.results else None,
-        "remarks": [],
-    }
-    run["remarks"] = remarks(run)
-    return run
-
-
-def best_validation(log: Log, data: Data) -> Best | None:
-    """Returns the epoch of the best validation, by top-1 or else the first metric; None without.
-
-    The interval of top-1 is Wilson's for the videos that the list has today.
-    """
-    rows = log["val"]
-    names = [key for row in rows for key in row if key not in ("x", "epoch", "iter")]
-    name = "acc/top1" if "acc/top1" in names else next(iter(names), "")
-    scored = [row for row in rows if isinstance(row.get(name), int | float)]
-    if not scored:
-        return None
-    best = max(scored, key=lambda row: row[name])
-    value = best[name]
-    videos = data["splits"]["val"].get("videos") if "val" in data["splits"] else None
-    found: Best = {"metric": name, "value": value, "at": best["x"], "videos": videos}
-    if name == "acc/top1" and videos and 0 <= value <= 1:
-        found["low"], found["high"] = wilson_interval(value, videos)
-    return found
-
-
 def remarks(run: Run) -> list[str]:
     """Returns what a reader has to know before the figures, a sentence each."""
     said = list(run["notes"])
@@ -130,11 +90,11 @@ def remarks(run: Run) -> list[str]:
         said.append(f"Not tested yet, so there are no scores: {command}")
     else:
         said += _test_remarks(run, run["test"])
-    for split, found in run["data"]["splits"].items():
-        if found.get("missing"):
-            said.append(
-                f"{found['missing']} of the {found['videos']} {split} videos are not on this disk."
-            )
+    said += [
+        f"{found['missing']} of the {found['videos']} {split} videos are not on this disk."
+        for split, found in run["data"]["splits"].items()
+        if found.get("missing")
+    ]
     return said
 
 
@@ -154,15 +114,91 @@ def _test_remarks(run: Run, test: Test) -> list[str]:
             "accuracy is an optimistic one. Videos listed in test.txt give an honest one."
         )
     if test["unreadable"]:
-        said.append(
-            f"{len(test['unreadable'])} videos of the test have no scores; the accuracies are "
-            "of the others."
-        )
+        count = len(test["unreadable"])
+        said.append(f"{count} videos of the test have no scores; the accuracies are of the others.")
     return said
 
 
-def _hard_frames(run: Run, test_config: Settings | None) -> dict[str, Shown]:
-    """Returns the frames of the videos that the test found hard; none without such videos."""
-    test = run["test"]
-    hard = [*test.get("wrong", []), *test.get("unsure", [])] if test else []
-    return read_frames(test_config, [row["video"] for row in hard]) if hard else {}
+def render(report: Mapping[str, Any], frames: Mapping[str, Any], *, json_name: str) -> str:
+    """Returns the page; every text that comes from outside is escaped.
+
+    Args:
+        report: As `report.write_report` writes it to JSON.
+        frames: From `frames.read_frames`.
+        json_name: The name of that file.
+    """
+    import jinja2
+    from markupsafe import Markup
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("mmact_tiny.report", "templates"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters.update({one.__name__: one for one in (percent, interval, number, seconds)})
+    runs = report["runs"]
+    train, val = runs[0]["log"]["train"], runs[0]["log"]["val"]
+    columns = [key for key in COLUMNS if any(key in row for row in train)]
+    if any(row.get("epoch_loss", row.get("loss")) != row.get("loss") for row in train):
+        columns.append("epoch_loss")
+    logged = dict.fromkeys(key for row in val for key in row if key not in ("low", "high"))
+    template = "report.html.j2" if len(runs) == 1 else "comparison.html.j2"
+    return environment.get_template(template).render(
+        **report,
+        run=runs[0],
+        plots={name: Markup(svg) for name, svg in plot(runs).items()},
+        columns={"train": columns, "val": list(logged)},
+        environment=environment_rows(runs[0]),
+        json_name=json_name,
+        frames=frames,
+        parts=PARTS,
+    )
+
+
+def environment_rows(run: Run) -> list[list[str]]:
+    """Returns what training and test noted when they ran, side by side; the first row is heads."""
+    noted = {"training": run["starts"][-1] if run["starts"] else None, "test": run["test"]}
+    flat = {
+        name: {
+            "Python": facts.get("python"),
+            "device": facts.get("device"),
+            "processes": facts.get("num_processes"),
+            **{key.replace("_", " "): value for key, value in (facts.get("machine") or {}).items()},
+            **facts["packages"],
+        }
+        for name, facts in noted.items()
+        if facts and "packages" in facts
+    }
+    keys = dict.fromkeys(key for facts in flat.values() for key in facts)
+    rows = [[key, *(number(facts.get(key)) for facts in flat.values())] for key in keys]
+    return [["what", *flat], *rows] if flat else []
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    """Returns `93.8%`, or a dash for None."""
+    return "-" if value is None else f"{value:.{digits}%}"
+
+
+def interval(row: Mapping[str, Any]) -> str:
+    """Returns `24% to 76%`, or a dash where there is no interval."""
+    if row.get("low") is None or row.get("high") is None:
+        return "-"
+    return f"{row['low']:.0%} to {row['high']:.0%}"
+
+
+def number(value: Any) -> str:
+    """Returns a number with four digits that count, a dash for None, and text as it is."""
+    if value is None:
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def seconds(value: float) -> str:
+    """Returns `8.1 s`, `4 min 20 s` or `3 h 05 min`."""
+    if value < 59.95:
+        return f"{value:.1f} s"
+    minutes, rest = divmod(round(value), 60)
+    hours, left = divmod(minutes, 60)
+    return f"{hours} h {left:02d} min" if hours else f"{minutes} min {rest:02d} s"

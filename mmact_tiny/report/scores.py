@@ -6,7 +6,7 @@ from typing import Any, cast
 import numpy as np
 
 from ..metrics import VideoResult, wilson_interval
-from .types import Reliability, Results, Test
+from .types import Test
 
 NUM_BINS = 10
 NUM_DRAWS = 400  # of what a calibrated recognizer would show by chance
@@ -17,16 +17,15 @@ TOP_K = 5
 FEW = 100  # videos, below which a reliability diagram shows mostly chance
 
 
-def analyze(results: Results) -> Test:
+def analyze(results: dict[str, Any]) -> Test:
     """Returns what a report says of a test: what the test noted, and what its scores say."""
     rows, unreadable = _split_rows(results["videos"])
     num_classes = len(rows[0]["scores"]) if rows else 0
     names = [str(name) for name in results.get("classes") or []]
     if len(names) != num_classes and rows:
         names = [f"class {index}" for index in range(num_classes)]
-    noted = {key: value for key, value in results.items() if key != "videos"}
     counted = {"num_videos": len(rows), "classes": names, "unreadable": unreadable}
-    found = cast(Test, noted | counted)
+    found = cast(Test, {key: results[key] for key in results if key != "videos"} | counted)
     if not rows:
         return found
     scores = np.array([row["scores"] for row in rows], dtype=float)
@@ -40,10 +39,11 @@ def analyze(results: Results) -> Test:
     second = np.partition(scores, -2, axis=1)[:, -2] if num_classes > 1 else np.zeros_like(top)
     wrong = [i for i in np.argsort(true - top, kind="stable") if not right[i]][:MAX_VIDEOS]
     unsure = [i for i in np.argsort(top - second, kind="stable") if i not in wrong][:MAX_VIDEOS]
+    probabilities = (scores >= -1e-6).all() and np.allclose(scores.sum(axis=1), 1, atol=1e-3)
     found |= {
         "by_class": accuracy_by_class(matrix, names),
         "confusion": confusion_shown(matrix, names),
-        "reliability": reliability(top, right) if _are_probabilities(scores) else None,
+        "reliability": reliability(top, right) if probabilities else None,
         "num_wrong": int((~right).sum()),
         "wrong": [_video(rows[i], order[i], names) for i in wrong],
         "unsure": [_video(rows[i], order[i], names) for i in unsure],
@@ -91,10 +91,10 @@ def accuracy_by_class(matrix: np.ndarray, names: Sequence[str]) -> list[dict[str
     rows = []
     for index, name in enumerate(names):
         videos, right = int(matrix[index].sum()), int(matrix[index, index])
-        value = right / videos if videos else None
-        low, high = (None, None) if value is None else wilson_interval(value, videos)
         taken = int(matrix[:, index].sum()) - right
         row = {"name": name, "videos": videos, "right": right, "taken_for_it": taken}
+        value = right / videos if videos else None
+        low, high = (None, None) if value is None else wilson_interval(value, videos)
         rows.append({**row, "value": value, "low": low, "high": high})
     return rows
 
@@ -123,11 +123,7 @@ def confusion_shown(matrix: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
     return {"classes": classes, "counts": counts, "num_rest": len(rest), "pairs": listed}
 
 
-def _are_probabilities(scores: np.ndarray) -> bool:
-    return bool((scores >= -1e-6).all() and np.allclose(scores.sum(axis=1), 1, atol=1e-3))
-
-
-def reliability(top: np.ndarray, right: np.ndarray) -> Reliability:
+def reliability(top: np.ndarray, right: np.ndarray) -> dict[str, Any]:
     """Returns how far the score of the first label is the chance that it is right.
 
     The expected calibration error is the mean distance between accuracy and score over bins of
@@ -140,6 +136,10 @@ def reliability(top: np.ndarray, right: np.ndarray) -> Reliability:
     Args:
         top: Score of each video's first label.
         right: Whether it is the true one.
+
+    Returns:
+        `bins`: those with videos, as `from`, `to`, `videos`, `score`, `accuracy`, `low`, `high`;
+        `ece`; `mean_score`; `accuracy`; `by_chance`; `few`: whether there are too few to tell.
     """
     bins = np.ceil(np.round(top * NUM_BINS, 6)).astype(int).clip(1, NUM_BINS) - 1
     rows = []

@@ -1,6 +1,6 @@
 """Defines what `report.json` says of runs: the names of its values and their types."""
 
-from typing import Any, NamedTuple, NotRequired, Required, TypedDict
+from typing import Any, Required, TypedDict
 
 from ..metrics import VideoResult
 
@@ -12,7 +12,7 @@ class Log(TypedDict):
     """The scalars of a training, joined over its resumes."""
 
     train: list[Scalars]
-    val: list[Scalars]
+    val: list[Scalars]  # with top-1's 95% interval, `low` and `high`, where its videos are counted
     unit: str  # of `x`: epoch or iteration
 
 
@@ -35,22 +35,9 @@ class Facts(TypedDict, total=False):
     device: str
     machine: dict[str, Any]
     packages: dict[str, str]
-
-
-class Start(Facts, total=False):
-    """A process that trained."""
-
-    log: Required[str]  # the name of its folder
-    resumed: Required[bool]
+    log: str  # of a training, the name of its folder
+    resumed: bool
     seed: int | None
-
-
-class Checkpoint(TypedDict):
-    """The best checkpoint of a run, else its last."""
-
-    name: str
-    bytes: int
-    sha256: str | None
 
 
 class SplitCount(TypedDict, total=False):
@@ -71,28 +58,8 @@ class Data(TypedDict):
     by_class: list[dict[str, Any]]  # the class's `name`, and its videos in each split
 
 
-class StockDifference(TypedDict):
-    """How a config differs from the stock ones that it started from, or why that is not known."""
-
-    base: list[str]
-    rows: list[dict[str, str]]  # `key`, and the values as text: `stock`, `ours`
-    note: str | None
-    optimizer: Settings | None
-
-
-class Best(TypedDict):
-    """The epoch of the best validation; an interval where its videos are counted."""
-
-    metric: str
-    value: float
-    at: float
-    videos: int | None
-    low: NotRequired[float]
-    high: NotRequired[float]
-
-
-class Results(Facts, total=False):
-    """What `evaluate.write_result` notes of a test, as far as it is read here."""
+class Test(Facts, total=False):
+    """What `evaluate.write_result` notes of a test, and what the scores say, if any can be used."""
 
     checkpoint: str
     checkpoint_sha256: str | None
@@ -100,79 +67,33 @@ class Results(Facts, total=False):
     ann_file: str
     classes: list[str]
     accuracies: Required[list[dict[str, Any]]]  # of `metrics.Accuracy`
-    videos: list[VideoResult]
-
-
-class Reliability(TypedDict):
-    """How far the score of the first label is the chance that it is right."""
-
-    bins: list[dict[str, float]]  # `from`, `to`, `videos`, `score`, `accuracy`, `low`, `high`
-    ece: float  # expected calibration error
-    mean_score: float
-    accuracy: float
-    by_chance: dict[str, float]  # `mean` and `high` of the error that perfect scores show
-    few: bool  # too few videos to tell
-
-
-class Test(Results, total=False):
-    """A test without its `videos`, and what their scores say, if any can be used."""
-
-    num_videos: Required[int]
-    unreadable: Required[list[VideoResult]]
+    num_videos: Required[int]  # with scores
+    unreadable: Required[list[VideoResult]]  # the others
     by_class: list[dict[str, Any]]
     confusion: dict[str, Any]
-    reliability: Reliability | None  # None where the scores are no probabilities
+    reliability: dict[str, Any] | None  # None where the scores are no probabilities
     num_wrong: int
     wrong: list[dict[str, Any]]
     unsure: list[dict[str, Any]]
 
 
-class Records(TypedDict):
-    """What a run left in its folder."""
+class Run(TypedDict):
+    """All that a report says of a run."""
 
     folder: str
     name: str
-    starts: list[Start]  # the training processes, from the last that resumed no other one
+    starts: list[Facts]  # the training processes, from the last that resumed no other one
     log: Log
     timing: Timing
-    checkpoint: Checkpoint | None
+    checkpoint: dict[str, Any] | None  # the best, else the last: `name`, `bytes`, `sha256`
     bad_videos: list[dict[str, Any]]  # `video`, `split`, `reason`, `times`
     notes: list[str]  # what could not be read
-
-
-class Dumps(NamedTuple):
-    """Files of a run that a report does not show as they are; None where there is none."""
-
-    config: Settings | None  # else the test's
-    test_config: Settings | None
-    results: Results | None
-
-
-class Run(Records):
-    """All that a report says of a run."""
-
     data: Data
-    config: StockDifference
+    config: dict[str, Any]  # from `compare.stock_difference`, and the `optimizer`
     max_epochs: int | None
     batch_size: int | None
     weights: dict[str, str | None]  # `from` where training started, and their `sha256`
     seed: int | None
-    best: Best | None
+    best: dict[str, Any] | None  # from `records.best_validation`
     test: Test | None
     remarks: list[str]  # what a reader has to know before the figures
-
-
-class Comparison(TypedDict):
-    """Several runs side by side."""
-
-    names: list[str]
-    differences: list[dict[str, Any]]  # `key` of the config, `values` as text, one for each run
-    warnings: list[str]  # why the runs, or some of them, cannot be compared
-
-
-class Report(TypedDict):
-    """The whole of `report.json`."""
-
-    generated: str
-    runs: list[Run]
-    comparison: Comparison | None

@@ -1,7 +1,6 @@
 """Logs joined over resumes, time added up, lists counted, and folders that lack something."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 from run_folders import write_run
@@ -50,11 +49,8 @@ def test_logs_are_joined(logs: list, train_x: list[float], val_x: list[int]) -> 
     assert [row["x"] for row in log["train"]] == train_x
     assert [row["x"] for row in log["val"]] == val_x
     assert log["unit"] == "epoch"
-
-
-def test_what_was_done_again_takes_the_place_of_what_was_lost() -> None:
-    log = read_log([train(1, 2, loss=9.0), train(2, 3, loss=1.0)])
-    assert [row["loss"] for row in log["train"]] == [9.0, 1.0, 1.0]
+    again = read_log([train(1, 2, loss=9.0), train(2, 3, loss=1.0)])
+    assert [row["loss"] for row in again["train"]] == [9.0, 1.0, 1.0]
 
 
 @pytest.mark.parametrize(("per_epoch", "losses"), [(4, [0.2, 0.2, 0.2]), (44, [5.0, 5.0, 5.0])])
@@ -69,12 +65,12 @@ def test_the_means_of_an_epoch_take_the_place_of_what_reaches_into_others(
 
 
 def test_a_run_without_epochs_counts_iterations() -> None:
-    log = read_log(
-        [[dict(iter=n, loss=1.0, step=n) for n in (10, 20)] + [{"acc/top1": 1, "step": 20}]]
-    )
+    steps = [dict(iter=n, loss=1.0, step=n) for n in (10, 20)]
+    log = read_log([[*steps, {"acc/top1": 1, "step": 20}]], num_val=2)
     assert log["unit"] == "iteration"
     assert [row["x"] for row in log["train"]] == [10, 20]
-    assert [row["x"] for row in log["val"]] == [20]
+    interval = dict(low=pytest.approx(0.3424, abs=5e-5), high=1.0)  # Wilson's of 2 in 2
+    assert log["val"] == [{"x": 20, "acc/top1": 1, **interval}]
 
 
 def test_seconds_of_an_epoch_that_was_done_twice_add_up() -> None:
@@ -87,33 +83,35 @@ def test_seconds_of_an_epoch_that_was_done_twice_add_up() -> None:
     assert "waited for videos; buy disks (" in advised["verdict"]
 
 
+def epochs_and_losses(folder: Path) -> tuple[list, list]:
+    rows = read_run(folder)[0]["log"]["train"]
+    return [row["x"] for row in rows], [row["loss"] for row in rows]
+
+
 def test_a_run_is_read(tmp_path: Path) -> None:
-    run, dumps = read_run(write_run(tmp_path / "job"))
-    assert run["name"] == "job"
-    assert [row["loss"] for row in run["log"]["train"]] == [1, 1 / 2, 1 / 3]
-    assert dumps.config is not None and dumps.config["randomness"] == dict(seed=7)
+    folder = write_run(tmp_path / "job")
+    assert epochs_and_losses(folder) == ([1, 2, 3], [1, 1 / 2, 1 / 3])
+    run, config, test_config = read_run(folder)
+    assert config is not None and config["randomness"] == dict(seed=7)
+    assert (run["name"], run["seed"], run["test"], test_config) == ("job", 7, None, None)
     assert (run["checkpoint"], run["notes"]) == (None, [])
-    assert (dumps.results, dumps.test_config) == (None, None)
     assert run["starts"] == [dict(log="20260101_000000", resumed=False)]
 
 
 def test_a_new_run_in_the_same_folder_hides_the_old_one(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "job", epochs=3)
     write_run(folder, epochs=1, time="20260102_000000")
-    run, _ = read_run(folder)
-    assert [row["x"] for row in run["log"]["train"]] == [1]
+    assert epochs_and_losses(folder)[0] == [1]
     write_run(folder, epochs=2, first_epoch=2, time="20260103_000000", resume=True)
-    run, _ = read_run(folder)
-    assert [row["x"] for row in run["log"]["train"]] == [1, 2, 3]
-    assert [start["resumed"] for start in run["starts"]] == [False, True]
+    assert epochs_and_losses(folder)[0] == [1, 2, 3]
+    assert [start["resumed"] for start in read_run(folder)[0]["starts"]] == [False, True]
 
 
 def test_a_killed_process_leaves_half_a_line(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "job", epochs=2)
     log = folder / "20260101_000000" / "vis_data" / "scalars.json"
     log.write_text(log.read_text() + '{"loss": NaN, "epoch": 3, "iter": 12}\n{"loss": 0.')
-    rows = read_run(folder)[0]["log"]["train"]
-    assert [row["loss"] for row in rows] == [1, 0.5, None]
+    assert epochs_and_losses(folder)[1] == [1, 0.5, None]
 
 
 @pytest.mark.parametrize(
@@ -146,27 +144,19 @@ def test_no_run_is_an_error(tmp_path: Path, name: str) -> None:
         newest_folder(tmp_path / "empty")
 
 
-def dumped_config(tmp_path: Path) -> dict[str, Any]:
-    """Returns a run's config whose training videos are repeated; of its 6 videos one is there."""
+def test_videos_and_classes_are_counted(tmp_path: Path) -> None:
+    """The training videos are repeated; of the 6 videos one is there; then a list is gone."""
     folder = write_run(tmp_path / "job")
     (folder / "data" / "val1.mp4").touch()
-    config = read_run(folder)[1].config
+    config = read_run(folder)[1]
     assert config is not None
     loader = config["train_dataloader"]
     loader["dataset"] = dict(type="RepeatDataset", times=2, dataset=loader["dataset"])
-    return config
-
-
-def test_videos_and_classes_are_counted(tmp_path: Path) -> None:
-    found = count_dataset(dumped_config(tmp_path))
+    found = count_dataset(config)
     train, val = found["splits"]["train"], found["splits"]["val"]
     assert (train["videos"], train["missing"], train["counts"]) == (4, 4, {0: 2, 1: 2})
     assert (val["videos"], val["missing"], val["counts"]) == (2, 1, {0: 1, 1: 1})
     assert found["by_class"][1] == dict(name="run", train=2, val=1, test=1)
-
-
-def test_a_list_that_is_gone_is_said(tmp_path: Path) -> None:
-    config = dumped_config(tmp_path)
     (tmp_path / "job" / "data" / "val.txt").unlink()
     found = count_dataset(config)
     assert "cannot read annotation file" in found["splits"]["val"]["error"]

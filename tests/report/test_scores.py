@@ -30,13 +30,13 @@ def test_confusion_and_classes_are_counted() -> None:
         dict(true="run", answer="jump", videos=1),
         dict(true="jump", answer="walk", videos=1),
     ]
-    first = found["by_class"][0]
-    assert (first["name"], first["videos"], first["right"], first["taken_for_it"]) == (
-        *("walk", 2, 1),
-        1,
-    )
-    # Wilson's interval of 1 in 2.
-    assert (first["low"], first["high"]) == pytest.approx((0.0945, 0.9055), abs=5e-5)
+    # With Wilson's interval of 1 in 2.
+    ends = dict(low=pytest.approx(0.0945, abs=5e-5), high=pytest.approx(0.9055, abs=5e-5))
+    walk = dict(name="walk", videos=2, right=1, taken_for_it=1, value=0.5, **ends)
+    assert found["by_class"][0] == walk
+    # A class without a video has no accuracy.
+    nothing = dict(videos=0, right=0, value=None, low=None, high=None)
+    assert analyzed(ROWS[:4])["by_class"][2] == dict(name="jump", taken_for_it=1, **nothing)
 
 
 def test_the_hardest_videos_come_first() -> None:
@@ -44,18 +44,13 @@ def test_the_hardest_videos_come_first() -> None:
     assert [row["video"] for row in found["wrong"]] == ["e.mp4", "b.mp4", "c.mp4"]
     assert [row["video"] for row in found["unsure"]] == ["f.mp4", "d.mp4", "a.mp4"]
     assert found["num_wrong"] == 3
-    worst = found["wrong"][0]
-    assert (worst["label"], worst["label_score"]) == ("jump", 0.02)
-    assert worst["top"] == [
-        dict(name="walk", score=0.95, right=False),
-        dict(name="run", score=0.03, right=False),
-        dict(name="jump", score=0.02, right=True),
-    ]
-
-
-def test_a_class_without_a_video_has_no_accuracy() -> None:
-    row = analyzed(ROWS[:4])["by_class"][2]
-    assert (row["videos"], row["value"], row["low"], row["taken_for_it"]) == (0, None, None, 1)
+    top = [("walk", 0.95, False), ("run", 0.03, False), ("jump", 0.02, True)]
+    assert found["wrong"][0] == dict(
+        video="e.mp4",
+        label="jump",
+        label_score=0.02,
+        top=[dict(name=name, score=score, right=right) for name, score, right in top],
+    )
 
 
 @pytest.mark.parametrize(
@@ -71,23 +66,15 @@ def test_what_has_no_scores_is_listed_with_its_reason(row: dict, reason: str) ->
     found = analyzed([*ROWS, row])
     assert found["num_videos"] == 6
     (left_out,) = found["unreadable"]
-    assert left_out["video"] == "x.mp4"
-    assert reason in left_out["error"]
+    assert left_out["video"] == "x.mp4" and reason in left_out["error"]
 
 
-def test_no_readable_video() -> None:
+def test_what_a_test_may_lack() -> None:
     found = analyzed([dict(video="x.mp4", error="no such file")])
-    assert found["num_videos"] == 0
-    assert "confusion" not in found
-
-
-def test_classes_without_names_are_numbered() -> None:
+    assert found["num_videos"] == 0 and "confusion" not in found
     assert analyzed(ROWS, classes=())["classes"] == ["class 0", "class 1", "class 2"]
-
-
-def test_scores_that_are_no_probabilities_are_not_judged() -> None:
-    rows = [scored("a.mp4", 0, 3.0, -1.0), scored("b.mp4", 1, 0.5, 2.5)]
-    assert analyzed(rows, ("walk", "run"))["reliability"] is None
+    no_probabilities = [scored("a.mp4", 0, 3.0, -1.0), scored("b.mp4", 1, 0.5, 2.5)]
+    assert analyzed(no_probabilities, ("walk", "run"))["reliability"] is None
 
 
 def test_calibration_error_of_a_table_done_by_hand() -> None:
@@ -104,9 +91,7 @@ def test_calibration_error_of_a_table_done_by_hand() -> None:
     assert (high["from"], high["to"], high["videos"], high["accuracy"]) == (0.9, 1.0, 6, 1.0)
     assert (found["mean_score"], found["accuracy"]) == pytest.approx((0.81, 0.8))
     assert found["few"]
-
-
-def test_a_score_on_the_edge_is_in_the_bin_below() -> None:
+    # A score on the edge is in the bin below.
     edges = np.arange(1, 11) / 10  # 0.7 * 10 is 7.000000000000001
     found = reliability(edges, np.ones(10, dtype=bool))
     assert [row["to"] for row in found["bins"]] == pytest.approx(edges.tolist())
