@@ -11,9 +11,9 @@ import numpy as np
 
 from ..files import open_atomically
 from ..video.isolated import Lost
+from .checks import is_read_by_decord
 from .examine_all import call_each
-from .faults import is_read_by_decord
-from .types import Findings, Settings, Verdict, Video
+from .types import Findings, Settings, Video
 from .write import read_videos_table
 
 OPTIONS = {"crf": "17", "preset": "veryfast", "g": "12"}  # crf 17: no loss that the eye sees
@@ -39,17 +39,14 @@ def convert_videos(findings: Findings, out: Path, settings: Settings) -> None:
         if not is_done or target.is_symlink():
             target.unlink(missing_ok=True)  # never write through a link to an original
             todo[video.path].append(video)
-    answers = call_each(
-        convert,
-        todo,
-        lambda path, _: (path, out / todo[path][0].place),
-        "converting videos to H.264",
-        settings,
-        _TIMES_SLOWER,
-    )
-    for path, result in answers:
+
+    def arguments(path: str) -> tuple[str, Path]:
+        return path, out / todo[path][0].place
+
+    what = "converting videos to H.264"
+    for path, result in call_each(convert, todo, arguments, what, settings, _TIMES_SLOWER):
         for video in todo[path] if isinstance(result, Lost) else ():
-            findings.quarantine.append((video, Verdict("not converted", str(result))))
+            video.fault = "not converted", str(result)
             findings.videos.remove(video)
 
 

@@ -22,21 +22,18 @@ def find_label_map(findings: Findings) -> None:
         return
     if len(files) > 1:
         names = ", ".join(path.name for path in files)
-        raise UserError(
-            f"several label maps in {root}: {names}; keep one, or name it label_map.txt"
-        )
+        fix = "keep one, or name it label_map.txt"
+        raise UserError(f"several label maps in {root}: {names}; {fix}")
     lines = [line.strip() for line in read_text(files[0]).rstrip().splitlines()]
     matches = [match for match in map(_NUMBERED.fullmatch, lines) if match]
     first = int(matches[0][1]) if matches else 0
     if [int(match[1]) for match in matches] == list(range(first, first + len(lines))):
         lines = [match[2] for match in matches]
     for number, name in enumerate(lines, 1):
-        where = f"{files[0].name}:{number}"
-        if not name:
-            findings.report("label map", where, "no name on the line", fatal=True)
-        elif name in lines[: number - 1]:
-            message = f"{name!r} is also on line {lines.index(name) + 1}"
-            findings.report("label map", where, message, fatal=True)
+        if not name or name in lines[: number - 1]:
+            also = f"{name!r} is also on line {lines.index(name) + 1}"
+            message = also if name else "no name on the line"
+            findings.report("label map", f"{files[0].name}:{number}", message, fatal=True)
     findings.label_map = lines
 
 
@@ -54,10 +51,11 @@ def assign_labels(findings: Findings) -> None:
     order of value, are the classes, so that `label_map.txt` keeps the numbers as names.
     What is wrong is reported.
     """
-    written = Counter(video.written for video in findings.listed)
+    written = {video.written for video in findings.listed}
     numbers = {label: int(float(label)) for label in written if _NUMBER.fullmatch(label)}
     names = findings.label_map
-    if names is not None and not (len(numbers) == len(written) and not set(numbers) <= set(names)):
+    among = "labels are 0 or more" if names is None else f"the label map has {len(names)} classes"
+    if names is not None and (len(numbers) < len(written) or set(numbers) <= set(names)):
         indices = _look_up(written, names, numbers)
     elif numbers and len(numbers) < len(written):
         _report_mixture(findings, numbers)
@@ -70,8 +68,6 @@ def assign_labels(findings: Findings) -> None:
         names = sorted(written)
         indices = {name: index for index, name in enumerate(names)}
     findings.classes = names
-    is_mapped = findings.label_map is not None
-    among = f"the label map has {len(names)} classes" if is_mapped else "labels are 0 or more"
     for video in findings.listed:
         video.label = indices.get(video.written, -1)
         if video.label < 0:
@@ -86,8 +82,7 @@ def _look_up(written: Iterable[str], names: list[str], numbers: dict[str, int]) 
     times = Counter(map(_plain, exact))
     loose = {_plain(name): index for name, index in exact.items() if times[_plain(name)] == 1}
     indices = {number: value for number, value in numbers.items() if 0 <= value < len(names)}
-    indices |= {label: loose[_plain(label)] for label in written if _plain(label) in loose}
-    return indices | exact
+    return indices | {w: loose[_plain(w)] for w in written if _plain(w) in loose} | exact
 
 
 def _plain(name: str) -> str:
@@ -115,8 +110,7 @@ def _close_up(findings: Findings, numbers: dict[str, int]) -> tuple[list[str], d
         if gaps:
             shown = ", ".join(map(str, gaps[:10])) + (", ..." if len(gaps) > 10 else "")
             findings.report("gap in labels", "", f"no video has label {shown}: closed up, {kept}")
-    position = {value: index for index, value in enumerate(values)}
-    indices = {label: position[value] for label, value in numbers.items() if value >= 0}
+    indices = {label: values.index(value) for label, value in numbers.items() if value >= 0}
     return [str(value) for value in values], indices
 
 

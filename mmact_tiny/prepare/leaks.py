@@ -24,8 +24,8 @@ _NEIGHBOURS = 64  # of a video among those that share a part of a hash
 _CHUNK = 4096  # pairs compared at once: 40 MB
 
 
-def find_near_copies(thumbnails: np.ndarray, seconds: np.ndarray) -> list[tuple[int, int]]:
-    """Returns the pairs (i, j), i < j, that show the same video.
+def find_near_copies(thumbnails: np.ndarray, seconds: np.ndarray) -> np.ndarray:
+    """Returns the pairs i < j of videos that are the same: int64, shape (pairs, 2).
 
     Args:
         thumbnails: brightness, uint8, shape (videos, 8 thumbnails, 8 rows, 9 columns).
@@ -33,9 +33,8 @@ def find_near_copies(thumbnails: np.ndarray, seconds: np.ndarray) -> list[tuple[
     """
     hashes = difference_hashes(thumbnails)
     pairs = _candidates(hashes, seconds)
-    starts = range(0, len(pairs), _CHUNK)
-    agree = [_agree(pairs[start : start + _CHUNK], hashes, thumbnails) for start in starts]
-    return [(int(i), int(j)) for i, j in pairs[np.concatenate(agree)]] if agree else []
+    chunks = np.split(pairs, range(_CHUNK, len(pairs), _CHUNK))
+    return np.concatenate([chunk[_agree(chunk, hashes, thumbnails)] for chunk in chunks])
 
 
 def difference_hashes(thumbnails: np.ndarray) -> np.ndarray:
@@ -45,20 +44,14 @@ def difference_hashes(thumbnails: np.ndarray) -> np.ndarray:
     return packed.view(np.uint64)[..., 0]
 
 
-def group(count: int, pairs: list[tuple[int, int]]) -> list[int]:
+def group(count: int, pairs: np.ndarray) -> np.ndarray:
     """Returns for each of `count` items the smallest item that pairs connect it with."""
-    parent = list(range(count))
-
-    def root(item: int) -> int:
-        while parent[item] != item:
-            parent[item] = parent[parent[item]]
-            item = parent[item]
-        return item
-
-    for i, j in pairs:
-        a, b = sorted((root(i), root(j)))
-        parent[b] = a
-    return [root(item) for item in range(count)]
+    smallest, before = np.arange(count), None
+    while before is None or (smallest != before).any():
+        before = smallest.copy()
+        for one, other in (pairs.T, pairs.T[::-1]):
+            np.minimum.at(smallest, one, smallest[other])
+    return smallest
 
 
 def _candidates(hashes: np.ndarray, seconds: np.ndarray) -> np.ndarray:
@@ -101,15 +94,12 @@ def _distance(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 def _agree(pairs: np.ndarray, hashes: np.ndarray, thumbnails: np.ndarray) -> np.ndarray:
     """Returns which of the pairs show the same video."""
     distance = _distance(hashes[pairs[:, 0]], hashes[pairs[:, 1]])
-    values = [
-        thumbnails[index].reshape(len(index), hashes.shape[1], -1).astype(np.float32)
-        for index in pairs.T
-    ]
+    values = thumbnails.reshape(*hashes.shape, 72)[pairs.T].astype(np.float32)
     difference = np.abs(values[0] - values[1]).mean((1, 2))
-    change = [(v - v.mean(1, keepdims=True)).reshape(len(v), -1) for v in values]
-    strength = np.maximum(*(np.abs(c).mean(1) for c in change))
-    norms = np.linalg.norm(change[0], axis=1) * np.linalg.norm(change[1], axis=1)
-    correlation = (change[0] * change[1]).sum(1) / np.maximum(norms, 1e-6)
+    change = values - values.mean(2, keepdims=True)
+    strength = np.abs(change).mean((2, 3)).max(0)
+    norms = np.sqrt((change**2).sum((2, 3))).prod(0)
+    correlation = change.prod(0).sum((1, 2)) / np.maximum(norms, 1e-6)
     return np.where(
         strength < STILL,
         (distance <= STILL_DISTANCE) & (difference <= STILL_DIFFERENCE),

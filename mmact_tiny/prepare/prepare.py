@@ -6,10 +6,16 @@ from typing import Any
 
 from ..errors import UserError
 from ..files import FULL, held, read_json, write_json
-from .checks import check_classes, check_copies, drop_repeats, group_contents
+from .checks import (
+    check_classes,
+    check_copies,
+    drop_repeats,
+    find_faults,
+    find_warnings,
+    group_contents,
+)
 from .convert import convert_videos
 from .examine_all import RecordLog, examine_all
-from .faults import find_fault, find_warnings
 from .labels import assign_labels
 from .sources import find_source
 from .splits import split_videos
@@ -55,27 +61,25 @@ def _fill(findings: Findings, out: Path, settings: Settings) -> dict[str, Any]:
     assign_labels(findings)
     _examine(findings, out, settings)
     groups = group_contents(findings.videos)
-    _divide(findings, groups, out, settings)
+    drawn = {"val": settings.val, "seed": settings.seed}
+    earlier = read_json(out / "dataset.json") or {}
+    _divide(findings, groups, settings, out if earlier.get("drawn") == drawn else None)
     check_copies(findings, groups, keep_leaks=settings.keep_leaks)
     check_classes(findings, settings)
     if not findings.fatal:
         convert_videos(findings, out, settings)
     summary = summarize(findings, settings)
-    rows = (
-        {"path": video.path, "reason": verdict.kind, "detail": verdict.detail}
-        for video, verdict in findings.quarantine
-    )
-    write_table(out / "quarantine.csv", ("path", "reason", "detail"), rows)
+    columns = ("path", "reason", "detail")
+    rows = ((video.path, *fault) for video, fault in findings.quarantine)
+    write_table(out / "quarantine.csv", columns, rows)
     write_json(out / "summary.json", summary)
     if not findings.fatal:
+        checks = {"quarantined": summary["quarantined"], "problems": summary["problem_counts"]}
         dataset = {
             "classes": len(findings.classes),
             "videos": summary["videos"],
-            "drawn": _draw_of(settings) if findings.is_drawn else None,
-            "checks": {
-                "quarantined": summary["quarantined"],
-                "problems": summary["problem_counts"],
-            },
+            "drawn": drawn if findings.is_drawn else None,
+            "checks": checks,
         }
         write_dataset(out, findings.videos, findings.classes, dataset, copy=settings.copy)
     return summary
@@ -89,17 +93,18 @@ def _examine(findings: Findings, out: Path, settings: Settings) -> None:
         records, findings.num_read = examine_all(paths, log, settings)
     for video in videos:
         video.record = records[video.path]
-        if verdict := find_fault(video.record, min_frames=settings.min_frames):
-            findings.quarantine.append((video, verdict))
-            continue
-        video.place = f"videos/{encode_name(video.name)}"
-        findings.videos.append(video)
-        for warning in find_warnings(video.record):
-            findings.report(warning.kind, video.path, warning.detail)
+        video.fault = next(find_faults(video.record, min_frames=settings.min_frames), None)
+        if video.fault is None:
+            video.place = f"videos/{encode_name(video.name)}"
+            findings.videos.append(video)
+            for kind, detail in find_warnings(video.record):
+                findings.report(kind, video.path, detail)
 
 
-def _divide(findings: Findings, groups: dict[str, str], out: Path, settings: Settings) -> None:
-    """Sets the splits that the source leaves open."""
+def _divide(
+    findings: Findings, groups: dict[str, str], settings: Settings, earlier: Path | None
+) -> None:
+    """Sets the splits that the source leaves open, as an earlier dataset of the same draw did."""
     given = {video.split for video in findings.listed}
     findings.is_drawn = "val" not in given
     if given > {None}:
@@ -110,29 +115,14 @@ def _divide(findings: Findings, groups: dict[str, str], out: Path, settings: Set
                 video.split = "train"
     if not findings.is_drawn or given == {"test"}:
         return
-    todo = [video for video in findings.videos if video.split in (None, "train")]
-    splits = split_videos(
-        [groups[video.record["hash"]] for video in todo],
-        [video.label for video in todo],
-        val=settings.val,
-        seed=settings.seed,
-        kept=_earlier_splits(groups, out, settings),
-    )
-    for video, split in zip(todo, splits, strict=True):
-        video.split = split
-
-
-def _draw_of(settings: Settings) -> dict[str, float]:
-    return {"val": settings.val, "seed": settings.seed}
-
-
-def _earlier_splits(groups: dict[str, str], out: Path, settings: Settings) -> dict[str, str]:
-    """Returns the splits of an earlier run with the same draw, by content."""
-    earlier = read_json(out / "dataset.json") or {}
-    if earlier.get("drawn") != _draw_of(settings):
-        return {}
-    return {
+    kept = {
         groups[row["content"]]: row["split"]
-        for row in read_videos_table(out)
+        for row in (read_videos_table(earlier) if earlier else ())
         if row["content"] in groups and row["split"] in ("train", "val")
     }
+    todo = [video for video in findings.videos if video.split in (None, "train")]
+    contents = [groups[video.record["hash"]] for video in todo]
+    labels = [video.label for video in todo]
+    splits = split_videos(contents, labels, val=settings.val, seed=settings.seed, kept=kept)
+    for video, split in zip(todo, splits, strict=True):
+        video.split = split

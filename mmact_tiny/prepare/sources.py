@@ -29,11 +29,9 @@ COLUMNS = {
     "label": ("label", "class", "category", "action", "label_name", "class_name", "target"),
     "split": ("split", "subset", "set", "partition", "fold"),
 }
-_TABLES = (".csv", ".tsv")
+_HIDDEN = (".", "__MACOSX")
 _SUFFIXES = "|".join(re.escape(suffix) for suffix in sorted(VIDEO_SUFFIXES))
 _LIST_LINE = re.compile(rf"""(["']?)(?P<path>.+?(?:{_SUFFIXES}))\1[\s,;]+(?P<label>.+)""", re.I)
-
-Row = tuple[str, str, str, str | None]  # where, path, label, split, all as written
 
 
 def find_source(src: str | Path, *, out: str | Path | None = None) -> Findings:
@@ -55,8 +53,7 @@ def find_source(src: str | Path, *, out: str | Path | None = None) -> Findings:
     if skip == src:
         raise UserError(f"--out {out} is the source itself: give another folder")
     findings = Findings(src if src.is_dir() else src.parent, skip)
-    annotations = _find_annotations(src)
-    if annotations:
+    if annotations := _find_annotations(src):
         _read_annotations(findings, annotations, walk=src.is_dir())
     else:
         _read_folders(findings)
@@ -85,40 +82,32 @@ def _read_folders(findings: Findings) -> None:
 
 
 def _read_class_folders(findings: Findings, parent: Path, split: str | None) -> None:
-    loose = []
-    for child in _children(parent, findings):
-        if not child.is_dir():
-            loose += [child] if is_video(child.name) else []
-            continue
-        where = os.path.relpath(child, findings.root)
-        paths = [str(path) for path in walk_videos(child, findings.skip)]
+    children = _children(parent, findings)
+    for folder in filter(Path.is_dir, children):
+        where = os.path.relpath(folder, findings.root)
+        paths = [str(path) for path in walk_videos(folder, findings.skip)]
         for path in paths:
-            _list_video(findings, path, child.name, split, where)
+            _list_video(findings, path, folder.name, split, where)
         if not paths:
             findings.report("empty folder", where, "no video in it: not a class")
+    loose = (path for path in children if is_video(path.name) and not path.is_dir())
     _report_unlisted(findings, loose, "not in a class folder")
 
 
 def _children(folder: Path, findings: Findings) -> list[Path]:
     """Returns the files and folders that are not hidden, and not the dataset itself."""
-    hidden = (".", "__MACOSX")
     paths = sorted(folder.iterdir())
-    return [p for p in paths if not p.name.startswith(hidden) and p != findings.skip]
+    return [p for p in paths if not p.name.startswith(_HIDDEN) and p != findings.skip]
 
 
 def _list_video(findings: Findings, path: str, label: str, split: str | None, where: str) -> None:
     """Adds a video; its label becomes one line: no control characters, single spaces."""
     label = " ".join("".join(c if c.isprintable() else " " for c in label).split())
-    findings.listed.append(Video(path, _name_of(path, findings.root), label, split, where))
-
-
-def _name_of(path: str, root: Path) -> str:
-    """Returns a video's place below `videos/`: as below the source's root, or by its folder."""
-    relative = os.path.relpath(path, root)
-    if not relative.startswith(".."):
-        return relative
-    folder, name = os.path.split(path)
-    return f"outside/{sha256(os.fsencode(folder)).hexdigest()[:8]}/{name}"
+    name = os.path.relpath(path, findings.root)
+    if name.startswith(".."):  # named by its folder then
+        folder, file = os.path.split(path)
+        name = f"outside/{sha256(os.fsencode(folder)).hexdigest()[:8]}/{file}"
+    findings.listed.append(Video(path, name, label, split, where))
 
 
 def _report_unlisted(findings: Findings, paths: Iterable[Path], reason: str) -> None:
@@ -138,11 +127,10 @@ def _find_annotations(src: Path) -> dict[Path, str | None]:
     files = sorted(p for p in src.iterdir() if p.is_file() and not p.name.startswith("."))
     found = [p for p in files if p.suffix == ".txt" and _split_of_name(p) and _lists_videos(p)]
     if not found:
-        found = [p for p in files if p.suffix.lower() in _TABLES and _has_columns(p)]
-        if len(found) == 1:
-            return {found[0]: _split_of_name(found[0])}
+        found = [p for p in files if _is_table(p) and _has_columns(p)]
     splits = {path: _split_of_name(path) for path in found}
-    if None in splits.values() or len(set(splits.values())) < len(splits):
+    is_one_table = len(found) == 1 and _is_table(found[0])
+    if not is_one_table and (None in splits.values() or len(set(splits.values())) < len(splits)):
         names = ", ".join(path.name for path in found)
         raise UserError(f"cannot tell which of these in {src} to read: {names}; give one as SRC")
     return splits
@@ -154,32 +142,36 @@ def _split_of_name(file: Path) -> str | None:
     return next((SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS), None)
 
 
+def _is_table(file: Path) -> bool:
+    return file.suffix.lower() in (".csv", ".tsv")
+
+
 def _lists_videos(file: Path) -> bool:
     if LABEL_MAP_PATTERN.fullmatch(file.name):
         return False
-    return any(is_video(path) for _, path, _, _ in _read_list(file, None, Findings(file.parent)))
+    return any(len(row) == 2 and is_video(row[0]) for _, row in _rows(file))
 
 
 def _has_columns(file: Path) -> bool:
-    first = next(_rows(file), None)
-    return first is not None and _find_columns(first[1]) is not None
+    return any(_find_columns(row) for _, row in itertools.islice(_rows(file), 1))
 
 
 def _read_annotations(findings: Findings, files: dict[Path, str | None], *, walk: bool) -> None:
     """Reads what the files list; with `walk`, reports the videos that none of them lists."""
     for file, split in files.items():
-        is_table = file.suffix.lower() in _TABLES
-        findings.layout = "table" if is_table else "lists"
-        read = _read_table if is_table else _read_list
-        for where, path, label, split_word in read(file, split, findings):
-            word = (split_word or "").lower()
-            if word and word not in SPLIT_WORDS:
-                message = f"split {split_word!r} is not train, val or test: left out"
+        findings.layout = "table" if _is_table(file) else "lists"
+        for where, cells in _read_file(file, findings):
+            word = (cells.get("split") or split or "").lower()
+            if not cells.get("path") or not cells.get("label"):
+                message = f"{cells['']} is not a path and a label: left out"
+                findings.report("no label", where, message)
+            elif word and word not in SPLIT_WORDS:
+                message = f"split {cells['split']!r} is not train, val or test: left out"
                 findings.report("unknown split", where, message)
-            elif found := _locate(path, file.parent, SPLIT_WORDS.get(word)):
-                _list_video(findings, found, label, SPLIT_WORDS.get(word), where)
+            elif found := _locate(cells["path"], file.parent, SPLIT_WORDS.get(word)):
+                _list_video(findings, found, cells["label"], SPLIT_WORDS.get(word), where)
             else:
-                findings.report("missing file", where, f"{path!r}: left out")
+                findings.report("missing file", where, f"{cells['path']!r}: left out")
     listed = {video.path for video in findings.listed}
     folders = [findings.root] if walk else sorted({Path(path).parent for path in listed})
     for folder in folders:
@@ -187,24 +179,12 @@ def _read_annotations(findings: Findings, files: dict[Path, str | None], *, walk
         _report_unlisted(findings, (v for v in videos if str(v) not in listed), "in no list")
 
 
-def _read_list(file: Path, split: str | None, findings: Findings) -> Iterator[Row]:
-    for number, line in enumerate(read_text(file).split("\n"), 1):
-        line = line.strip()
-        where = f"{_shown(file, findings)}:{number}"
-        if not line or line.startswith("#"):
-            continue
-        if match := _LIST_LINE.fullmatch(line):
-            yield where, match["path"], match["label"].strip().strip("\"'"), split
-        elif len(parts := line.rsplit(maxsplit=1)) == 2 and not is_video(line):
-            yield where, parts[0], parts[1], split
-        else:
-            findings.report("no label", where, f"{line!r} is not a path and a label: left out")
-
-
-def _read_table(file: Path, split: str | None, findings: Findings) -> Iterator[Row]:
-    columns: list[str] | None = None
+def _read_file(file: Path, findings: Findings) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yields the place of each line, and its path, label and split, and as "" the whole line."""
+    columns = None if _is_table(file) else ["path", "label"]
+    shown = file.name if file.parent == findings.root else file
     for number, row in _rows(file):
-        where = f"{_shown(file, findings)}:{number}"
+        where = f"{shown}:{number}"
         if columns is None:
             columns = _find_columns(row)
             if columns is None:
@@ -214,21 +194,28 @@ def _read_table(file: Path, split: str | None, findings: Findings) -> Iterator[R
                 )
             if not is_video(row[columns.index("path")].strip()):
                 continue  # the header
-        cells = dict(zip(columns, map(str.strip, row), strict=False))
-        if "path" in cells and cells.get("label"):
-            yield where, cells["path"], cells["label"], cells.get("split") or split
-        else:
-            findings.report("no label", where, f"{','.join(row)!r}: left out")
+        cells = zip(columns, map(str.strip, row), strict=False)
+        yield where, dict(cells) | {"": repr(",".join(row))}
 
 
 def _rows(file: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yields the number and the cells of lines that have any; of a list, path and label."""
     text = read_text(file)
+    if not _is_table(file):
+        for number, line in enumerate(map(str.strip, text.split("\n")), 1):
+            if line and not line.startswith("#"):
+                yield number, _cells_of_list(line)
+        return
     first = text.split("\n", 1)[0]
     delimiter = "\t" if file.suffix.lower() == ".tsv" else max(",;\t", key=first.count)
     reader = csv.reader(io.StringIO(text), delimiter=delimiter, skipinitialspace=True)
-    for row in reader:
-        if any(cell.strip() for cell in row):
-            yield reader.line_num, row
+    yield from ((reader.line_num, row) for row in reader if any(map(str.strip, row)))
+
+
+def _cells_of_list(line: str) -> list[str]:
+    if match := _LIST_LINE.fullmatch(line):
+        return [match["path"], match["label"].strip().strip("\"'")]
+    return [line] if is_video(line) else line.rsplit(maxsplit=1)
 
 
 def _find_columns(row: list[str]) -> list[str] | None:
@@ -257,7 +244,3 @@ def _locate(path: str, folder: Path, split: str | None) -> str | None:
         if os.path.isfile(candidate):  # noqa: PTH113
             return candidate
     return None
-
-
-def _shown(file: Path, findings: Findings) -> str:
-    return file.name if file.parent == findings.root else str(file)

@@ -2,6 +2,8 @@
 
 import shlex
 import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..files import printable
-from .types import SPLITS, Findings, Problem, Settings, count_kinds, length_of
+from .types import SPLITS, Findings, Problem, Settings, length_of
 
 _MAX_CLASSES = 30  # rows of the table; summary.json has all
 _MAX_PROBLEMS = 50  # of one kind
@@ -27,14 +29,15 @@ def summarize(findings: Findings, settings: Settings) -> dict[str, Any]:
     for video, _ in findings.quarantine:
         per_class[video.label]["quarantined"] += 1
     records = [video.record for video in videos]
+    sides = [(record["width"], record["height"]) for record in records]
     train = [row["train"] for row in per_class]
     return {
         "layout": findings.layout,
         "listed": len(findings.listed),
         "read_now": findings.num_read,
         "videos": {split: sum(v.split == split for v in videos) for split in SPLITS},
-        "quarantined": count_kinds(verdict.kind for _, verdict in findings.quarantine),
-        "problem_counts": count_kinds(problem.kind for problem in findings.problems),
+        "quarantined": _count(kind for _, (kind, _) in findings.quarantine),
+        "problem_counts": _count(problem.kind for problem in findings.problems),
         "classes": per_class,
         # how many times the smallest class's training videos the largest has
         "imbalance": round(max(train) / min(train), 3) if train and min(train) else None,
@@ -42,18 +45,24 @@ def summarize(findings: Findings, settings: Settings) -> dict[str, Any]:
         "seconds": _range([length_of(record) for record in records]),
         "frames": _range([record["frames"] for record in records]),
         "fps": _range([record["fps"] for record in records]),
-        "shorter_side": _range([min(record["width"], record["height"]) for record in records]),
+        "shorter_side": _range([min(sides_of_one) for sides_of_one in sides]),
         "keyframe_spacing": _range([record["keyframe_spacing"] for record in records]),
-        "sizes": count_kinds(f"{record['width']}x{record['height']}" for record in records),
-        "codecs": count_kinds(record["codec"] for record in records),
+        "sizes": _count(f"{width}x{height}" for width, height in sides),
+        "codecs": _count(record["codec"] for record in records),
         "problems": [asdict(problem) for problem in findings.problems],
     }
 
 
+def _count(kinds: Iterable[str]) -> dict[str, int]:
+    """Returns how many there are of each kind, most first."""
+    return dict(Counter(kinds).most_common())
+
+
 def _range(values: list[float]) -> dict[str, float] | None:
-    figures = (min(values), float(np.median(values)), max(values)) if values else ()
-    names = ("min", "median", "max")
-    return {n: round(float(f), 3) for n, f in zip(names, figures, strict=False)} or None
+    if not values:
+        return None
+    figures = {"min": min(values), "median": np.median(values), "max": max(values)}
+    return {name: round(float(figure), 3) for name, figure in figures.items()}
 
 
 def show_summary(findings: Findings, summary: dict[str, Any], out: Path) -> None:
@@ -83,13 +92,11 @@ def show_summary(findings: Findings, summary: dict[str, Any], out: Path) -> None
 
 
 def _problem_lines(findings: Findings) -> list[str]:
-    quarantine = [
-        Problem(f"quarantine: {kind}", video.path, detail or kind)
-        for video, (kind, detail) in findings.quarantine
-    ]
-    by_kind: dict[str, list[Problem]] = {}
-    for problem in [*quarantine, *findings.problems]:
-        by_kind.setdefault(problem.kind, []).append(problem)
+    by_kind: dict[str, list[Problem]] = defaultdict(list)
+    for video, (kind, detail) in findings.quarantine:
+        by_kind[f"quarantine: {kind}"].append(Problem(kind, video.path, detail or kind))
+    for problem in findings.problems:
+        by_kind[problem.kind].append(problem)
     lines = []
     for kind, problems in by_kind.items():
         lines.append(f"{'error' if problems[0].fatal else 'note'}: {kind} ({len(problems)})")

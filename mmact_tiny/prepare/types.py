@@ -1,14 +1,15 @@
 """Names what a dataset is made from: the videos that a source lists, what is found, settings."""
 
-from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, TypedDict
+from typing import TypedDict
 
 from ..errors import UserError
+from ..hardware import num_usable_cores
 
 SPLITS = ("train", "val", "test")
+# Why a video is left out, or what is unusual about it: a few words, and the particulars.
+Verdict = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,18 +23,6 @@ class Problem:
 
     def __str__(self) -> str:
         return f"{self.where}: {self.message}" if self.where else self.message
-
-
-class Verdict(NamedTuple):
-    """Why a video is left out, or what is unusual about it: a few words, and the particulars."""
-
-    kind: str
-    detail: str = ""
-
-
-def count_kinds(kinds: Iterable[str]) -> dict[str, int]:
-    """Returns how many there are of each kind, most first."""
-    return dict(Counter(kinds).most_common())
 
 
 class Record(TypedDict, total=False):
@@ -77,6 +66,7 @@ class Video:
     where: str  # file:line, or the folder
     label: int = -1  # its class, -1 where it has none
     record: Record = field(default_factory=Record)
+    fault: Verdict | None = None  # why it cannot be used
     place: str = ""  # its path in the dataset
     is_converted: bool = False  # what is there is a file of its own, not a link
 
@@ -92,10 +82,13 @@ class Findings:
     label_map: list[str] | None = None  # line i names class i; None without such a file
     classes: list[str] = field(default_factory=list)
     videos: list[Video] = field(default_factory=list)  # those that can be used
-    quarantine: list[tuple[Video, Verdict]] = field(default_factory=list)  # those that cannot
     problems: list[Problem] = field(default_factory=list)  # all else that is to be said
     num_read: int = 0  # videos decoded, and not known from an earlier run
     is_drawn: bool = False  # the source names no validation videos
+
+    @property
+    def quarantine(self) -> list[tuple[Video, Verdict]]:
+        return [(video, video.fault) for video in self.listed if video.fault]
 
     @property
     def fatal(self) -> list[Problem]:
@@ -119,6 +112,10 @@ class Settings:
     convert: bool = True  # write videos that decord cannot read (AV1, MPEG-TS) as H.264
     num_workers: int | None = None  # processes; None: one for each core
     seconds_per_video: float = 60.0  # time limit, plus 5 s for each megabyte of a video
+
+    def num_processes(self, num_videos: int) -> int:
+        """Returns how many processes read so many videos."""
+        return min(self.num_workers or num_usable_cores(), num_videos)
 
     def __post_init__(self) -> None:
         if not 0 < self.val < 1:

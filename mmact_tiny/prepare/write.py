@@ -18,10 +18,7 @@ from ..files import open_atomically, write_atomically, write_json
 from .types import SPLITS, Video, length_of
 
 VERSION = 1
-VIDEO_COLUMNS = (
-    *("video", "split", "label", "class", "source", "content", "frames", "fps", "seconds"),
-    *("width", "height", "rotation", "codec", "keyframe_spacing", "bytes", "converted"),
-)
+RECORDED = ("width", "height", "rotation", "codec", "keyframe_spacing")
 _MAX_NAME_BYTES = 200  # file systems allow 255
 _ENCODED = set("%\"'`\\:*?<>|&;$#,")
 
@@ -73,23 +70,25 @@ def write_dataset(
         else:
             (out / f"{split}.txt").unlink(missing_ok=True)
     _write_text(out / "label_map.txt", "".join(f"{name}\n" for name in classes))
-    rows = (_columns(video, classes[video.label]) for video in videos)
-    write_table(out / "videos.csv", VIDEO_COLUMNS, rows)
+    rows = [_columns(video, classes[video.label]) for video in videos]
+    write_table(out / "videos.csv", list(rows[0]), (row.values() for row in rows))
     write_json(out / "dataset.json", {"version": VERSION} | dict(dataset))
 
 
 def _columns(video: Video, label_name: str) -> dict[str, object]:
-    """Returns what `videos.csv` says of a video, and what else its record has."""
+    """Returns what `videos.csv` says of a video."""
+    record: Mapping[str, Any] = video.record
     return {
-        **video.record,
         "video": video.place,
         "split": video.split,
         "label": video.label,
         "class": label_name,
         "source": video.path,
-        "content": video.record["hash"],
-        "fps": round(video.record["fps"], 3),
+        "content": record["hash"],
+        "frames": record["frames"],
+        "fps": round(record["fps"], 3),
         "seconds": round(length_of(video.record), 3),
+        **{name: record[name] for name in RECORDED},
         "bytes": Path(video.path).stat().st_size,
         "converted": "h264" if video.is_converted else "",
     }
@@ -122,12 +121,10 @@ def _place_video(source: str, target: Path, *, copy: bool) -> None:
             raise UserError(f"{folder} ({error.strerror}); add --copy") from None
 
 
-def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> None:
-    """Writes those columns of the rows as a CSV file, whole or not at all."""
+def write_table(path: Path, columns: Sequence[str], rows: Iterable[Iterable[object]]) -> None:
+    """Writes a CSV file, whole or not at all."""
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
+    csv.writer(text, lineterminator="\n").writerows([columns, *rows])
     _write_text(path, text.getvalue())
 
 

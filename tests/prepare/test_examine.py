@@ -15,7 +15,7 @@ from video_files import (
 
 from mmact_tiny.prepare.convert import convert
 from mmact_tiny.prepare.examine import examine
-from mmact_tiny.prepare.faults import find_fault, find_warnings, is_read_by_decord
+from mmact_tiny.prepare.checks import find_faults, find_warnings, is_read_by_decord
 
 DECODED_BY = {"libx264": "h264", "libx265": "hevc", "libvpx-vp9": "vp9", "libsvtav1": "av1"}
 
@@ -23,8 +23,8 @@ DECODED_BY = {"libx264": "h264", "libx265": "hevc", "libvpx-vp9": "vp9", "libsvt
 @pytest.mark.parametrize("codec, suffix", FORMATS)
 def test_describes_a_sound_video(tmp_path: Path, codec: str, suffix: str) -> None:
     record = examine(str(write_video(tmp_path / f"a{suffix}", codec=codec)))
-    assert find_fault(record, min_frames=24) is None
-    assert find_warnings(record) == []
+    assert list(find_faults(record, min_frames=24)) == []
+    assert list(find_warnings(record)) == []
     assert (record["frames"], record["width"], record["height"]) == (24, 96, 72)
     assert record["codec"] == DECODED_BY.get(codec, codec)
     assert record["fps"] == 12
@@ -83,7 +83,7 @@ FAULTS = {
 @pytest.mark.parametrize("name", FAULTS)
 def test_finds_faults(tmp_path: Path, name: str) -> None:
     make, reason = FAULTS[name]
-    found = find_fault(examine(str(make(tmp_path / name))), min_frames=3)
+    found = next(find_faults(examine(str(make(tmp_path / name))), min_frames=3), None)
     assert ": ".join(found or ()).startswith(reason)
 
 
@@ -99,8 +99,8 @@ def test_what_can_be_used_all_the_same_is_a_warning(tmp_path: Path) -> None:
         ),
     ):
         record = examine(str(path))
-        assert find_fault(record, min_frames=3) is None
-        assert find_warnings(record) == [warning]
+        assert list(find_faults(record, min_frames=3)) == []
+        assert list(find_warnings(record)) == [warning]
 
 
 def test_decord_turns_rotated_videos_upright_as_convert_does(tmp_path: Path) -> None:

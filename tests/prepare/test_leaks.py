@@ -21,12 +21,12 @@ def test_a_video_encoded_again_is_found(tmp_path: Path, codec: str, suffix: str)
     first = write_video(tmp_path / "a.mp4", seed=1)
     other = write_video(tmp_path / "b.mp4", seed=2)
     again = encode_again(first, tmp_path / f"c{suffix}", codec=codec)
-    assert find_near_copies(*thumbnails_of(first, other, again)) == [(0, 2)]
+    assert find_near_copies(*thumbnails_of(first, other, again)).tolist() == [[0, 2]]
 
 
 def test_sixty_different_videos_are_different(tmp_path: Path) -> None:
     paths = [write_video(tmp_path / f"{seed}.mp4", seed=seed, frames=12) for seed in range(60)]
-    assert find_near_copies(*thumbnails_of(*paths)) == []
+    assert find_near_copies(*thumbnails_of(*paths)).tolist() == []
 
 
 def moving(shift: float) -> np.ndarray:
@@ -50,14 +50,14 @@ def moving(shift: float) -> np.ndarray:
 )
 def test_the_change_over_time_decides(second: np.ndarray, seconds: float, is_copy: bool) -> None:
     pairs = find_near_copies(np.stack([moving(0), second]), np.array([2.0, seconds]))
-    assert bool(pairs) == is_copy
+    assert len(pairs) == is_copy
 
 
 @pytest.mark.parametrize("difference, is_copy", [(0, True), (8, False)])
 def test_where_nothing_moves_the_pictures_have_to_agree(difference: int, is_copy: bool) -> None:
     still = np.repeat(np.random.default_rng(0).integers(0, 200, (1, 8, 9)), 8, axis=0)
     both = np.stack([still, still + difference]).astype(np.uint8)
-    assert bool(find_near_copies(both, np.array([2.0, 2.0]))) == is_copy
+    assert len(find_near_copies(both, np.array([2.0, 2.0]))) == is_copy
 
 
 def test_hashes_compare_neighbours() -> None:
@@ -67,4 +67,4 @@ def test_hashes_compare_neighbours() -> None:
 
 
 def test_groups_are_named_by_their_smallest() -> None:
-    assert group(6, [(1, 4), (4, 5), (0, 2)]) == [0, 1, 0, 3, 1, 1]
+    assert group(6, np.array([[4, 5], [1, 4], [0, 2]])).tolist() == [0, 1, 0, 3, 1, 1]
