@@ -15,7 +15,7 @@ NUM_THUMBNAILS = 8
 THUMBNAIL_SHAPE = (8, 9)  # rows, columns: a 64-bit difference hash compares 8 neighbours in 8 rows
 _ATTACHED_PICTURE = av.stream.Disposition.attached_pic  # the cover of a piece of music
 _LUMA_FIRST = {f"yuv{j}{sampling}p" for j in ("", "j") for sampling in (420, 422, 444)}
-_SAMPLES = 16  # pixels on each side of a thumbnail's cell, whatever the size of the frame
+_PIXELS = 128  # on a thumbnail's shorter side before: 16 x 14 or more in a cell
 
 
 def examine(path: str, known_hashes: Collection[str] = (), num_threads: int = 1) -> Record:
@@ -144,16 +144,19 @@ def _packets(
 
 
 def _thumbnail(frame: av.VideoFrame) -> bytes:
-    """Returns a frame's brightness at 9 x 8, row by row: the mean of 16 x 16 pixels in each cell.
+    """Returns a frame's brightness at 9 x 8, row by row: each value the mean of its cell.
 
-    The luma plane is there already in the usual formats.
+    The luma plane is there already in the usual formats; of a large one, every n-th pixel does.
+    In a frame of fewer pixels than cells, some are the same pixel.
     """
     if frame.format.name in _LUMA_FIRST:
         plane = frame.planes[0]
         gray: np.ndarray = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
     else:
         gray = frame.reformat(frame.width, frame.height, "gray").to_ndarray()
-    sizes = zip(THUMBNAIL_SHAPE, (frame.height, frame.width), strict=True)
-    rows, columns = (np.arange(n * _SAMPLES) * size // (n * _SAMPLES) for n, size in sizes)
-    cells = gray[np.ix_(rows, columns)].reshape(THUMBNAIL_SHAPE[0], _SAMPLES, -1, _SAMPLES)
-    return cells.mean((1, 3)).round().astype(np.uint8).tobytes()
+    step = max(1, min(frame.height, frame.width) // _PIXELS)
+    gray = gray[: frame.height : step, : frame.width : step]
+    starts = [np.arange(n) * size // n for n, size in zip(THUMBNAIL_SHAPE, gray.shape, strict=True)]
+    sums = np.add.reduceat(np.add.reduceat(gray, starts[0], 0, np.uint32), starts[1], 1)
+    sides = [np.diff(s, append=size).clip(1) for s, size in zip(starts, gray.shape, strict=True)]
+    return (sums / np.outer(*sides)).round().astype(np.uint8).tobytes()
