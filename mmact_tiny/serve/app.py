@@ -125,9 +125,8 @@ def create_app(site: Site, *, host: str) -> FastAPI:
             return StreamingResponse(_lines(step, steps), media_type=LIVE)
         async for later in steps:
             step = later
-        if step.pop("event", None) == "error":
-            return _refuse(request, step)
-        return JSONResponse(step)
+        is_error = step.pop("event", None) == "error"
+        return _refuse(request, step) if is_error else JSONResponse(step)
 
     @app.exception_handler(HTTPException)
     async def refused(request: Request, error: HTTPException) -> Response:
@@ -262,17 +261,11 @@ class Queue:
 async def recognize(
     site: Site, request: Request, example: Path | None, *, pictures: bool
 ) -> AsyncIterator[dict[str, Any]]:
-    """Receives a video, waits, recognizes, and leaves nothing behind.
+    """Receives a video, a body or in a form, waits, recognizes, and leaves nothing behind.
 
     Yields `{"event": "waiting", "ahead": 2}`, `{"event": "recognizing"}`, and last `done` with the
     answer or `error` with its `status`; by then the upload is deleted and the place given up. The
-    last is missing where the client has left.
-
-    Args:
-        site: What there is to work with.
-        request: Its body is the video, or a form with the video.
-        example: The video of an example, instead.
-        pictures: Whether the frames are wanted.
+    last is missing where the client has left. An `example` is a video to take instead.
     """
     start = time.perf_counter()
     try:

@@ -98,13 +98,13 @@ def listen(host: str, port: int) -> socket.socket:
     except socket.gaierror as error:
         raise UserError(f"--host {host}: {error.strerror}") from None
     except OSError as error:
+        words = f"cannot serve on port {port} of {host}: {os.strerror(error.errno or 0)}"
         if error.errno == errno.EADDRINUSE:
-            raise UserError(
+            words = (
                 f"port {port} of {host} is taken: another program serves there\n"
                 f"  choose another: --port {port + 1}, or a free one: --port 0"
-            ) from None
-        reason = os.strerror(error.errno or 0)
-        raise UserError(f"cannot serve on port {port} of {host}: {reason}") from None
+            )
+        raise UserError(words) from None
 
 
 def server_of(app: FastAPI) -> uvicorn.Server:
@@ -155,23 +155,20 @@ def _usual_examples(recognizer: Recognizer) -> list[tuple[str, Path]]:
     None where neither the videos of the config nor the project's folder are on this machine.
     """
     dataset = (recognizer.cfg.get("val_dataloader") or {}).get("dataset", {})
-    ann_file, folder = dataset.get("ann_file"), dataset.get("data_prefix", {}).get("video", "")
-    found = []
-    if ann_file and Path(ann_file).is_file():
-        found = _one_of_each_label(Path(ann_file), Path(folder), recognizer.labels)
-    if not found and BUNDLED.is_dir():
+    folder = dataset.get("data_prefix", {}).get("video", "")
+    lists = [(dataset.get("ann_file") or "", folder, recognizer.labels)]
+    if BUNDLED.is_dir():
         bundled = datasets.find_dataset(BUNDLED)
-        val, labels = bundled.splits["val"], datasets.class_names(bundled)
-        found = _one_of_each_label(val.ann_file, val.video_dir, labels)
-    return found
-
-
-def _one_of_each_label(ann_file: Path, folder: Path, labels: list[str]) -> list[tuple[str, Path]]:
+        val = bundled.splits["val"]
+        lists.append((val.ann_file, val.video_dir, datasets.class_names(bundled)))
     found: dict[str, tuple[str, Path]] = {}
-    for annotation in datasets.read_annotations(ann_file):
-        video, label = folder / annotation.path, annotation.label
-        if label.isdecimal() and int(label) < len(labels) and video.is_file():
-            found.setdefault(label, (labels[int(label)], video))
+    for ann_file, folder, labels in lists:
+        listed = datasets.read_annotations(ann_file) if Path(ann_file).is_file() else []
+        for video, label in ((Path(folder, one.path), one.label) for one in listed):
+            if label.isdecimal() and int(label) < len(labels) and video.is_file():
+                found.setdefault(label, (labels[int(label)], video))
+        if found:
+            break
     return list(found.values())
 
 

@@ -18,8 +18,6 @@ from video_files import write_video as write_format
 
 from mmact_tiny.serve.answer import centre_frames, examine
 
-NUM_FRAMES, CLIPS = 6, 3
-
 
 @pytest.mark.parametrize(("codec", "suffix"), FORMATS)
 def test_every_format_that_people_share(tmp_path: Path, codec: str, suffix: str) -> None:
@@ -27,11 +25,6 @@ def test_every_format_that_people_share(tmp_path: Path, codec: str, suffix: str)
     seen = examine(dict(filename=str(path.rename(tmp_path / "upload.video"))))
     assert seen.seconds == pytest.approx(2.0, abs=0.1)  # 24 frames at 12 frames/s
     assert Image.open(BytesIO(seen.poster)).size == (240, 180)
-
-
-def test_one_frame_is_a_video(tmp_path: Path) -> None:
-    seen = examine(dict(filename=str(write_clip(tmp_path / "one.mp4", frames=1))))
-    assert seen.seconds == pytest.approx(0.1)
 
 
 def test_a_length_that_the_header_hides(tmp_path: Path) -> None:
@@ -43,33 +36,14 @@ def test_a_length_that_the_header_hides(tmp_path: Path) -> None:
         data = data[:place] + b"\0\0\0\1" + data[place + 4 :]
     path.write_bytes(data)
     assert examine(dict(filename=str(path))).seconds >= 49
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "reason"),
-    [
-        ("empty.video", b"", "it is not a video that can be read"),
-        ("text.video", b"hello", "it is not a video that can be read"),
-        ("list.m3u8", b"#EXTM3U\n#EXTINF:1,\nother.mp4\n", "it is not a video that can be read"),
-        ("list.ffconcat", b"ffconcat version 1.0\nfile other.mp4\n", "not a video that can be"),
-    ],
-)
-def test_other_files(tmp_path: Path, name: str, content: bytes, reason: str) -> None:
-    write_clip(tmp_path / "other.mp4")
-    (tmp_path / name).write_bytes(content)
-    with pytest.raises(ValueError, match=reason):
-        examine(dict(filename=str(tmp_path / name)))
+    one = write_clip(tmp_path / "one.mp4", frames=1)
+    assert examine(dict(filename=str(one))).seconds == pytest.approx(0.1)
 
 
 def results(height: int, width: int) -> dict:
-    """Frames whose pixels tell their frame, row and column."""
-    rows, columns = np.mgrid[:height, :width]
-    imgs = [
-        np.stack([np.full_like(rows, index), rows, columns], axis=-1).astype(np.uint8)
-        for index in range(NUM_FRAMES)
-    ]
-    clips = dict(num_clips=CLIPS, clip_len=NUM_FRAMES // CLIPS)
-    return dict(imgs=imgs, img_shape=(height, width), **clips)
+    """Six frames whose pixels tell their frame, row and column."""
+    imgs = np.moveaxis(np.mgrid[:6, :height, :width], 0, -1).astype(np.uint8)
+    return dict(imgs=list(imgs), img_shape=(height, width), num_clips=3, clip_len=2)
 
 
 @pytest.mark.parametrize("layout", ["NCHW", "NCTHW"])
