@@ -7,17 +7,15 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import NamedTuple
 
 from .. import compat, hardware
 
 DISTRIBUTION = "mmact-tiny"
+INSTALL_FIX = "pip install -e . in this project's folder"
 MMCV_FIX = "pip uninstall -y mmcv mmcv-lite; pip install 'mmcv-lite>=2.1.0,<2.2'"
 TORCH_FIX = "reinstall both from one place: the command is on https://pytorch.org/get-started"
 FRESH_FIX = "make a fresh environment: make clean setup"
@@ -35,15 +33,13 @@ MISSING = re.compile(r"\S+ (\S+) requires (.+), which is not installed\.")
 CONFLICT = re.compile(r"\S+ (\S+) has requirement (.+), but you have (\S+ \S+)\.")
 
 
-@dataclass
 class Diagnosis:
     """`found`: what is there, in words, by its name; `problems`: what is wrong, with the fix."""
 
-    found: dict[str, str] = field(default_factory=dict)
-    problems: list[tuple[str, str]] = field(default_factory=list)
-    versions: dict[str, str | None] = field(
-        default_factory=lambda: {name: hardware.version(name) for name in hardware.PACKAGES}
-    )
+    def __init__(self) -> None:
+        self.found: dict[str, str] = {}
+        self.problems: list[tuple[str, str]] = []
+        self.versions = {name: hardware.version(name) for name in hardware.PACKAGES}
 
     def attempt(self, name: str, examine: Callable[..., str], *arguments: str) -> str | None:
         """Notes what `examine` returns; where it raises, notes that and returns it in words."""
@@ -104,37 +100,19 @@ def _diagnose_python(diagnosis: Diagnosis) -> None:
         wanted = metadata.metadata(DISTRIBUTION)["Requires-Python"]
     except ImportError:  # also where this project is not installed
         what = f"{DISTRIBUTION} or packaging is not installed, so versions were not checked"
-        diagnosis.tell(what, "pip install -e . in this project's folder")
+        diagnosis.tell(what, INSTALL_FIX)
         return
     if not SpecifierSet(wanted).contains(version, prereleases=True):
         fix = "make PYTHON=python3.12 (or another interpreter in that range)"
         diagnosis.tell(f"Python {version}: expected {wanted}", fix)
 
 
-class Storage(NamedTuple):
-    """The current folder and its disk, and the memory that processes share, in GiB."""
-
-    folder: str
-    is_writable: bool
-    free: float
-    shared: float | None
-
-
-def describe_storage() -> Storage:
-    """Returns where a run would write, and how much."""
-    try:
-        with tempfile.TemporaryFile(dir="."):
-            is_writable = True
-    except OSError:
-        is_writable = False
-    free, shared = shutil.disk_usage(".").free, Path("/dev/shm")
-    total = shutil.disk_usage(shared).total / hardware.GIB if shared.is_dir() else None
-    return Storage(
-        folder=str(Path.cwd()),
-        is_writable=is_writable,
-        free=round(free / hardware.GIB, 2),
-        shared=total and round(total, 2),
-    )
+def describe_storage() -> tuple[str, bool, float, float | None]:
+    """Returns where a run would write, whether it can, the free and the shared memory's GiB."""
+    free, shared = shutil.disk_usage(".").free / hardware.GIB, None
+    if Path("/dev/shm").is_dir():
+        shared = round(shutil.disk_usage("/dev/shm").total / hardware.GIB, 2)
+    return str(Path.cwd()), os.access(".", os.W_OK), round(free, 2), shared
 
 
 def _diagnose_machine(diagnosis: Diagnosis) -> None:
@@ -152,19 +130,26 @@ def _diagnose_machine(diagnosis: Diagnosis) -> None:
         "memory": f"{machine['memory_gib']} GiB; {shared} GiB shared",
         "disk": f"{free} GiB free in {folder}",
     }
-    work_dir = "pass --work-dir DIR"
-    if not is_writable:
-        what = f"cannot write into {folder}, where work_dirs/ would be made"
-        diagnosis.tell(what, f"run from a folder of your own, or {work_dir}")
-    if free < MIN_DISK_GIB:
-        what = f"{free} GiB free in {folder}: a TSN checkpoint takes 0.2 GiB, and two are kept"
-        diagnosis.tell(what, f"make room for {MIN_DISK_GIB:g} GiB, or {work_dir} on another disk")
-    if shared is not None and shared < MIN_SHARED_GIB:
-        diagnosis.tell(
+    for is_wrong, what, fix in (
+        (
+            not is_writable,
+            f"cannot write into {folder}, where work_dirs/ would be made",
+            "run from a folder of your own, or pass --work-dir DIR",
+        ),
+        (
+            free < MIN_DISK_GIB,
+            f"{free} GiB free in {folder}: a TSN checkpoint takes 0.2 GiB, and two are kept",
+            f"make room for {MIN_DISK_GIB:g} GiB, or pass --work-dir DIR on another disk",
+        ),
+        (
+            shared is not None and shared < MIN_SHARED_GIB,
             f"{shared} GiB of shared memory (/dev/shm): loader workers hand batches over in it, "
             "and a run ends with a bus error when it is full",
             "docker run --shm-size=8g, or --cfg-options test_dataloader.num_workers=0",
-        )
+        ),
+    ):
+        if is_wrong:
+            diagnosis.tell(what, fix)
 
 
 def _diagnose_requirements(diagnosis: Diagnosis) -> None:
@@ -180,8 +165,7 @@ def _diagnose_requirements(diagnosis: Diagnosis) -> None:
             name = missing[2]
             if name in hardware.OPENCV or (name == "mmcv-lite" and diagnosis.versions["mmcv"]):
                 continue  # another distribution brings the same; told where its import fails
-            ours = owner == DISTRIBUTION
-            fix = "pip install -e . in this project's folder" if ours else f"pip install {name}"
+            fix = INSTALL_FIX if owner == DISTRIBUTION else f"pip install {name}"
             diagnosis.tell(f"{name} is not installed, which {owner} requires", fix)
         elif conflict := CONFLICT.fullmatch(line):
             version, wanted, found = conflict.groups()
@@ -243,9 +227,11 @@ def _diagnose_mmaction2(diagnosis: Diagnosis, *, stands: bool) -> None:
     if full and lite:
         what = f"mmcv {full} and mmcv-lite {lite} are both installed, into the same folder"
         diagnosis.tell(what, MMCV_FIX)
-    for name, module in (
-        *(("mmengine", "mmengine.runner"), ("mmcv", "mmcv")),
-        *(("mmcv.ops", "mmcv.ops"), ("mmaction2", "mmaction.models")),
+    for name, module, what in (
+        ("mmengine", "mmengine.runner", "mmengine cannot be imported"),
+        ("mmcv", "mmcv", "mmcv cannot be imported"),
+        ("mmcv.ops", "mmcv.ops", "mmcv's compiled operators do not fit this PyTorch"),
+        ("mmaction2", "mmaction.models", "mmaction2 cannot be imported"),
     ):
         if name == "mmcv.ops" and lite and not full:
             diagnosis.found[name] = "no compiled operators in mmcv-lite; recognizers need none"
@@ -253,11 +239,8 @@ def _diagnose_mmaction2(diagnosis: Diagnosis, *, stands: bool) -> None:
         failure = diagnosis.attempt(name, import_module, module)
         there = full or lite if name.startswith("mmcv") else diagnosis.versions[name]
         if failure and stands and there:
-            mmcv = name == "mmcv.ops" or "MMCV==" in failure  # MMAction2's own words
-            what = f"{name} cannot be imported"
-            if name == "mmcv.ops":
-                what = "mmcv's compiled operators do not fit this PyTorch"
-            diagnosis.tell(f"{what}: {failure}", MMCV_FIX if mmcv else FRESH_FIX)
+            is_mmcv = name == "mmcv.ops" or "MMCV==" in failure  # MMAction2's own words
+            diagnosis.tell(f"{what}: {failure}", MMCV_FIX if is_mmcv else FRESH_FIX)
         stands = stands and failure is None
 
 
@@ -269,10 +252,7 @@ def list_gpus() -> list[str]:
 
 
 def check_requirements() -> list[str] | None:
-    """Returns the lines of `pip check`: what is missing or of a release that does not fit.
-
-    None where it does not run, as without pip.
-    """
+    """Returns what `pip check` finds missing or not to fit; None where it does not run."""
     lines = _lines_of(sys.executable, "-P", "-m", "pip", "check")
     return [line for line in lines if not line.startswith("No broken")] if lines else None
 

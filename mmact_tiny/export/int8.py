@@ -52,7 +52,11 @@ def quantize(paths: Sequence[str | Path], checkpoint: str | Path | None = None) 
         UserError: the extra is not installed, OpenVINO cannot run the model, no video can be
             read, or the model cannot be written.
     """
-    check_extra()
+    for name in ("openvino", "nncf"):
+        if importlib.util.find_spec(name) is None:
+            raise UserError(
+                f"int8 needs the package {name}, which is not installed: pip install -e '.[int8]'"
+            )
     terminal.keep_stock_log_off()
     videos = find_videos(paths)
     videos = videos[:: -(-len(videos) // MAX_VIDEOS)]
@@ -65,7 +69,8 @@ def quantize(paths: Sequence[str | Path], checkpoint: str | Path | None = None) 
     if not samples:
         raise UserError(f"no video to quantize with: {unreadable[0]}")
     model, cache_dir = exact.engine.model, cache_dir_of(exact.checkpoint)
-    views = [view for sample in samples for view in _images(sample)]
+    of_videos = [sample["inputs"].permute(0, 2, 3, 1).contiguous().numpy() for sample in samples]
+    views = [view[None] for of_video in of_videos for view in of_video]
     path = exported_path(model, cache_dir, int8=True)
     keep(_quantize(load_exported(model, cache_dir), views), path)
     if not path.is_file():
@@ -83,15 +88,6 @@ def quantize(paths: Sequence[str | Path], checkpoint: str | Path | None = None) 
     )
 
 
-def check_extra() -> None:
-    """Raises a UserError that names the command where the extra is not installed."""
-    for name in ("openvino", "nncf"):
-        if importlib.util.find_spec(name) is None:
-            raise UserError(
-                f"int8 needs the package {name}, which is not installed: pip install -e '.[int8]'"
-            )
-
-
 def _scores(recognizer: Recognizer, samples: Sequence[dict]) -> np.ndarray:
     """Returns the scores of videos that were read, shape (videos, classes)."""
     return np.stack(
@@ -99,14 +95,8 @@ def _scores(recognizer: Recognizer, samples: Sequence[dict]) -> np.ndarray:
     )
 
 
-def _images(sample: dict[str, Any]) -> list[np.ndarray]:
-    """Returns the views of a video as the exported model takes them, each (1, H, W, 3) uint8."""
-    views = sample["inputs"].permute(0, 2, 3, 1).contiguous().numpy()
-    return [view[None] for view in views]
-
-
 def _quantize(graph: Any, views: Sequence[np.ndarray]) -> Any:
-    """Returns the exported model with the ranges seen on the views."""
+    """Returns the exported model with the ranges seen on the views, each (1, H, W, 3) uint8."""
     for noisy in ("nncf", "torch.utils.cpp_extension"):  # the latter on machines with nvcc
         logging.getLogger(noisy).setLevel(logging.ERROR)
     import nncf

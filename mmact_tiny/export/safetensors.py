@@ -62,6 +62,5 @@ def export_safetensors(
         metadata["classes"] = json.dumps(classes)
     if config := checkpoint_config(checkpoint, source=str(path)):
         metadata["config"] = config_to_json(config)
-    data = save(tensors, metadata)
-    write_atomically(data, out)
+    write_atomically(data := save(tensors, metadata), out)
     return Exported(out, len(tensors), len(data), classes, has_config=bool(config))
