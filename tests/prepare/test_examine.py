@@ -13,9 +13,9 @@ from video_files import (
     write_video,
 )
 
+from mmact_tiny.prepare.checks import find_faults, find_warnings, is_read_by_decord
 from mmact_tiny.prepare.convert import convert
 from mmact_tiny.prepare.examine import examine
-from mmact_tiny.prepare.checks import find_faults, find_warnings, is_read_by_decord
 
 DECODED_BY = {"libx264": "h264", "libx265": "hevc", "libvpx-vp9": "vp9", "libsvtav1": "av1"}
 
@@ -88,15 +88,11 @@ def test_finds_faults(tmp_path: Path, name: str) -> None:
 
 
 def test_what_can_be_used_all_the_same_is_a_warning(tmp_path: Path) -> None:
+    more = claim_frames(write_video(tmp_path / "a.avi", codec="mjpeg"), 25)
+    turned = rotate(write_video(tmp_path / "a.mp4"), 90)
     for path, warning in (
-        (
-            claim_frames(write_video(tmp_path / "a.avi", codec="mjpeg"), 25),
-            ("frame count", "the header says 25, 24 were decoded"),
-        ),
-        (
-            rotate(write_video(tmp_path / "a.mp4"), 90),
-            ("rotated", "shown turned by -90 degrees"),
-        ),
+        (more, ("frame count", "the header says 25, 24 were decoded")),
+        (turned, ("rotated", "shown turned by -90 degrees")),
     ):
         record = examine(str(path))
         assert list(find_faults(record, min_frames=3)) == []
@@ -116,15 +112,13 @@ def test_decord_turns_rotated_videos_upright_as_convert_does(tmp_path: Path) -> 
     assert np.abs(by_decord - converted[5]).mean() < 8  # encoded twice
 
 
-def test_keyframe_spacing_is_the_longest(tmp_path: Path) -> None:
-    options = {"g": "10", "sc_threshold": "0"}
-    record = examine(str(write_video(tmp_path / "a.mp4", options=options)))
-    assert record["keyframe_spacing"] == 10
-
-
 def test_known_contents_are_not_decoded(tmp_path: Path) -> None:
     path = str(write_video(tmp_path / "a.avi", codec="mjpeg", width=4, height=4))
     record = examine(path)
     assert (record["frames"], record["error"]) == (24, None)  # also of tiny frames
+    assert record["keyframe_spacing"] == 1
+    options = {"g": "10", "sc_threshold": "0"}
+    spaced = examine(str(write_video(tmp_path / "a.mp4", options=options)))
+    assert spaced["keyframe_spacing"] == 10  # the longest of 10, 10 and 4
     content = record["hash"]
     assert examine(path, known_hashes=[content]) == {"hash": content, "error": None}

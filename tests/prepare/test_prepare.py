@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from messy_folder import make_messy
+from messy_folder import lists, make_messy, write_classes
 from video_files import encode_again, write_video
 
 from mmact_tiny.dataset import check_annotations, find_dataset
@@ -26,10 +26,6 @@ def messy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def rows(path: Path) -> list[dict[str, str]]:
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
-
-
-def lists(out: Path) -> dict[str, list[str]]:
-    return {s: (out / f"{s}.txt").read_text().splitlines() for s in ("train", "val")}
 
 
 def test_counts_are_those_planted(messy: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -100,11 +96,9 @@ def test_stock_dataset_reads_every_line_and_video(messy: Path) -> None:
 
 
 def split_source(root: Path) -> Path:
-    """Writes train/ and val/ class folders of 4 and 2 videos per class."""
-    for split, count in (("train", 4), ("validation", 2)):
-        for index in range(2 * count):
-            seed = 10 * (split == "train") + index
-            write_video(root / split / f"c{index % 2}" / f"{index}.mp4", seed=seed)
+    """Writes train/ and validation/ class folders of 4 and 2 videos per class."""
+    write_classes(root / "train", range(8))
+    write_classes(root / "validation", range(10, 14))
     return root
 
 
@@ -119,12 +113,10 @@ def test_leaks_are_fatal_and_named(tmp_path: Path, capsys: pytest.CaptureFixture
         prepare_data(source, out)
     assert lists(out) == before
     printed = capsys.readouterr().out
-    for val_name, train_name, how in (
-        ("same bytes.mp4", "0.mp4", "byte for byte"),
-        ("again.avi", "2.mp4", "encoded differently"),
-    ):
-        train = source / "train" / "c0" / train_name
-        assert f"{val / val_name}: in val: the same video as {train} ({how})" in printed
+    train = source / "train" / "c0"
+    same = "in val: the same video as"
+    assert f"{val / 'same bytes.mp4'}: {same} {train / '0.mp4'} (byte for byte)" in printed
+    assert f"{val / 'again.avi'}: {same} {train / '2.mp4'} (encoded differently)" in printed
     summary = prepare_data(source, out, Settings(keep_leaks=True))
     assert summary["problem_counts"]["leak"] == 2
     assert summary["videos"] == {"train": 8, "val": 6, "test": 0}
@@ -194,14 +186,12 @@ def test_real_videos_with_planted_faults(tmp_path: Path, real_data: Path) -> Non
     data, source = real_data / "exercise_or_typing", tmp_path / "src"
     for split, count in (("train", 3), ("val", 1)):
         (source / split).mkdir(parents=True)
-        chosen = []
-        for name in ("doing_exercises", "typing"):
-            paths = sorted((data / split).glob(f"{name}*"), key=lambda p: p.stat().st_size)[:count]
-            chosen += [(path, int(name == "typing")) for path in paths]
-        for path, _ in chosen:
-            (source / split / path.name).symlink_to(path)
-        lines = [f"{path.name} {label}\n" for path, label in chosen]
-        (source / f"{split}.txt").write_text("".join(lines))
+        with (source / f"{split}.txt").open("w") as file:
+            for label, name in enumerate(("doing_exercises", "typing")):
+                videos = sorted((data / split).glob(f"{name}*"), key=lambda p: p.stat().st_size)
+                for video in videos[:count]:
+                    (source / split / video.name).symlink_to(video)
+                    file.write(f"{video.name} {label}\n")
     victim = sorted((source / "train").iterdir())[0]
     half = victim.read_bytes()[: victim.stat().st_size // 2]
     (source / "train" / "half.mp4").write_bytes(half)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from messy_folder import lists, write_classes
 from video_files import write_video
 
 from mmact_tiny.errors import UserError
@@ -18,17 +19,7 @@ from mmact_tiny.prepare.examine import examine
 from mmact_tiny.prepare.examine_all import RecordLog
 from mmact_tiny.prepare.prepare import prepare_data
 from mmact_tiny.prepare.types import Record, Settings
-
-
-def write_classes(source: Path, numbers: range) -> Path:
-    """Writes videos of the classes c0 and c1 in turn."""
-    for number in numbers:
-        write_video(source / f"c{number % 2}" / f"{number}.mp4", seed=number)
-    return source
-
-
-def lists(out: Path) -> dict[str, list[str]]:
-    return {s: (out / f"{s}.txt").read_text().splitlines() for s in ("train", "val")}
+from tools.prepare_data import main
 
 
 def test_a_second_run_reads_only_what_is_new(tmp_path: Path) -> None:
@@ -49,12 +40,10 @@ def test_a_second_run_reads_only_what_is_new(tmp_path: Path) -> None:
 
 def test_an_interrupted_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source, out = write_classes(tmp_path / "src", range(6)), tmp_path / "out"
-    add, count = RecordLog.add, 0
+    add = RecordLog.add
 
-    def stop_after_four(self: RecordLog, *args: object) -> object:
-        nonlocal count
-        count += 1
-        if count > 4:
+    def stop_after_four(self: RecordLog, *args: Any) -> Record:
+        if len(self.by_file) == 4:
             raise KeyboardInterrupt
         return add(self, *args)
 
@@ -109,26 +98,24 @@ def test_copying_and_conversion_leave_the_originals_alone(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["nowhere", "--out", "out"], "does not exist"),
-        (["empty", "--out", "out"], "no videos in"),
-        (["empty", "--out", "empty"], "is the source itself"),
-        (["empty", "--out", "out", "--val", "20"], "between 0 and 1"),
-        (["empty", "--out", "out", "--workers", "0"], "--workers 0: expected 1 or more"),
-        (["empty", "--out", "out", "--time-limit", "0"], "--time-limit 0: expected more than 0"),
+        ("nowhere --out out", "does not exist"),
+        ("empty --out out", "no videos in"),
+        ("empty --out empty", "is the source itself"),
+        ("empty --out out --val 20", "between 0 and 1"),
+        ("empty --out out --workers 0", "--workers 0: expected 1 or more"),
+        ("empty --out out --time-limit 0", "--time-limit 0: expected more than 0"),
     ],
 )
 def test_the_tool_says_what_is_wrong(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-    arguments: list[str],
+    arguments: str,
     message: str,
 ) -> None:
-    from tools.prepare_data import main
-
-    (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path)
-    assert main(arguments) == 2
+    (tmp_path / "empty").mkdir()
+    assert main(arguments.split()) == 2
     assert message in capsys.readouterr().err
 
 

@@ -18,6 +18,18 @@ from video_files import (
 ODD_NAMES = ["two words.mp4", 'it\'s "quoted".mp4', "тест видео 动作.mp4", "100%.mp4", "a\nb.mp4"]
 
 
+def write_classes(source: Path, numbers: range) -> Path:
+    """Writes videos of the classes c0 and c1 in turn, named and drawn by their numbers."""
+    for number in numbers:
+        write_video(source / f"c{number % 2}" / f"{number}.mp4", seed=number)
+    return source
+
+
+def lists(out: Path) -> dict[str, list[str]]:
+    """Returns the lines of a dataset's train.txt and val.txt."""
+    return {s: (out / f"{s}.txt").read_text().splitlines() for s in ("train", "val")}
+
+
 def make_messy(root: Path) -> None:
     """Writes 2 classes: 11 sound videos each, one of them AV1, and every fault once."""
     for class_index, name in enumerate(("clap hands", "wave")):
