@@ -31,17 +31,11 @@ def find_near_copies(thumbnails: np.ndarray, seconds: np.ndarray) -> np.ndarray:
         thumbnails: brightness, uint8, shape (videos, 8 thumbnails, 8 rows, 9 columns).
         seconds: length of each video.
     """
-    hashes = difference_hashes(thumbnails)
+    bits = thumbnails[..., :-1] > thumbnails[..., 1:]  # the difference hash: 64 bits
+    hashes = np.packbits(bits.reshape(*bits.shape[:2], 64), axis=-1).view(np.uint64)[..., 0]
     pairs = _candidates(hashes, seconds)
     chunks = np.split(pairs, range(_CHUNK, len(pairs), _CHUNK))
     return np.concatenate([chunk[_agree(chunk, hashes, thumbnails)] for chunk in chunks])
-
-
-def difference_hashes(thumbnails: np.ndarray) -> np.ndarray:
-    """Returns 64-bit difference hashes: uint64, shape (videos, thumbnails)."""
-    bits = thumbnails[..., :-1] > thumbnails[..., 1:]
-    packed = np.packbits(bits.reshape(*bits.shape[:2], 64), axis=-1)
-    return packed.view(np.uint64)[..., 0]
 
 
 def group(count: int, pairs: np.ndarray) -> np.ndarray:

@@ -6,14 +6,7 @@ from typing import Any
 
 from ..errors import UserError
 from ..files import FULL, held, read_json, write_json
-from .checks import (
-    check_classes,
-    check_copies,
-    drop_repeats,
-    find_faults,
-    find_warnings,
-    group_contents,
-)
+from . import checks
 from .convert import convert_videos
 from .examine_all import RecordLog, examine_all
 from .labels import assign_labels
@@ -60,12 +53,12 @@ def _fill(findings: Findings, out: Path, settings: Settings) -> dict[str, Any]:
     """Finds everything that there is to say about a source, and writes it; then the dataset."""
     assign_labels(findings)
     _examine(findings, out, settings)
-    groups = group_contents(findings.videos)
+    groups = checks.group_contents(findings.videos)
     drawn = {"val": settings.val, "seed": settings.seed}
     earlier = read_json(out / "dataset.json") or {}
     _divide(findings, groups, settings, out if earlier.get("drawn") == drawn else None)
-    check_copies(findings, groups, keep_leaks=settings.keep_leaks)
-    check_classes(findings, settings)
+    checks.check_copies(findings, groups, keep_leaks=settings.keep_leaks)
+    checks.check_classes(findings, settings)
     if not findings.fatal:
         convert_videos(findings, out, settings)
     summary = summarize(findings, settings)
@@ -74,30 +67,27 @@ def _fill(findings: Findings, out: Path, settings: Settings) -> dict[str, Any]:
     write_table(out / "quarantine.csv", columns, rows)
     write_json(out / "summary.json", summary)
     if not findings.fatal:
-        checks = {"quarantined": summary["quarantined"], "problems": summary["problem_counts"]}
-        dataset = {
-            "classes": len(findings.classes),
-            "videos": summary["videos"],
-            "drawn": drawn if findings.is_drawn else None,
-            "checks": checks,
-        }
-        write_dataset(out, findings.videos, findings.classes, dataset, copy=settings.copy)
+        checked = {"quarantined": summary["quarantined"], "problems": summary["problem_counts"]}
+        about = {"classes": len(findings.classes), "videos": summary["videos"]}
+        about |= {"drawn": drawn if findings.is_drawn else None, "checks": checked}
+        write_dataset(out, findings, about, copy=settings.copy)
     return summary
 
 
 def _examine(findings: Findings, out: Path, settings: Settings) -> None:
     """Reads every video once, and sorts them into usable ones and the quarantine."""
-    videos = drop_repeats(findings)
+    videos = checks.drop_repeats(findings)
     paths = list(dict.fromkeys(video.path for video in videos))
     with closing(RecordLog(out)) as log:
         records, findings.num_read = examine_all(paths, log, settings)
     for video in videos:
         video.record = records[video.path]
-        video.fault = next(find_faults(video.record, min_frames=settings.min_frames), None)
+        faults = checks.find_faults(video.record, min_frames=settings.min_frames)
+        video.fault = next(faults, None)
         if video.fault is None:
             video.place = f"videos/{encode_name(video.name)}"
             findings.videos.append(video)
-            for kind, detail in find_warnings(video.record):
+            for kind, detail in checks.find_warnings(video.record):
                 findings.report(kind, video.path, detail)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from ..errors import UserError
 from ..files import open_atomically, write_atomically, write_json
-from .types import SPLITS, Video, length_of
+from .types import SPLITS, Findings, Video, length_of
 
 VERSION = 1
 RECORDED = ("width", "height", "rotation", "codec", "keyframe_spacing")
@@ -45,18 +45,12 @@ def _encode_part(part: str) -> str:
     return stem.encode()[: _MAX_NAME_BYTES - 50].decode(errors="ignore") + f"-{digest}{suffix[:20]}"
 
 
-def write_dataset(
-    out: Path,
-    videos: Sequence[Video],
-    classes: Sequence[str],
-    dataset: Mapping[str, Any],
-    *,
-    copy: bool,
-) -> None:
-    """Writes the dataset; `dataset.json` last, each file whole or not at all.
+def write_dataset(out: Path, findings: Findings, about: Mapping[str, Any], *, copy: bool) -> None:
+    """Writes the dataset; `dataset.json`, which is `about` it, last; each file whole or not at all.
 
     Videos of an earlier run that are not in it any more are taken away.
     """
+    videos, classes = findings.videos, findings.classes
     earlier = {row["video"] for row in read_videos_table(out)}
     for video in videos:
         if not video.is_converted:  # else it is there already
@@ -72,7 +66,7 @@ def write_dataset(
     _write_text(out / "label_map.txt", "".join(f"{name}\n" for name in classes))
     rows = [_columns(video, classes[video.label]) for video in videos]
     write_table(out / "videos.csv", list(rows[0]), (row.values() for row in rows))
-    write_json(out / "dataset.json", {"version": VERSION} | dict(dataset))
+    write_json(out / "dataset.json", {"version": VERSION} | dict(about))
 
 
 def _columns(video: Video, label_name: str) -> dict[str, object]:

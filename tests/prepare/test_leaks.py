@@ -5,7 +5,7 @@ import pytest
 from video_files import encode_again, write_video
 
 from mmact_tiny.prepare.examine import examine
-from mmact_tiny.prepare.leaks import difference_hashes, find_near_copies, group
+from mmact_tiny.prepare.leaks import find_near_copies, group
 
 
 def thumbnails_of(*paths: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -58,12 +58,6 @@ def test_where_nothing_moves_the_pictures_have_to_agree(difference: int, is_copy
     still = np.repeat(np.random.default_rng(0).integers(0, 200, (1, 8, 9)), 8, axis=0)
     both = np.stack([still, still + difference]).astype(np.uint8)
     assert len(find_near_copies(both, np.array([2.0, 2.0]))) == is_copy
-
-
-def test_hashes_compare_neighbours() -> None:
-    falling = np.broadcast_to(np.arange(9, 0, -1, dtype=np.uint8), (1, 2, 8, 9))
-    assert difference_hashes(falling).tolist() == [[2**64 - 1] * 2]
-    assert difference_hashes(falling[..., ::-1]).tolist() == [[0, 0]]
 
 
 def test_groups_are_named_by_their_smallest() -> None:
