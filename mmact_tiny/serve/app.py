@@ -103,9 +103,7 @@ def create_app(site: Site, *, host: str) -> FastAPI:
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(OwnPageOnly, host=host)
 
-    @app.get("/api/health")
-    async def health() -> dict[str, Any]:
-        return site.describe()
+    app.add_api_route("/api/health", site.describe)
 
     @app.get("/examples/{number}")
     async def example_video(number: str) -> Response:

@@ -33,16 +33,20 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def exported(run_dir: Path) -> Path:
+def best(run_dir: Path) -> Path:
+    return next(run_dir.glob("best_*.pth"))
+
+
+@pytest.fixture(scope="module")
+def exported(run_dir: Path, best: Path) -> Path:
     out = run_dir.parent / "shared" / "model.safetensors"
-    assert export.main([str(next(run_dir.glob("best_*.pth"))), "--out", str(out)]) == EXIT_OK
+    assert export.main([str(best), "--out", str(out)]) == EXIT_OK
     return out
 
 
 def test_it_says_what_it_wrote_and_what_is_next(
-    run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    best: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    best = next(run_dir.glob("best_*.pth"))
     out = tmp_path / "m.safetensors"
     out.write_text("an older one")
     assert export.main([str(best), "--out", str(out)]) == EXIT_OK
@@ -57,24 +61,20 @@ def test_it_says_what_it_wrote_and_what_is_next(
 
 
 def test_the_newest_runs_best_is_exported_beside_it(
-    run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run_dir: Path, best: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert export.main([]) == EXIT_ERROR
-    folder = tmp_path / "work_dirs" / "job"
-    folder.mkdir(parents=True)
-    for path in (*run_dir.glob("best_*.pth"), *run_dir.glob("*.py")):
-        (folder / path.name).write_bytes(path.read_bytes())
+    shutil.copytree(run_dir, tmp_path / "work_dirs" / "job")
     assert export.main([]) == EXIT_OK
-    (out,) = folder.glob("*.safetensors")
-    assert out.stem == next(run_dir.glob("best_*.pth")).stem
+    (out,) = Path("work_dirs", "job").glob("*.safetensors")
+    assert out.stem == best.stem
 
 
 def test_testing_and_inference_give_the_same_scores(
-    run_dir: Path, exported: Path, tmp_path: Path
+    run_dir: Path, best: Path, exported: Path, tmp_path: Path
 ) -> None:
     """The file alone, moved away from its run, is all that inference needs."""
-    best = next(run_dir.glob("best_*.pth"))
     config, work_dir = str(run_dir.parent / "job.py"), str(run_dir)
     video = str(run_dir.parent / "data" / "val" / "0.mp4")
     tested, answers = [], []
@@ -93,7 +93,7 @@ def test_testing_and_inference_give_the_same_scores(
 
 @pytest.mark.parametrize("tool", [test, train])
 def test_the_tensors_of_a_checkpoint_are_loaded_once(
-    tool: ModuleType, run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tool: ModuleType, run_dir: Path, best: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By the Runner, in a test and in a resume; what the tools ask before leaves them alone."""
     folder = Path(shutil.copytree(run_dir, tmp_path / "run"))
@@ -108,8 +108,7 @@ def test_the_tensors_of_a_checkpoint_are_loaded_once(
     flags = {test: ["--protocol", "val"], train: ["--resume", "--epochs", "1"]}[tool]
     config = str(run_dir.parent / "job.py")
     assert tool.main([config, "--work-dir", str(folder), "--device", "cpu", *flags]) == EXIT_OK
-    expected = {test: next(run_dir.glob("best_*.pth")).name, train: "epoch_1.pth"}[tool]
-    assert loaded == [expected]
+    assert loaded == [{test: best.name, train: "epoch_1.pth"}[tool]]
 
 
 def test_training_starts_from_it(
