@@ -16,6 +16,11 @@ PACKAGE = ROOT / "mmact_tiny"
 ROOMS = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
 MOST_LINES_OF_A_FUNCTION = 50
 MOST_LINES = 15_500
+# Of pip, torchrun, docker, nvidia-smi, tensorboard and mlflow; names of colours in a style sheet.
+OTHER_FLAGS = set(
+    "--force-reinstall --no-deps --shm-size --query-gpu --format --logdir --backend-store-uri "
+    "--c --line".split()
+)
 FLAGS = {
     "browse": "--cfg-options --data --debug --help --num --out --pretrained --seed --split",
     "check_env": "--debug --help --json",
@@ -145,6 +150,18 @@ def test_the_flags_of_a_tool(tool: str, capsys: pytest.CaptureFixture[str]) -> N
         import_module(f"tools.{tool}").main(["--help"])
     usage = capsys.readouterr().out
     assert sorted(set(re.findall(r"(?<![\w-])--[a-z][\w-]*", usage))) == FLAGS[tool].split()
+
+
+def test_messages_name_flags_that_exist() -> None:
+    named = {
+        flag
+        for path in [*PACKAGE.rglob("*.py"), *(ROOT / "tools").glob("*.py")]
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        for flag in re.findall(r"(?<![\w-])--[a-z][\w-]*", node.value)
+    }
+    known = {flag for flags in FLAGS.values() for flag in flags.split()}
+    assert named - known == OTHER_FLAGS
 
 
 def test_every_tool_is_listed() -> None:
