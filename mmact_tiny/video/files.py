@@ -44,7 +44,13 @@ def find_videos(paths: Sequence[str | Path]) -> list[Path]:
         UserError: a path that does not exist, or a folder without a video.
     """
     videos: list[Path] = []
-    for path in map(Path, paths):
+    for text in map(str, paths):
+        path = Path(text)
+        if ("://" in text or text.isdigit()) and not path.exists():
+            raise UserError(
+                f"{text} is no file: streams and cameras are not read; record some seconds first: "
+                f"ffmpeg -i {'/dev/video' * text.isdigit()}{text} -t 10 clip.mp4"
+            )
         if path.is_dir():
             found = sorted(walk_videos(path))
             if not found:

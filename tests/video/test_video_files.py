@@ -22,6 +22,23 @@ def test_videos_of_files_and_folders(tmp_path: Path) -> None:
         find_videos([tmp_path / "empty"])
 
 
+@pytest.mark.parametrize(
+    ("video", "opened"),
+    [
+        ("rtsp://cam/1", "rtsp://cam/1"),
+        ("https://example.org/a.mp4", "https://example.org/a.mp4"),
+        ("0", "/dev/video0"),
+    ],
+)
+def test_a_stream_is_told_from_a_file(video: str, opened: str) -> None:
+    with pytest.raises(UserError) as error:
+        find_videos([video])
+    assert str(error.value) == (
+        f"{video} is no file: streams and cameras are not read; record some seconds first: "
+        f"ffmpeg -i {opened} -t 10 clip.mp4"
+    )
+
+
 def test_what_decord_says_comes_without_its_stack() -> None:
     error = RuntimeError("[12:00:01] /src/video_reader.cc:83: ERROR opening: x\nStack trace:\n 0")
     assert reason_of(error) == "ERROR opening: x"
