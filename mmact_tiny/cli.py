@@ -208,6 +208,8 @@ def tool(main: Callable[[Sequence[str] | None], int | None]) -> Callable[..., in
 
     @functools.wraps(main)
     def run(argv: Sequence[str] | None = None) -> int:
+        if main.__module__ == "__main__" and sys.getfilesystemencoding() == "ascii":
+            _start_again_in_utf8()
         script = sys.modules[main.__module__].__file__ or sys.argv[0]
         near = os.path.relpath(script)
         script = script if near.startswith("..") else near
@@ -236,6 +238,15 @@ def tool(main: Callable[[Sequence[str] | None], int | None]) -> Callable[..., in
                 gc.freeze()
 
     return run
+
+
+def _start_again_in_utf8() -> None:
+    """Runs the tool anew where Python could name no file that is not ASCII, as with LANG=C.
+
+    What the terminal cannot show is still printed as escapes.
+    """
+    os.environ["PYTHONIOENCODING"] = f"{sys.stdout.encoding}:backslashreplace"
+    os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
 
 
 def command_line() -> str | None:

@@ -45,7 +45,7 @@ def set_up(*, verbose: bool) -> None:
 
     for stream in (sys.stdout, sys.stderr):
         # The name of a video may have what the terminal has not.
-        if getattr(stream, "errors", None) == "strict" and hasattr(stream, "reconfigure"):
+        if getattr(stream, "errors", None) in ("strict", "surrogateescape"):
             stream.reconfigure(errors="backslashreplace")
     shown = TerminalHandler(verbose=verbose)
     if not verbose:

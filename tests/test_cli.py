@@ -1,8 +1,14 @@
-"""What a flag's text means."""
+"""What a flag's text means, and what tools do in other locales."""
 
+import os
+import shutil
+import subprocess
+import sys
 from argparse import Namespace
+from pathlib import Path
 
 import pytest
+from conftest import ROOT
 
 from mmact_tiny.cli import int_or_auto, names, num_bytes, parse_cfg_options
 from mmact_tiny.errors import UserError
@@ -34,3 +40,29 @@ def test_config_options() -> None:
     for wrong in ("a", "=1"):
         with pytest.raises(UserError, match="expected key=value"):
             parse_cfg_options(Namespace(cfg_options=[wrong]))
+
+
+def test_names_that_an_ascii_locale_lacks_are_read_right_and_printed_as_escapes(
+    tmp_path: Path, tiny_checkpoint: Path
+) -> None:
+    for name in ("雨", "旗"):
+        (tmp_path / "videos" / name).mkdir(parents=True)
+    clips = sorted((ROOT / "data/tiny/train").glob("*.mp4"))
+    for index in range(6):
+        shutil.copy(clips[index], tmp_path / "videos" / ("雨", "旗")[index % 2])
+    out = tmp_path / "out"
+    ascii_locale = {"LANG": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    environ = {**ascii_locale, "PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
+
+    def run(*words: str | Path) -> str:
+        command = [sys.executable, *map(str, words)]
+        return subprocess.run(
+            command, cwd=ROOT, env=environ, stdout=subprocess.PIPE, check=True
+        ).stdout.decode("ascii")
+
+    assert "\\u96e8" in run("tools/prepare_data.py", tmp_path / "videos", "--out", out)
+    label_map = out / "label_map.txt"
+    assert sorted(label_map.read_text(encoding="utf-8").split()) == ["旗", "雨"]
+    label_map.write_text("雨\n旗\nc\nd\n", encoding="utf-8")
+    words = ("--checkpoint", tiny_checkpoint, "--protocol", "val", "--label-map", label_map)
+    assert "\\u96e8: 0." in run("tools/infer.py", clips[0], *words)
