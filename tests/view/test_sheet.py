@@ -107,21 +107,22 @@ def test_a_system_font_is_taken_where_it_has_the_characters(installed: list[str]
 
 
 def test_pictures_keep_their_shape() -> None:
-    page = lay_out([Panel("one", pictures=[RED, BLUE])], heading=["h"], thumb=100)
+    page = lay_out([Panel("one", pictures=[(RED, "r"), (BLUE, "b")])], heading=["h"], thumb=100)
     assert area(page, (255, 0, 0)) == 100 * 50 and area(page, (0, 0, 255)) == 50 * 100
 
 
 @pytest.mark.parametrize("count", [1, 8, 9, 30])
 def test_rows_of_pictures(count: int) -> None:
-    page = lay_out([Panel("many", pictures=[RED] * count)], heading=[], thumb=100)
+    page = lay_out([Panel("many", pictures=[(RED, "")] * count)], heading=[], thumb=100)
     assert area(page, (255, 0, 0)) == count * 100 * 50
 
 
 def test_panels_fill_a_page_and_a_broken_one_has_its_reason() -> None:
-    panels = [Panel(f"panel {i}", pictures=[RED] * 3) for i in range(9)]
+    panels = [Panel(f"panel {i}", pictures=[(RED, "")] * 3, banner=BLUE) for i in range(9)]
     panels.append(Panel("broken", error="cannot be read: no such file"))
     page = lay_out(panels, heading=["a", "b"], thumb=100)
     assert area(page, (255, 0, 0)) == 27 * 100 * 50
+    assert area(page, (0, 0, 255)) == 9 * 80 * 40, "as large as it is"
     assert area(page, (176, 0, 32), off=8) > 20
     assert to_pixels(page).shape[1] <= 1800
 
