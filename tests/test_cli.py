@@ -12,22 +12,22 @@ from mmact_tiny.errors import UserError
     ("text", "expected"),
     [("1", 1), ("60K", 60_000), ("500M", 5 * 10**8), ("1.5g", 15 * 10**8), ("2T", 2 * 10**12)],
 )
-def test_a_size(text: str, expected: int) -> None:
+def test_a_size(text, expected):
     assert num_bytes(text) == expected
 
 
 @pytest.mark.parametrize("text", ["0", "0.9", "-1", "inf", "nan", "G", ""])
-def test_no_size(text: str) -> None:
+def test_no_size(text):
     with pytest.raises(ValueError):
         num_bytes(text)
 
 
-def test_names_and_numbers() -> None:
+def test_names_and_numbers():
     assert names(" a, ,b") == ["a", "b"]
     assert [int_or_auto("auto"), int_or_auto("12")] == ["auto", 12]
 
 
-def test_config_options() -> None:
+def test_config_options():
     items = ["a.b=1", "c='x'", "d=x=y", "e=True", "f=false", "g=none", "h=[1, 2]", "i="]
     expected = {"a.b": 1, "c": "x", "d": "x=y", "e": True, "f": False, "g": None, "h": [1, 2]}
     assert parse_cfg_options(Namespace(cfg_options=items)) == {**expected, "i": ""}

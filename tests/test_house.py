@@ -49,7 +49,7 @@ def num_lines(*files: Path) -> int:
     return sum(len(file.read_text().splitlines()) for file in files)
 
 
-def test_imports_go_down_the_layers() -> None:
+def test_imports_go_down_the_layers():
     done = subprocess.run(
         [Path(sys.executable).with_name("lint-imports"), "--no-cache"],
         cwd=ROOT,
@@ -60,7 +60,7 @@ def test_imports_go_down_the_layers() -> None:
     assert "Contracts: 2 kept, 0 broken." in done.stdout
 
 
-def test_an_import_that_goes_up_is_found(tmp_path: Path) -> None:
+def test_an_import_that_goes_up_is_found(tmp_path):
     """The contract is not empty: one wrong line breaks it."""
     copy = tmp_path / "mmact_tiny"
     for file in PACKAGE.rglob("*.py"):
@@ -81,14 +81,14 @@ def test_an_import_that_goes_up_is_found(tmp_path: Path) -> None:
     assert "mmact_tiny.infer -> mmact_tiny.view.windows" in done.stdout
 
 
-def test_the_root_is_small() -> None:
+def test_the_root_is_small():
     files = list(PACKAGE.glob("*.py"))
     assert len(files) <= 18
     assert num_lines(*files) <= 2700
 
 
 @pytest.mark.parametrize("room", ROOMS)
-def test_a_room_is_small_and_says_what_it_is(room: str) -> None:
+def test_a_room_is_small_and_says_what_it_is(room):
     files = list((PACKAGE / room).glob("*.py"))
     assert len(files) <= 15
     assert max(num_lines(file) for file in files) <= 500
@@ -96,12 +96,12 @@ def test_a_room_is_small_and_says_what_it_is(room: str) -> None:
         assert ast.get_docstring(ast.parse(file.read_text())), file
 
 
-def test_the_package_does_not_grow() -> None:
+def test_the_package_does_not_grow():
     """The whole package; a new feature is a room, and takes out what it makes dead."""
     assert num_lines(*PACKAGE.rglob("*.py")) <= MOST_LINES
 
 
-def test_functions_are_short() -> None:
+def test_functions_are_short():
     """Counted without the docstring; a longer one says there why."""
     long = []
     for file in PACKAGE.rglob("*.py"):
@@ -113,7 +113,7 @@ def test_functions_are_short() -> None:
     assert long == []
 
 
-def test_ours_are_imported_at_the_top() -> None:
+def test_ours_are_imported_at_the_top():
     """An import inside a function may wait for a heavy package, not go round the layers."""
     late = set()
     for file in PACKAGE.rglob("*.py"):
@@ -131,7 +131,7 @@ def test_ours_are_imported_at_the_top() -> None:
     }
 
 
-def test_the_public_names() -> None:
+def test_the_public_names():
     assert mmact_tiny.__all__ == [
         "OVERRIDES",
         "Recognizer",
@@ -145,14 +145,14 @@ def test_the_public_names() -> None:
 
 
 @pytest.mark.parametrize("tool", sorted(FLAGS))
-def test_the_flags_of_a_tool(tool: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_flags_of_a_tool(tool, capsys):
     with pytest.raises(SystemExit):
         import_module(f"tools.{tool}").main(["--help"])
     usage = capsys.readouterr().out
     assert sorted(set(re.findall(r"(?<![\w-])--[a-z][\w-]*", usage))) == FLAGS[tool].split()
 
 
-def test_messages_name_flags_that_exist() -> None:
+def test_messages_name_flags_that_exist():
     named = {
         flag
         for path in [*PACKAGE.rglob("*.py"), *(ROOT / "tools").glob("*.py")]
@@ -164,11 +164,11 @@ def test_messages_name_flags_that_exist() -> None:
     assert named - known == OTHER_FLAGS
 
 
-def test_every_tool_is_listed() -> None:
+def test_every_tool_is_listed():
     assert sorted(path.stem for path in (ROOT / "tools").glob("*.py")) == sorted(FLAGS)
 
 
-def test_inference_imports_little_and_no_optional_room(tiny_checkpoint: Path) -> None:
+def test_inference_imports_little_and_no_optional_room(tiny_checkpoint):
     video = next((ROOT / "data/tiny/val").glob("*.mp4"))
     words = [str(video), "--checkpoint", str(tiny_checkpoint), "--protocol", "val"]
     code = (

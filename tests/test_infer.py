@@ -52,16 +52,12 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
         *(([True, False], 3), ([False, True, False], 3)),
     ],
 )
-def test_the_status_says_whether_all_some_or_none_were_read(
-    failed: list[bool], status: int, checkpoint: Path
-) -> None:
+def test_the_status_says_whether_all_some_or_none_were_read(failed, status, checkpoint):
     rows = [dict(video="v.mp4", **(dict(error="gone") if each else {})) for each in failed]
     assert Inference(Recognizer(checkpoint), rows).status == status
 
 
-def test_answers_are_printed_and_returned(
-    checkpoint: Path, videos: list[Path], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_answers_are_printed_and_returned(checkpoint, videos, capsys):
     result = infer_videos([videos[0].parent], checkpoint=checkpoint, engine="torch", top_k=2)
     assert result.status == EXIT_PARTIAL
     scored = result.recognizer.score_videos(videos)  # in the same batches
@@ -85,9 +81,7 @@ def test_answers_are_printed_and_returned(
     assert lines[1].startswith(f"{predictions[0][0]['label']}: 0.") and len(lines) == 6
 
 
-def test_answers_are_written_in_each_format(
-    checkpoint: Path, videos: list[Path], tmp_path: Path
-) -> None:
+def test_answers_are_written_in_each_format(checkpoint, videos, tmp_path):
     rows = None
     for name in ("out.json", "out.jsonl", "out.csv"):
         flags = dict(checkpoint=checkpoint, engine="torch", precision="fp32", top_k=2)
@@ -108,7 +102,7 @@ def test_answers_are_written_in_each_format(
     assert (table[2]["error"], table[2]["label"]) == (rows[1]["error"], "")
 
 
-def test_as_many_labels_as_asked_for(checkpoint: Path, tiny_checkpoint: Path) -> None:
+def test_as_many_labels_as_asked_for(checkpoint, tiny_checkpoint):
     def count(checkpoint: Path, top_k: int | None) -> int:
         flags = dict(checkpoint=checkpoint, protocol="val", engine="torch", top_k=top_k)
         return len(infer_videos([VIDEO], **flags).rows[0]["predictions"])
@@ -120,9 +114,7 @@ def test_as_many_labels_as_asked_for(checkpoint: Path, tiny_checkpoint: Path) ->
             infer_videos([VIDEO], checkpoint=checkpoint, top_k=wrong)
 
 
-def test_defaults(
-    checkpoint: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_defaults(checkpoint, monkeypatch, caplog):
     """The fastest precision of the device, and two minutes for a video."""
     monkeypatch.setattr(hardware, "cpu_flags", lambda: frozenset({"amx_bf16"}))
     with caplog.at_level("INFO", logger="mmact_tiny"):
@@ -137,14 +129,12 @@ def test_defaults(
     assert limited._pipeline.video_seconds == 7
 
 
-def test_a_wrong_name_to_write_is_told_before_any_work(tmp_path: Path) -> None:
+def test_a_wrong_name_to_write_is_told_before_any_work(tmp_path):
     with pytest.raises(UserError, match=r"--out a\.txt: expected a name that ends in \.json, "):
         infer_videos([VIDEO], checkpoint=tmp_path / "gone.pth", out="a.txt")
 
 
-def test_windows_and_a_labelled_video(
-    tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_windows_and_a_labelled_video(tiny_checkpoint, tmp_path, capsys):
     video = write_video(tmp_path / "long.mp4", num_frames=150, milliseconds=(40, 41))
     flags = ["--checkpoint", tiny_checkpoint, "--window", "2", "--stride", "1"]
     out, table = tmp_path / "labelled.mp4", tmp_path / "segments.csv"
@@ -161,9 +151,7 @@ def test_windows_and_a_labelled_video(
     assert printed.count(" s  class ") == len(segments)
 
 
-def test_half_a_window_is_the_stride_and_a_broken_video_a_row(
-    tiny_checkpoint: Path, tmp_path: Path
-) -> None:
+def test_half_a_window_is_the_stride_and_a_broken_video_a_row(tiny_checkpoint, tmp_path):
     folder = tmp_path / "in"
     folder.mkdir()
     write_video(folder / "good.mp4", num_frames=75)
@@ -177,7 +165,7 @@ def test_half_a_window_is_the_stride_and_a_broken_video_a_row(
 
 
 @pytest.mark.parametrize("protocol", ["val", pytest.param("full", marks=pytest.mark.slow)])
-def test_a_window_over_all_scores_as_the_video(protocol: str, tiny_checkpoint: Path) -> None:
+def test_a_window_over_all_scores_as_the_video(protocol, tiny_checkpoint):
     """With the real protocols of the config: 3 views, and 25 clips of 10 crops."""
     recognizer = Recognizer(tiny_checkpoint, protocol=protocol, engine="torch")
     videos = sorted(VIDEO.parent.glob("*1.mp4"))
@@ -198,17 +186,13 @@ WRONG = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_a_wrong_flag_is_told_before_any_work(
-    case: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_wrong_flag_is_told_before_any_work(case, capsys):
     flags, message = WRONG[case]
     assert run(*flags, "--checkpoint", "gone.pth") == EXIT_ERROR
     assert message in capsys.readouterr().err
 
 
-def test_a_link_to_the_video_is_the_video(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_link_to_the_video_is_the_video(tmp_path, capsys):
     video = Path(shutil.copy(VIDEO, tmp_path / "v.mp4"))
     (tmp_path / "link.mp4").symlink_to(video)
     (tmp_path / "hard.mp4").hardlink_to(video)
@@ -218,7 +202,7 @@ def test_a_link_to_the_video_is_the_video(
         assert "that is the video itself" in capsys.readouterr().err
 
 
-def test_what_cannot_be_read_is_not_rendered(tiny_checkpoint: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_read_is_not_rendered(tiny_checkpoint, tmp_path):
     sound = write_audio(tmp_path / "sound.mp4")
     out = tmp_path / "out.mp4"
     for more in ([], ["--window", "4"]):

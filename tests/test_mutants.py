@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from conftest import ROOT
@@ -33,7 +32,7 @@ DEFAULT = "def scaled(rate: int | float, videos: int, limit: int = {}) -> float:
 CHANGE = f"`` {DEFAULT.format(8)} `` -> `` {DEFAULT.format('{}')} ``"
 
 
-def test_a_mistake_is_noticed_and_a_survivor_keeps_its_reason(tmp_path: Path) -> None:
+def test_a_mistake_is_noticed_and_a_survivor_keeps_its_reason(tmp_path):
     pytest.importorskip("cosmic_ray")
     document = tmp_path / "docs/mutants.md"
     for name, text in (

@@ -8,12 +8,12 @@ from mmact_tiny.errors import UserError
 from mmact_tiny.recognizer import Recognizer, default_checkpoint
 
 
-def test_the_400_labels_are_those_of_the_tutorial(real_data: Path) -> None:
+def test_the_400_labels_are_those_of_the_tutorial(real_data):
     """MMAction2's wheel leaves its label map out; torchvision's list has to be the same."""
     assert k400_labels() == (real_data / "label_map_k400.txt").read_text().splitlines()
 
 
-def test_the_400_labels_without_that_file() -> None:
+def test_the_400_labels_without_that_file():
     labels = k400_labels()
     assert (len(labels), labels[0], labels[6], labels[399]) == (
         400,
@@ -23,9 +23,7 @@ def test_the_400_labels_without_that_file() -> None:
     )
 
 
-def test_k400_weights_serve_where_no_run_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_k400_weights_serve_where_no_run_is(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r"tools/download.py tsn_r50_k400"):
         default_checkpoint()

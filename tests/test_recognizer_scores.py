@@ -47,7 +47,7 @@ def count_passes(recognizer: Recognizer) -> list[int]:
     return passes
 
 
-def test_scores_are_stocks_in_any_batch(recognizer: Recognizer, videos: list[Path]) -> None:
+def test_scores_are_stocks_in_any_batch(recognizer, videos):
     expected = by_stock(videos)
     passes = count_passes(recognizer)
     check_scores([recognizer.scores(video) for video in videos], expected)
@@ -59,7 +59,7 @@ def test_scores_are_stocks_in_any_batch(recognizer: Recognizer, videos: list[Pat
     assert len(passes) == 9, "two videos of three views in each"
 
 
-def test_no_more_videos_wait_than_fit_in_a_pass(recognizer: Recognizer, videos: list[Path]) -> None:
+def test_no_more_videos_wait_than_fit_in_a_pass(recognizer, videos):
     samples = list(recognizer.read_videos(videos))
     recognizer.engine._chunk_pixels = 6 * 48 * 48  # two videos of three views
     taken: list[int] = []
@@ -69,9 +69,7 @@ def test_no_more_videos_wait_than_fit_in_a_pass(recognizer: Recognizer, videos: 
 
 
 @pytest.mark.parametrize("num_together", [1, 2, 9])
-def test_what_cannot_be_read_keeps_its_place(
-    num_together: int, recognizer: Recognizer, videos: list[Path], tmp_path: Path
-) -> None:
+def test_what_cannot_be_read_keeps_its_place(num_together, recognizer, videos, tmp_path):
     recognizer.engine._chunk_pixels = num_together * 3 * 48 * 48
     rubbish, gone = tmp_path / "rubbish.mp4", tmp_path / "gone.mp4"
     rubbish.write_text("no video")
@@ -88,13 +86,13 @@ def test_what_cannot_be_read_keeps_its_place(
         recognizer.scores(gone)
 
 
-def test_without_a_video_no_model_is_built(recognizer: Recognizer, tmp_path: Path) -> None:
+def test_without_a_video_no_model_is_built(recognizer, tmp_path):
     (answer,) = recognizer.score_videos([tmp_path / "gone.mp4"])
     assert isinstance(answer, UserError) and "engine" not in vars(recognizer)
     assert list(recognizer.score_videos([])) == []
 
 
-def test_views_of_two_sizes_side_by_side(tmp_path: Path) -> None:
+def test_views_of_two_sizes_side_by_side(tmp_path):
     """Without a crop a portrait's views are of another size than a landscape's."""
     uncropped = [*PIPELINE[:4], *PIPELINE[5:]]
     sizes = [(96, 64), (64, 96), (96, 64), (64, 96)]
@@ -107,9 +105,7 @@ def test_views_of_two_sizes_side_by_side(tmp_path: Path) -> None:
     )
 
 
-def test_views_stay_uint8_until_their_chunk(
-    recognizer: Recognizer, videos: list[Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_views_stay_uint8_until_their_chunk(recognizer, videos, monkeypatch):
     (sample,) = recognizer.read_videos(videos[:1])
     assert sample["inputs"].dtype == torch.uint8
     sizes = []
@@ -122,18 +118,18 @@ def test_views_stay_uint8_until_their_chunk(
     assert sizes == [1, 1, 1]  # never more in float32 than a chunk
 
 
-def test_reading_has_a_time_limit(recognizer: Recognizer) -> None:
+def test_reading_has_a_time_limit(recognizer):
     assert recognizer._pipeline.video_seconds == 120
     assert small_recognizer(video_seconds=7)._pipeline.video_seconds == 7
 
 
-def test_the_decoder_is_the_one_asked_for(recognizer: Recognizer, videos: list[Path]) -> None:
+def test_the_decoder_is_the_one_asked_for(recognizer, videos):
     decord = small_recognizer(decoder="decord")
     check_scores(list(decord.score_videos(videos)), by_stock(videos))
     assert [r.steps[0]["type"] for r in (recognizer, decord)] == ["PacketInit", "DecordInit"]
 
 
-def test_the_protocol_is_the_one_asked_for(tiny_checkpoint: Path) -> None:
+def test_the_protocol_is_the_one_asked_for(tiny_checkpoint):
     full = Recognizer(tiny_checkpoint)
     assert full.protocol.startswith("full: 25 clips x 10 crops = 250 views a video, ")
     val = Recognizer(tiny_checkpoint, protocol="val")
@@ -143,9 +139,7 @@ def test_the_protocol_is_the_one_asked_for(tiny_checkpoint: Path) -> None:
         Recognizer(tiny_checkpoint, protocol="fast")
 
 
-def test_precision_and_engine_are_those_asked_for(
-    tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_precision_and_engine_are_those_asked_for(tiny_checkpoint, monkeypatch):
     assert str(Recognizer(tiny_checkpoint, engine="torch").engine) == "torch, fp32"
     fast = Recognizer(tiny_checkpoint, precision="bf16", engine="torch").engine
     assert str(fast).startswith("torch, bf16 ")
@@ -153,7 +147,7 @@ def test_precision_and_engine_are_those_asked_for(
         _ = Recognizer(tiny_checkpoint, precision="int8").engine
 
 
-def test_the_best_labels_are_named(recognizer: Recognizer, videos: list[Path]) -> None:
+def test_the_best_labels_are_named(recognizer, videos):
     expected = recognizer.scores(videos[0])
     best = recognizer.predict(videos[0], k=2)
     order = sorted(range(7), key=lambda index: -expected[index])

@@ -1,7 +1,6 @@
 """The command of a tool, as it can be typed again, and the facts that a run notes."""
 
 import json
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -22,14 +21,14 @@ def seen_by(argv: list[str]) -> list[str | None]:
     return seen
 
 
-def test_the_command_can_be_typed_again() -> None:
+def test_the_command_can_be_typed_again():
     assert seen_by(["configs/a.py", "--data", "my videos"]) == [
         "python tests/test_run_facts.py configs/a.py --data 'my videos'"
     ]
     assert cli.command_line() is None, "no tool runs any more"
 
 
-def test_the_command_under_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_under_torchrun(monkeypatch):
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     assert seen_by(["--launcher", "pytorch"]) == [
@@ -37,7 +36,7 @@ def test_the_command_under_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
 
 
-def test_the_facts_name_what_the_figures_belong_to() -> None:
+def test_the_facts_name_what_the_figures_belong_to():
     import numpy
     import torch
 
@@ -50,7 +49,7 @@ def test_the_facts_name_what_the_figures_belong_to() -> None:
 
 
 @pytest.mark.parametrize(("rank", "written"), [(0, ["run.json"]), (1, [])])
-def test_the_first_process_writes_the_facts(rank: int, written: list[str], tmp_path: Path) -> None:
+def test_the_first_process_writes_the_facts(rank, written, tmp_path):
     record_run(SimpleNamespace(rank=rank, log_dir=tmp_path, seed=5), "python x.py")
     assert [path.name for path in tmp_path.iterdir()] == written
     if written:

@@ -37,7 +37,7 @@ def trained(job: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
     return work_dir, written
 
 
-def test_a_training_on_a_terminal(job: Path, trained: tuple[Path, str]) -> None:
+def test_a_training_on_a_terminal(job, trained):
     work_dir, written = trained
     lines = [line for line in left_to_see(written) if not line.startswith("  ")]
     data = job.parent / "data"
@@ -68,7 +68,7 @@ def test_a_training_on_a_terminal(job: Path, trained: tuple[Path, str]) -> None:
     assert not [word for word in NOISE if word in written]
 
 
-def test_the_report_has_the_numbers_of_the_terminal(trained: tuple[Path, str]) -> None:
+def test_the_report_has_the_numbers_of_the_terminal(trained):
     work_dir, written = trained
     (run,) = read_json(work_dir / "report.json")["runs"]
     said = re.findall(r"epoch \d/2  loss (\d\.\d{3})  lr [^ ]+  val top-1 (\d+\.\d)%", written)
@@ -77,7 +77,7 @@ def test_the_report_has_the_numbers_of_the_terminal(trained: tuple[Path, str]) -
     assert said == list(zip(losses, accuracies, strict=True)) and len(said) == 2
 
 
-def test_the_log_file_has_all_of_it(trained: tuple[Path, str]) -> None:
+def test_the_log_file_has_all_of_it(trained):
     (log,) = trained[0].glob("*/*.log")
     text = log.read_text()
     for part in (*NOISE[:-1], "device: CPU", "epoch 2/2  loss", "next: python", "Loads checkpoint"):
@@ -85,7 +85,7 @@ def test_the_log_file_has_all_of_it(trained: tuple[Path, str]) -> None:
     assert text.count("override dataset_paths(") == text.count("*** RANDOM WEIGHTS") == 1
 
 
-def test_a_run_that_counts_iterations_is_shown_too(job: Path, tmp_path: Path) -> None:
+def test_a_run_that_counts_iterations_is_shown_too(job, tmp_path):
     counted = job.with_name("counted.py")
     counted.write_text(
         job.read_text().replace(f'dict(type="schedule", max_epochs={small_job.EPOCHS}),', "")
@@ -102,9 +102,7 @@ def test_a_run_that_counts_iterations_is_shown_too(job: Path, tmp_path: Path) ->
     assert 0 < speed < 2000, "measured from the start of the iteration"
 
 
-def test_a_log_gets_a_line_an_epoch_and_verbose_the_whole_stream(
-    job: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_log_gets_a_line_an_epoch_and_verbose_the_whole_stream(job, tmp_path, capfd):
     def printed(work_dir: str, *flags: str) -> str:
         words = train_command(job, tmp_path / work_dir, *flags)
         log = tmp_path / f"{work_dir}.txt"
@@ -121,7 +119,7 @@ def test_a_log_gets_a_line_an_epoch_and_verbose_the_whole_stream(
     assert "epoch 1/1  loss" not in verbose
 
 
-def test_ctrl_c_says_what_was_saved_and_leaves_no_bar(job: Path, tmp_path: Path) -> None:
+def test_ctrl_c_says_what_was_saved_and_leaves_no_bar(job, tmp_path):
     written, status = on_terminal(
         train_command(job, tmp_path, "--epochs", "50"), keys={"epoch  1/50": b"\x03"}
     )
@@ -129,7 +127,7 @@ def test_ctrl_c_says_what_was_saved_and_leaves_no_bar(job: Path, tmp_path: Path)
     assert left_to_see(written)[-1].startswith(f"SIGINT: saved {tmp_path}/iter_")
 
 
-def test_an_error_comes_after_the_bar_and_is_whole(job: Path, tmp_path: Path) -> None:
+def test_an_error_comes_after_the_bar_and_is_whole(job, tmp_path):
     lr = ["--cfg-options", "optim_wrapper.optimizer.lr=1e12"]
     written, status = on_terminal(train_command(job, tmp_path, *lr))
     lines = left_to_see(written)
@@ -140,9 +138,7 @@ def test_an_error_comes_after_the_bar_and_is_whole(job: Path, tmp_path: Path) ->
     assert "epoch 1/1" in written[: written.index("error: ")]
 
 
-def test_testing_and_inference_of_a_folder(
-    job: Path, trained: tuple[Path, str], tmp_path: Path
-) -> None:
+def test_testing_and_inference_of_a_folder(job, trained, tmp_path):
     work_dir = trained[0]
     words = command("test", "--work-dir", work_dir, "--protocol", "val")
     written, status = on_terminal(words, columns=120)
@@ -180,9 +176,7 @@ def test_testing_and_inference_of_a_folder(
         (str(ROOT / "my_transforms.py"), True),
     ],
 )
-def test_warnings_of_installed_code_go_to_the_file(
-    filename: str, shown: bool, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_warnings_of_installed_code_go_to_the_file(filename, shown, capsys):
     terminal.set_up(verbose=False)
     warnings.showwarning("look here", UserWarning, filename, 3)
     waiting = logging.getLogger("mmact_tiny").handlers[1]
@@ -192,9 +186,7 @@ def test_warnings_of_installed_code_go_to_the_file(
     ]
 
 
-def test_a_program_that_imports_us_keeps_the_stock_log(
-    job: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_program_that_imports_us_keeps_the_stock_log(job, tmp_path, capfd):
     program = (
         "from mmact_tiny.config import load_config\n"
         "from mmact_tiny.train import train\n"

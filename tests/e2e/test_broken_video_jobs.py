@@ -33,7 +33,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return config, work_dir
 
 
-def test_training_goes_on_names_and_records_them(trained: tuple[Path, Path]) -> None:
+def test_training_goes_on_names_and_records_them(trained):
     config, work_dir = trained
     rows = json.loads((work_dir / "bad_videos.json").read_text())
     data = config.parent / "data"
@@ -48,9 +48,7 @@ def test_training_goes_on_names_and_records_them(trained: tuple[Path, Path]) -> 
     assert text.count("Epoch(train)") == 4, "no batch was lost"
 
 
-def test_testing_gives_a_row_with_the_error_and_status_3(
-    trained: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_testing_gives_a_row_with_the_error_and_status_3(trained, tmp_path, capsys):
     _, work_dir = trained
     out = tmp_path / "test.json"
     arguments = ["--work-dir", str(work_dir), "--protocol", "val", "--device", "cpu"]
@@ -66,9 +64,7 @@ def test_testing_gives_a_row_with_the_error_and_status_3(
     assert Path(error["video"]).name == "2.mp4" and error["error"]
 
 
-def test_a_run_with_too_many_is_stopped_with_the_list(
-    trained: tuple[Path, Path], tmp_path: Path
-) -> None:
+def test_a_run_with_too_many_is_stopped_with_the_list(trained, tmp_path):
     config, _ = trained
     process = job.start(config, tmp_path / "run", {"data_guard": {"max_bad_fraction": 0.0}})
     process.join()
@@ -81,11 +77,8 @@ def test_a_run_with_too_many_is_stopped_with_the_list(
 
 @pytest.mark.usefixtures("dead_workers_noticed_at_once")
 def test_a_video_that_takes_too_long_is_a_row_with_the_reason(
-    trained: tuple[Path, Path],
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+    trained, tmp_path, capsys, monkeypatch
+):
     """The readers, which are forks of this process, take 5 s for a video."""
     transform = PacketDecode.transform
     slow = lambda self, results: time.sleep(5) or transform(self, results)  # noqa: E731
@@ -109,9 +102,7 @@ def test_a_video_that_takes_too_long_is_a_row_with_the_reason(
         assert caught.value.code == EXIT_ERROR
 
 
-def test_without_workers_the_run_says_what_it_risks(
-    trained: tuple[Path, Path], tmp_path: Path
-) -> None:
+def test_without_workers_the_run_says_what_it_risks(trained, tmp_path):
     config, _ = trained
     changes: dict[str, Any] = {"schedule": {"max_epochs": 1}, "hardware": {"num_workers": 0}}
     changes["data_guard"] = {"max_bad_fraction": 0.25}

@@ -29,7 +29,7 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return work_dir
 
 
-def test_training_leaves_a_config_a_log_and_checkpoints(run_dir: Path) -> None:
+def test_training_leaves_a_config_a_log_and_checkpoints(run_dir):
     assert (run_dir / "tsn_tiny.py").is_file()
     assert [path.name for path in run_dir.glob("best_acc_top1_epoch_*.pth")] == [
         "best_acc_top1_epoch_1.pth"
@@ -38,9 +38,7 @@ def test_training_leaves_a_config_a_log_and_checkpoints(run_dir: Path) -> None:
     assert list(run_dir.glob("*/vis_data/scalars.json"))
 
 
-def test_testing_writes_metrics_and_every_videos_scores(
-    run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_testing_writes_metrics_and_every_videos_scores(run_dir, tmp_path, capsys):
     before = (run_dir / "tsn_tiny.py").read_bytes()
     out = tmp_path / "test.json"
     status = test.main(
@@ -87,9 +85,7 @@ def check_report(run_dir: Path, record: dict) -> None:
     assert len(page) < 1_000_000
 
 
-def test_inference_prints_and_writes_the_answers(
-    run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_inference_prints_and_writes_the_answers(run_dir, tmp_path, capsys):
     checkpoint = str(next(run_dir.glob("best_*.pth")))
     folder = tmp_path / "videos"
     folder.mkdir()
@@ -111,7 +107,7 @@ def test_inference_prints_and_writes_the_answers(
     assert [Path(row["video"]).name for row in errors] == ["broken.mp4"]
 
 
-def test_scores_are_those_of_the_stock_runner(run_dir: Path, tmp_path: Path) -> None:
+def test_scores_are_those_of_the_stock_runner(run_dir, tmp_path):
     """Same weights and protocol: stock's own test loop, dumped by MMEngine, and our three ways."""
     from mmengine.config import Config
     from mmengine.runner import Runner
@@ -150,7 +146,7 @@ def test_scores_are_those_of_the_stock_runner(run_dir: Path, tmp_path: Path) -> 
         assert np.abs(recognizer.scores(row["video"]) - expected).max() < 1e-5
 
 
-def test_the_dump_runs_under_the_stock_runner(run_dir: Path, tmp_path: Path) -> None:
+def test_the_dump_runs_under_the_stock_runner(run_dir, tmp_path):
     """In a process of its own, where no override of ours is applied."""
     script = (
         "import sys; from mmact_tiny import compat; compat.repair()\n"
@@ -165,7 +161,7 @@ def test_the_dump_runs_under_the_stock_runner(run_dir: Path, tmp_path: Path) -> 
     assert (tmp_path / "again" / "epoch_1.pth").is_file()
 
 
-def test_two_processes_train_with_gloo(tmp_path: Path) -> None:
+def test_two_processes_train_with_gloo(tmp_path):
     work_dir = tmp_path / "two"
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]
     arguments = ["tools/train.py", "configs/tsn_tiny.py", "--launcher", "pytorch", "--epochs", "1"]

@@ -94,7 +94,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return torch.load(path, weights_only=False)
 
 
-def test_testing_gives_the_scores_that_0_1_0_gave(run_dir: Path) -> None:
+def test_testing_gives_the_scores_that_0_1_0_gave(run_dir):
     results = run_dir / "test" / "results.json"
     old = json.loads(results.read_text())
     results.unlink()
@@ -121,7 +121,7 @@ def test_testing_gives_the_scores_that_0_1_0_gave(run_dir: Path) -> None:
     ]
 
 
-def test_inference_answers_as_0_1_0_did(run_dir: Path) -> None:
+def test_inference_answers_as_0_1_0_did(run_dir):
     checkpoint = str(run_dir / "best_acc_top1_epoch_1.pth")
     printed = run_python("tools/infer.py", FLAG, "--checkpoint", checkpoint, "--device", "cpu")
     answers = re.findall(r"^([a-z ]+): (0\.\d+)$", printed, flags=re.MULTILINE)
@@ -135,7 +135,7 @@ def test_inference_answers_as_0_1_0_did(run_dir: Path) -> None:
     assert scores == pytest.approx(sorted(FLAG_SCORES, reverse=True), rel=0, abs=1e-5)
 
 
-def test_training_goes_on_for_another_epoch(run_dir: Path) -> None:
+def test_training_goes_on_for_another_epoch(run_dir):
     printed = run_python(
         *("tools/train.py", str(run_dir / "small.py"), "--work-dir", str(run_dir)),
         *("--resume", "--epochs", "3", "--device", "cpu"),
@@ -158,7 +158,7 @@ def test_training_goes_on_for_another_epoch(run_dir: Path) -> None:
     ]
 
 
-def test_a_checkpoint_within_an_epoch_leads_to_the_same_weights(tmp_path: Path) -> None:
+def test_a_checkpoint_within_an_epoch_leads_to_the_same_weights(tmp_path):
     """Batch 3 of 5 is next: what 0.1.0 went on to is `epoch_2.pth`."""
     printed = run_python(
         *("tools/train.py", str(OLD / "small" / "small.py"), "--work-dir", str(tmp_path / "again")),
@@ -173,7 +173,7 @@ def test_a_checkpoint_within_an_epoch_leads_to_the_same_weights(tmp_path: Path) 
         assert torch.allclose(now["state_dict"][name], weights, rtol=0, atol=1e-4), name
 
 
-def test_the_report_tells_of_the_run(run_dir: Path) -> None:
+def test_the_report_tells_of_the_run(run_dir):
     assert report.main([str(run_dir)]) == EXIT_OK
     (run,) = json.loads((run_dir / "report.json").read_text())["runs"]
     (start,) = run["starts"]
@@ -194,7 +194,7 @@ def test_the_report_tells_of_the_run(run_dir: Path) -> None:
 
 
 @pytest.mark.parametrize("loader", ["ours", "stock"])
-def test_a_dump_with_every_old_module_name_loads(loader: str) -> None:
+def test_a_dump_with_every_old_module_name_loads(loader):
     """In a process of its own: what it registers, the dump's imports have registered."""
     listed = re.findall(r"'(mmact_tiny\.\w+)',", ALL_PLUGINS.read_text())
     assert listed == OLD_MODULES

@@ -42,18 +42,18 @@ def imported(*arguments: str) -> set[str]:
 
 
 @pytest.mark.parametrize("tool", TOOLS)
-def test_help_imports_nothing_heavy(tool: str) -> None:
+def test_help_imports_nothing_heavy(tool):
     draws = {"numpy"} if tool == "render_tiny.py" else set()  # what it is made of
     assert imported(str(Path("tools") / tool), "--help").intersection(HEAVY) == draws
 
 
-def test_the_package_imports_nothing_heavy() -> None:
+def test_the_package_imports_nothing_heavy():
     modules = imported("-c", "import mmact_tiny")
     assert "mmact_tiny" in modules
     assert not modules.intersection(HEAVY)
 
 
-def test_a_recognizer_needs_no_statistics() -> None:
+def test_a_recognizer_needs_no_statistics():
     code = "import mmact_tiny.recognizer, mmact_tiny.engine.engine, mmact_tiny.video.frames, sys\n"
     code += "from mmaction.datasets.transforms import pose_transforms\n"
     code += "print('scipy.stats' in sys.modules, pose_transforms.get_mode([1, 2, 2])[0])"
@@ -64,7 +64,7 @@ def test_a_recognizer_needs_no_statistics() -> None:
 
 
 @pytest.mark.parametrize("trains", [False, True])
-def test_only_training_imports_what_shards_a_model(trains: bool) -> None:
+def test_only_training_imports_what_shards_a_model(trains):
     code = "import argparse, sys\n"
     code += "from mmact_tiny import cli\n"
     code += f"cli.start(argparse.Namespace(), trains={trains})\n"
@@ -79,7 +79,7 @@ def test_only_training_imports_what_shards_a_model(trains: bool) -> None:
     assert done.stdout.split() == [str(trains)] * 4
 
 
-def test_infer_leaves_a_tracker_that_is_installed_alone(tmp_path: Path) -> None:
+def test_infer_leaves_a_tracker_that_is_installed_alone(tmp_path):
     (tmp_path / "wandb.py").write_text("print('imported')")
     code = "import argparse\n"
     code += "from mmact_tiny import cli\n"
@@ -97,7 +97,7 @@ def test_infer_leaves_a_tracker_that_is_installed_alone(tmp_path: Path) -> None:
     assert done.stdout.split() == ["started", "imported"], "and who asks for it has it"
 
 
-def test_a_tool_that_ends_looks_for_no_cycles() -> None:
+def test_a_tool_that_ends_looks_for_no_cycles():
     code = "import atexit, gc, runpy, sys\n"
     code += "atexit.register(lambda: print(gc.get_freeze_count() > 0))\n"
     code += "sys.argv = ['infer.py', 'missing.mp4', '--top-k', 'x']\n"

@@ -64,9 +64,7 @@ NO_VALUES = {
 
 
 @pytest.mark.parametrize("case", NO_VALUES)
-def test_a_flag_that_cannot_be_parsed_is_a_line(
-    case: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_flag_that_cannot_be_parsed_is_a_line(case, capsys):
     flags, message = NO_VALUES[case]
     with pytest.raises(SystemExit) as caught:
         train.main(["configs/tsn_tiny.py", *flags])
@@ -80,9 +78,7 @@ def error_of(capsys: pytest.CaptureFixture[str]) -> str:
 
 
 @pytest.mark.parametrize("case", TRAIN_FLAGS)
-def test_a_wrong_flag_of_training(
-    case: str, toy_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_wrong_flag_of_training(case, toy_dataset, tmp_path, capsys):
     flags, message = TRAIN_FLAGS[case]
     if "--data" not in flags:
         flags = ["--data", str(toy_dataset), *flags]
@@ -120,9 +116,7 @@ CONFIGS = {
 
 
 @pytest.mark.parametrize("case", CONFIGS)
-def test_a_wrong_config(
-    case: str, toy_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_wrong_config(case, toy_dataset, tmp_path, capsys):
     text, message = CONFIGS[case]
     if isinstance(text, tuple):
         text = LISTED.format(data=str(toy_dataset), name=text[0], rest=text[1])
@@ -180,9 +174,7 @@ INFER_FLAGS = {
 
 
 @pytest.mark.parametrize("case", INFER_FLAGS)
-def test_a_wrong_flag_of_inference(
-    case: str, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_wrong_flag_of_inference(case, checkpoint, tmp_path, capsys):
     flags, message = INFER_FLAGS[case]
     maps = {"SHORT": "a\nb\n", "LONG": "a\nb\nc\nd\n", "EMPTY": ""}
     for name, text in maps.items():
@@ -206,9 +198,7 @@ TEST_FLAGS = {
 
 
 @pytest.mark.parametrize("case", TEST_FLAGS)
-def test_a_wrong_flag_of_testing(
-    case: str, toy_dataset: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_wrong_flag_of_testing(case, toy_dataset, capsys):
     flags, message = TEST_FLAGS[case]
     assert test.main([*flags, "--data", str(toy_dataset)]) == EXIT_ERROR
     error = error_of(capsys)

@@ -1,7 +1,6 @@
 """When each frame is shown, against times that are known because they were written."""
 
 from fractions import Fraction
-from pathlib import Path
 
 import av
 import numpy as np
@@ -26,9 +25,7 @@ SIZE = (96, 64)
         ("without.h264", None, [0.0, 0.04, 0.08, 0.12], 0.16),
     ],
 )
-def test_times(
-    name: str, pts: list[int] | None, expected: list[float], duration: float, tmp_path: Path
-) -> None:
+def test_times(name, pts, expected, duration, tmp_path):
     options = {"bf": "0"}  # with B-frames MP4 tells the last frame's length by decoding order
     video = make_video(tmp_path / name, size=SIZE, num_frames=4, pts=pts, options=options)
     times = read_frame_times(video)
@@ -38,7 +35,7 @@ def test_times(
     assert [frame.pts for _, frame in decode(video)] == (times.pts or [None] * 4)
 
 
-def test_frames_that_an_edit_list_hides_do_not_count(tmp_path: Path) -> None:
+def test_frames_that_an_edit_list_hides_do_not_count(tmp_path):
     """A phone's trimmed video: ten frames before its time 0, which players do not show."""
     one_keyframe = {"bf": "0", "g": "250", "sc_threshold": "0"}
     whole = make_video(tmp_path / "v.mp4", size=SIZE, num_frames=60, options=one_keyframe)
@@ -60,7 +57,7 @@ def test_frames_that_an_edit_list_hides_do_not_count(tmp_path: Path) -> None:
     assert all(isinstance(scores, np.ndarray) for _, scores in scored)
 
 
-def test_what_has_no_frames_says_so(tmp_path: Path) -> None:
+def test_what_has_no_frames_says_so(tmp_path):
     with pytest.raises(UserError, match=r"cannot read video .*sound.mp4: no video stream"):
         ask_frame_times(write_audio(tmp_path / "sound.mp4"))
     with pytest.raises(UserError, match=r"cannot read video .*: not a regular file"):

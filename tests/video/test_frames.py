@@ -31,29 +31,27 @@ def max_difference(path: Path, indices: list[int]) -> int:
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_frames_are_decords(tmp_path: Path, kind: str, suffix: str) -> None:
+def test_the_frames_are_decords(tmp_path, kind, suffix):
     path = write_video(tmp_path / f"video{suffix}", **KINDS[kind])
     assert len(PacketReader(path)) == len(decord.VideoReader(str(path))) == 60
     assert max_difference(path, INDICES) == 0
 
 
 @pytest.mark.parametrize("degrees", [90, 180, 270])
-def test_a_rotated_video_is_upright(tmp_path: Path, degrees: int) -> None:
+def test_a_rotated_video_is_upright(tmp_path, degrees):
     path = rotate(write_video(tmp_path / "video.mp4"), degrees)
     (frame,) = PacketReader(path).get_batch([5])
     assert frame.shape == ((96, 64, 3) if degrees != 180 else (64, 96, 3))
     assert max_difference(path, INDICES) == 0
 
 
-def test_threads_give_the_same_frames(tmp_path: Path) -> None:
+def test_threads_give_the_same_frames(tmp_path):
     path = write_video(tmp_path / "video.mp4")
     one, two = (PacketReader(path, num_threads=n).get_batch(INDICES) for n in (1, 2))
     assert all(np.array_equal(a, b) for a, b in zip(one, two, strict=True))
 
 
-def test_only_what_the_frames_need_is_decoded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_what_the_frames_need_is_decoded(tmp_path, monkeypatch):
     decoded, feed = [], PacketReader._feed
 
     def note(self: PacketReader, packet: av.Packet, *others: Any) -> None:
@@ -68,9 +66,7 @@ def test_only_what_the_frames_need_is_decoded(
         assert len(decoded) == num_packets
 
 
-def test_a_file_too_large_for_memory_goes_to_decord(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_too_large_for_memory_goes_to_decord(tmp_path, monkeypatch):
     path = write_video(tmp_path / "video.mp4")
     monkeypatch.setattr(packets, "MAX_PACKET_BYTES", path.stat().st_size // 2)
     with pytest.raises(UnclearPackets, match="MB of packets"):
@@ -79,13 +75,13 @@ def test_a_file_too_large_for_memory_goes_to_decord(
     assert isinstance(opened["video_reader"], decord.VideoReader)
 
 
-def test_a_frame_that_does_not_come_is_not_guessed(tmp_path: Path) -> None:
+def test_a_frame_that_does_not_come_is_not_guessed(tmp_path):
     path = write_video(tmp_path / "video.mp4", x264="intra-refresh=1:keyint=25")
     with pytest.raises(UnclearPackets):
         PacketReader(path).get_batch([30, 59])
 
 
-def test_the_transforms_take_the_place_of_decords(tmp_path: Path) -> None:
+def test_the_transforms_take_the_place_of_decords(tmp_path):
     stock = [dict(type="DecordInit"), dict(type="DecordDecode")]
     path = write_video(tmp_path / "video.mp4", x264="intra-refresh=1:keyint=25")
     good = write_video(tmp_path / "good.mp4")
@@ -103,7 +99,7 @@ def test_the_transforms_take_the_place_of_decords(tmp_path: Path) -> None:
         assert np.array_equal(np.stack(ours["imgs"]), np.stack(theirs["imgs"]))
 
 
-def test_with_decoder_changes_decords_steps_alone() -> None:
+def test_with_decoder_changes_decords_steps_alone():
     stock = [dict(type="DecordInit", io_backend="disk"), dict(type="DecordDecode")]
     ours = with_decoder([*stock, dict(type="TenCrop", crop_size=224)], "packets")
     assert ours == [
@@ -117,7 +113,7 @@ def test_with_decoder_changes_decords_steps_alone() -> None:
     assert with_decoder(efficient, "packets") == efficient
 
 
-def test_real_videos_have_decords_frames(real_data: Path) -> None:
+def test_real_videos_have_decords_frames(real_data):
     for path in (
         real_data / "arm_wrestling.mp4",
         real_data / "exercise_or_typing/val/typing48.mp4",

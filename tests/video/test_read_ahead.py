@@ -7,7 +7,7 @@ import pytest
 from mmact_tiny.video.isolated import VIDEOS_AHEAD, ReadAhead
 
 
-def test_the_next_item_is_read_while_the_caller_works() -> None:
+def test_the_next_item_is_read_while_the_caller_works():
     read = {number: threading.Event() for number in range(6)}
 
     def note(number: int) -> int:
@@ -24,14 +24,14 @@ def test_the_next_item_is_read_while_the_caller_works() -> None:
     assert list(results) == [10, 20, 30, 40, 50]
 
 
-def test_an_exception_comes_where_its_item_would() -> None:
+def test_an_exception_comes_where_its_item_would():
     results = iter(ReadAhead(lambda number: 1 // number, [1, 0, 1]))
     assert next(results) == 1
     with pytest.raises(ZeroDivisionError):
         next(results)
 
 
-def test_what_nobody_waits_for_is_not_read() -> None:
+def test_what_nobody_waits_for_is_not_read():
     started, go_on, read = threading.Event(), threading.Event(), []
 
     def note(number: int) -> None:

@@ -80,7 +80,7 @@ def dataset_of(pipeline: list, folder: Path) -> object:
 
 
 @pytest.mark.parametrize("name", PIPELINES)
-def test_pictures_are_what_the_model_gets(name: str, tmp_path: Path) -> None:
+def test_pictures_are_what_the_model_gets(name, tmp_path):
     pipeline, shape, count = PIPELINES[name]
     dataset = dataset_of(pipeline, tmp_path)
     pictures, frames, found = read_pictures(dataset, 0, seed=5)
@@ -94,7 +94,7 @@ def test_pictures_are_what_the_model_gets(name: str, tmp_path: Path) -> None:
     assert (pictures[-1] == last.permute(1, 2, 0).numpy()).all()
 
 
-def test_frames_are_named_by_their_number(tmp_path: Path) -> None:
+def test_frames_are_named_by_their_number(tmp_path):
     _, frames, _ = read_pictures(dataset_of(PIPELINES["clips"][0], tmp_path), 0, seed=0)
     assert frames[:4] == [frames[0] + step for step in (0, 2, 4, 6)] and frames[4] > frames[3]
     _, frames, _ = read_pictures(dataset_of(PIPELINES["ten crops"][0], tmp_path), 0, seed=0)
@@ -111,7 +111,7 @@ class Normalized:
         return dict(results, imgs=imgs)
 
 
-def test_normalized_inputs_are_shown_as_pictures(tmp_path: Path) -> None:
+def test_normalized_inputs_are_shown_as_pictures(tmp_path):
     plain = [*INIT, *CROP, *PACK]
     normalized = [*INIT, *CROP, Normalized(), *PACK]
     expected, _, _ = read_pictures(dataset_of(plain, tmp_path), 0, seed=1)
@@ -120,7 +120,7 @@ def test_normalized_inputs_are_shown_as_pictures(tmp_path: Path) -> None:
     assert np.abs(np.stack(pictures).astype(int) - np.stack(expected)).max() <= 1
 
 
-def test_the_sheet_of_the_bundled_clips(tmp_path: Path) -> None:
+def test_the_sheet_of_the_bundled_clips(tmp_path):
     flags = ["configs/tsn_tiny.py", "--pretrained", "none", "--num", "3"]
     for name, more in (("a", []), ("b", []), ("c", ["--seed", "1"])):
         out = str(tmp_path / f"{name}.png")
@@ -131,7 +131,7 @@ def test_the_sheet_of_the_bundled_clips(tmp_path: Path) -> None:
     assert width > 3 * 3 * 150 and height > 200
 
 
-def test_a_video_that_cannot_be_read_is_a_cell(toy_dataset: Path, tmp_path: Path) -> None:
+def test_a_video_that_cannot_be_read_is_a_cell(toy_dataset, tmp_path):
     """Six empty files: six cells with the reason, in red."""
     (toy_dataset / "train" / "3.mp4").unlink()
     flags = ["configs/tsn_tiny.py", "--pretrained", "none", "--data", str(toy_dataset)]
@@ -150,7 +150,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_a_wrong_flag(case: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wrong_flag(case, capsys):
     flags, message = WRONG[case]
     assert browse.main(["configs/tsn_tiny.py", "--pretrained", "none", *flags]) == EXIT_ERROR
     assert message in capsys.readouterr().err
@@ -162,7 +162,7 @@ TSM = (
 SLOW = "mmaction::recognition/slowonly/slowonly_r50_8xb16-4x16x1-256e_kinetics400-rgb.py"
 
 
-def test_marks_are_where_the_frames_are(tmp_path: Path) -> None:
+def test_marks_are_where_the_frames_are(tmp_path):
     """Validation, 1x1x3: the middles of three equal parts, at a steady rate."""
     cfg, video = read_config(STOCK), write_video(tmp_path / "video.mp4", num_frames=60)
     page = browse_video(cfg, video, seed=0)
@@ -176,7 +176,7 @@ def test_marks_are_where_the_frames_are(tmp_path: Path) -> None:
         assert np.flatnonzero(marked).mean() == pytest.approx(30 + frame / 60 * 1440, abs=2)
 
 
-def test_frames_are_placed_by_their_time() -> None:
+def test_frames_are_placed_by_their_time():
     times = FrameTimes(np.array([0.0, 0.1, 5.0]), 6.0, 10.0, [0, 1, 50])
     placed = [seconds_of(times, frame) for frame in (0, 1, 1.5, 2, 3)]
     assert placed == pytest.approx([0.0, 0.1, 2.55, 5.0, 6.0])
@@ -185,13 +185,13 @@ def test_frames_are_placed_by_their_time() -> None:
 @pytest.mark.parametrize(
     ("config", "num_frames"), [(STOCK, 1), (STOCK, 70), (TSM, 1), (TSM, 70), (SLOW, 70)]
 )
-def test_any_strategy_and_length(config: str, num_frames: int, tmp_path: Path) -> None:
+def test_any_strategy_and_length(config, num_frames, tmp_path):
     video = write_video(tmp_path / "video.mp4", num_frames=num_frames)
     height, width, _ = to_pixels(browse_video(read_config(config), video, seed=3)).shape
     assert width > LINE_WIDTH and height > 3 * (150 + LINE_HEIGHT)
 
 
-def test_a_split_that_fails_is_a_line(tmp_path: Path) -> None:
+def test_a_split_that_fails_is_a_line(tmp_path):
     video = write_video(tmp_path / "video.mp4", num_frames=30)
     cfg = read_config(STOCK)
     cfg.train_dataloader.dataset.pipeline = [dict(type="SampleFrames", clip_len=1)]
@@ -200,7 +200,7 @@ def test_a_split_that_fails_is_a_line(tmp_path: Path) -> None:
     assert said[5].startswith("val: 3 clip(s)")
 
 
-def test_the_tool_writes_it(tmp_path: Path) -> None:
+def test_the_tool_writes_it(tmp_path):
     video = write_video(tmp_path / "video.mp4", num_frames=30)
     out = tmp_path / "line.png"
     assert browse.main([STOCK, "--out", str(out), str(video)]) == EXIT_OK
