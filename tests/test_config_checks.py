@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import small_job as job
 from mmact_tiny.build import explained
 from mmact_tiny.errors import EXIT_ERROR, UserError
 from tools import train
@@ -19,11 +18,6 @@ PARTS = {
     "param_scheduler.0.type=StepLRR": "StepLRR is not in the mmaction::parameter scheduler",
     "default_hooks.checkpoint.save_best=banana": "Cannot infer the rule for key banana",
 }
-
-
-@pytest.fixture(scope="module")
-def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return job.write_job(tmp_path_factory.mktemp("job"))
 
 
 @pytest.mark.parametrize("option", PARTS)

@@ -44,22 +44,6 @@ def test_preparation_fills_bounds_and_clears_the_cache(folder, tmp_path, cache_r
     assert 0 < ClipCache().num_bytes() <= 60_000
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--cache-size", "1G"], "--cache-size bounds the cache of --cache"),
-        (["--cache", "tiny"], "invalid choice: 'tiny'"),
-        (["--cache", "--cache-size", "-1"], "invalid num_bytes value: '-1'"),
-        (["--cache", "--cache-size", "lots"], "invalid num_bytes value: 'lots'"),
-    ],
-)
-def test_wrong_cache_flags_are_named(arguments, message, capsys):
-    with pytest.raises(SystemExit) as caught:
-        train.main(["configs/tsn_tiny.py", *arguments])
-    assert caught.value.code == 2
-    assert message in capsys.readouterr().err
-
-
 def test_training_fills_the_cache_and_reads_it(folder, tmp_path, cache_root):
     data, work_dir = tmp_path / "data", tmp_path / "run"
     assert prepare_data.main([str(folder), "--out", str(data)]) == EXIT_OK

@@ -4,13 +4,12 @@ import csv
 import json
 import math
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import ROOT, STOCK
+from jobs import run_python
 
 from mmact_tiny.errors import EXIT_OK, EXIT_PARTIAL
 from tools import infer, test, train
@@ -156,27 +155,17 @@ def test_the_dump_runs_under_the_stock_runner(run_dir, tmp_path):
         "Runner.from_cfg(cfg).train()\n"
         "assert 'mmact_tiny.overrides' not in sys.modules\n"
     )
-    arguments = [str(run_dir / "tsn_tiny.py"), str(tmp_path / "again")]
-    subprocess.run([sys.executable, "-c", script, *arguments], check=True, cwd=ROOT)
+    run_python("-c", script, run_dir / "tsn_tiny.py", tmp_path / "again")
     assert (tmp_path / "again" / "epoch_1.pth").is_file()
 
 
 def test_two_processes_train_with_gloo(tmp_path):
     work_dir = tmp_path / "two"
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]
+    command = ["-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]
     arguments = ["tools/train.py", "configs/tsn_tiny.py", "--launcher", "pytorch", "--epochs", "1"]
     options = ["--device", "cpu", "--pretrained", "none", "--work-dir", str(work_dir)]
     environ = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*command, *arguments, *options],
-        cwd=ROOT,
-        env=environ,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=500,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    done = run_python(*command, *arguments, *options, env=environ)
     # Only rank 0 speaks and writes, and the rate follows the world size.
     for line in ("device: ", "epoch 1/1  loss ", "best checkpoint: "):
         assert done.stdout.count(line) == 1

@@ -14,15 +14,15 @@ from typing import Any
 import psutil
 import pytest
 from conftest import ROOT
-from jobs import output, wait_for
+from jobs import output, wait_for, with_lines
 
 from benchmarks import small_job as job
 from mmact_tiny.errors import EXIT_PARTIAL
 from mmact_tiny.runs import newest_checkpoint
 from tools import test
 
-ACCUMULATE = "optim_wrapper = dict(accumulative_counts=3)\n"
-IMPORTS = "custom_imports = dict(imports=['disturbances'])\n"
+ACCUMULATE = "optim_wrapper = dict(accumulative_counts=3)"
+IMPORTS = "custom_imports = dict(imports=['disturbances'])"
 # The loss reads what the first stage gives: the second one has no gradient, nor have frozen layers.
 UNUSED = """
 model["backbone"].update(out_indices=(0,), frozen_stages=0)
@@ -43,12 +43,6 @@ def end(processes: list[Any], seconds: float = 300) -> list[int | None]:
         process.kill()
         process.join()
     return [process.exitcode for process in processes]
-
-
-def with_lines(config: Path, folder: Path, *lines: str) -> Path:
-    path = folder / "job.py"
-    path.write_text(config.read_text() + "".join(lines))
-    return path
 
 
 def test_a_signalled_job_saves_once_and_resumes_identical(config, tmp_path):
@@ -116,7 +110,7 @@ def test_parameters_without_a_gradient_are_found(config, tmp_path):
 
 
 def test_nan_in_one_process_stops_all_and_names_its_videos(config, tmp_path):
-    hook = "custom_hooks = [dict(type='PoisonedBatch', rank=1, iteration=2)]\n"
+    hook = "custom_hooks = [dict(type='PoisonedBatch', rank=1, iteration=2)]"
     poisoned = with_lines(config, tmp_path, IMPORTS, hook)
     work_dir = tmp_path / "run"
     changes = {"checkpoints": {"every": 1}, "batch_size": {"train": 2}}

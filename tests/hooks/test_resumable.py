@@ -15,7 +15,6 @@ from jobs import run
 from mmengine.optim import OptimWrapper, StepLR
 from mmengine.runner import ValLoop
 
-from benchmarks import small_job as job
 from mmact_tiny.checkpoints.load import load_checkpoint
 from mmact_tiny.errors import EXIT_ERROR, EXIT_OK, UserError
 from mmact_tiny.hooks import resume as resume_hook
@@ -24,12 +23,8 @@ from tools import train
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def trained(config: Path) -> tuple[Path, Path]:
     """The config and the work directory of a run of one epoch."""
-    import mmact_tiny.train  # noqa: F401  before the fork
-
-    torch.set_num_threads(1)
-    config = job.write_job(tmp_path_factory.mktemp("job"))
     return config, run(config, config.parent / "run", {"schedule": {"max_epochs": 1}})
 
 

@@ -5,8 +5,6 @@ import multiprocessing
 import os
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -15,6 +13,7 @@ import av
 import pytest
 import torch
 from conftest import ROOT
+from jobs import run_python
 
 from mmact_tiny.video.isolated import GuardedReader, Lost
 
@@ -145,26 +144,17 @@ def test_a_program_without_a_main_guard_ends_though_its_reader_is_open(how, tmp_
     """A Recognizer at the top level of a script lives until the interpreter is gone."""
     (tmp_path / "program.py").write_text(PROGRAM)
     command = {"-c": ["-c", PROGRAM], "stdin": ["-"], "file": [str(tmp_path / "program.py")]}
-    done = subprocess.run(
-        [sys.executable, *command[how]],
-        input=PROGRAM,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        cwd=ROOT,
-        env=dict(os.environ, PYTHONPATH=str(ROOT)),
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "True\n", "")
+    environ = dict(os.environ, PYTHONPATH=str(ROOT))
+    done = run_python(*command[how], input=PROGRAM, env=environ)
+    assert (done.stdout, done.stderr) == ("True\n", "")
 
 
 def test_processes_end_with_a_program_that_is_killed():
     program = PROGRAM.replace("print(reader() != os.getpid(), flush=True)", "print(reader())")
     program += "second = GuardedReader(lambda: os.getpid(), niceness=0)\nprint(second())\n"
     program += "os.kill(os.getpid(), 9)\n"
-    done = subprocess.run(
-        [sys.executable, "-uc", program], stdout=subprocess.PIPE, text=True, timeout=120, cwd=ROOT
-    )  # its output ends with the last process that has it
-    assert done.returncode == -signal.SIGKILL and len(done.stdout.split()) == 2
+    done = run_python("-uc", program, status=-signal.SIGKILL)
+    assert len(done.stdout.split()) == 2, "its output ends with the last process that has it"
 
 
 def test_no_call_is_lost_when_the_system_ends_idle_processes():
