@@ -4,11 +4,11 @@ import errno
 import json
 import multiprocessing
 import os
-import resource
 import stat
 from pathlib import Path
 
 import pytest
+from jobs import full_disk
 
 from mmact_tiny import progress
 from mmact_tiny.errors import EXIT_ERROR, UserError
@@ -28,18 +28,11 @@ from tools import infer
 
 
 def test_a_write_that_does_not_fit_leaves_the_old_file(tmp_path):
-    """The system's own limit on a file's size stands for the full disk."""
     path = tmp_path / "x.pth"
     write_atomically(b"old", path)
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, limits[1]))
-    try:
-        with pytest.raises(
-            UserError, match=r"no space to write .*x.pth \(4.0 MB\): File too large"
-        ):
-            write_atomically(bytes(4_000_000), path)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    message = r"no space to write .*x.pth \(4.0 MB\): File too large"
+    with full_disk(1 << 20), pytest.raises(UserError, match=message):
+        write_atomically(bytes(4_000_000), path)
     assert path.read_bytes() == b"old" and [p.name for p in tmp_path.iterdir()] == ["x.pth"]
     with pytest.raises(UserError, match=r"cannot write .*x.pth/y.pth: "):
         write_atomically(b"", path / "y.pth")
@@ -101,23 +94,20 @@ ROWS = [
 ]
 
 
-def test_a_table_has_a_line_for_each_label_and_each_error(tmp_path):
-    write_rows(tmp_path / "a.csv", ROWS)
+def test_answers_have_a_line_for_each_label_and_each_error(tmp_path):
+    for name in ("a.csv", "a.json", "a.jsonl"):
+        write_rows(tmp_path / name, ROWS)
     assert (tmp_path / "a.csv").read_bytes() == (
         b"video,rank,label,score,error\r\n"
         b"bad\xff.mp4,1,walk,0.75,\r\n"
         b"bad\xff.mp4,2,\xe8\xb7\x91,0.25,\r\n"
         b"broken.mp4,,,,cannot read video broken.mp4: no frames\r\n"
     )
-
-
-def test_json_and_json_lines(tmp_path):
-    for name in ("a.json", "a.jsonl"):
-        write_rows(tmp_path / name, ROWS)
-    text = (tmp_path / "a.json").read_bytes().decode("utf-8", "surrogateescape")
-    assert json.loads(text) == ROWS
-    lines = (tmp_path / "a.jsonl").read_bytes().decode("utf-8", "surrogateescape").splitlines()
-    assert [json.loads(line) for line in lines] == ROWS
+    text, lines = (
+        (tmp_path / name).read_bytes().decode("utf-8", "surrogateescape")
+        for name in ("a.json", "a.jsonl")
+    )
+    assert json.loads(text) == ROWS == [json.loads(line) for line in lines.splitlines()]
 
 
 def test_what_cannot_be_written_leaves_the_answers_before(tmp_path):
@@ -127,14 +117,11 @@ def test_what_cannot_be_written_leaves_the_answers_before(tmp_path):
     assert (tmp_path / "a.csv").read_text(errors="surrogateescape").count("\n") == 4
 
 
-def test_a_name_does_nothing_to_the_terminal():
-    assert printable("a\x1b[31mred\n.mp4 跑") == "a\\x1b[31mred\\n.mp4 跑"
-
-
 ESCAPE = "\x1b[2J\x1b]0;title\x07"
 
 
 def test_escapes_are_shown_and_all_that_can_be_read_stays():
+    assert printable("a\x1b[31mred\n.mp4 跑") == "a\\x1b[31mred\\n.mp4 跑"
     assert printable("sit up \U0001f3cb é\n") == "sit up \U0001f3cb é\\n"
     assert printable(ESCAPE) == "\\x1b[2J\\x1b]0;title\\x07"
     assert printable_lines("a\tb\n\rc") == "a\tb\n\\rc"

@@ -1,17 +1,17 @@
 """An entry has the frames that the stock pipeline makes of the source: number, order, size."""
 
-import subprocess
-import sys
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import av
 import decord
 import mmcv
 import numpy as np
 import pytest
+from conftest import ROOT
+from jobs import run_python
 from pattern_videos import count_decoded, make_video, psnr
+from video_files import truncate, write_audio
 
 from mmact_tiny.cache.clip import ClipInfo, ClipReader, read_record
 from mmact_tiny.cache.encode import ClipError, scaled_size, write_clip
@@ -98,9 +98,7 @@ def test_a_video_that_decord_cannot_read_is_cached(tmp_path):
     make = "import sys; from pathlib import Path; from pattern_videos import make_video\n"
     make += "make_video(Path(sys.argv[1]), codec='libsvtav1', options={'preset': '12'})"
     video = tmp_path / "av1.mp4"  # in a process of its own: the encoder's library is decord's too
-    support = Path(__file__).parents[1] / "support"
-    command = [sys.executable, "-c", make, str(video)]
-    subprocess.run(command, cwd=support, check=True, capture_output=True)
+    run_python("-c", make, video, cwd=ROOT / "tests/support")
     with pytest.raises(decord.DECORDError):
         decord.VideoReader(str(video))
     info = encode(video, tmp_path / "entry.mp4")
@@ -169,15 +167,8 @@ def test_the_record_is_checked(tmp_path):
 def test_what_cannot_be_cached(tmp_path):
     text = tmp_path / "text.mp4"
     text.write_text("not a video")
-    cut = make_video(tmp_path / "cut.mp4")
-    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])  # the index is at the end
-    sound = tmp_path / "sound.mp4"
-    with av.open(str(sound), "w") as container:
-        stream = container.add_stream("aac", rate=44100)
-        samples = av.AudioFrame.from_ndarray(np.zeros((2, 1024), np.float32), "fltp", "stereo")
-        samples.sample_rate = 44100
-        container.mux(stream.encode(samples))
-        container.mux(stream.encode(None))
+    cut = truncate(make_video(tmp_path / "cut.mp4"))  # the index is at the end
+    sound = write_audio(tmp_path / "sound.mp4")
     for video in (text, cut, sound, tmp_path / "missing.mp4"):
         with pytest.raises(ClipError, match=video.name):
             encode(video, tmp_path / "entry.mp4")

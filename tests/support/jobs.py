@@ -1,8 +1,11 @@
 """Starts small jobs, in processes or by command line, and waits for what they write."""
 
+import resource
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +67,17 @@ def run_python(*arguments: object, status: int = 0, **settings: Any) -> Any:
     done = subprocess.run([sys.executable, *map(str, arguments)], **(own | settings))
     assert done.returncode == status, f"{done.stdout}"[-2000:] + f"{done.stderr}"[-3000:]
     return done
+
+
+@contextmanager
+def full_disk(num_bytes: int) -> Iterator[None]:
+    """Has the system refuse longer files: its own limit on a file's size stands for a full disk."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def command(tool: str, *arguments: object) -> list[str]:

@@ -1,11 +1,11 @@
 """The labelled video, decoded again: its frames, times, size and sound."""
 
-import resource
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+from jobs import full_disk
 from pattern_videos import make_video, pattern, psnr
 from sound_videos import add_tone
 from terminals import left_to_see, on_terminal
@@ -189,17 +189,12 @@ def test_a_render_that_is_stopped_leaves_nothing(tmp_path, monkeypatch):
 
 
 def test_a_disk_that_is_full_keeps_the_old_file(tmp_path):
-    """The system's own limit on a file's size stands for the full disk."""
     noise = make_video(tmp_path / "v.mp4", size=(640, 480), num_frames=60)
     out = tmp_path / "out.mp4"
     out.write_bytes(b"old")
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
-    try:
-        with pytest.raises(UserError, match=r"no space to write .*out.mp4: .*unharmed"):
-            render_video(noise, out, ONE)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    message = r"no space to write .*out.mp4: .*unharmed"
+    with full_disk(20_000), pytest.raises(UserError, match=message):
+        render_video(noise, out, ONE)
     assert out.read_bytes() == b"old"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.mp4", "v.mp4"]
     with pytest.raises(UserError, match="cannot write"):
