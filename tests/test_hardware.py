@@ -61,33 +61,24 @@ def test_a_precision_that_is_not_to_be_had(precision):
         hardware.choose_precision(precision, cuda=False)
 
 
-@pytest.mark.parametrize(
-    ("environ", "expected"),  # rank, processes, place and processes on this machine
-    [
-        ({}, (0, 1, 0, 1)),
-        (dict(RANK="5", WORLD_SIZE="8", LOCAL_RANK="1", LOCAL_WORLD_SIZE="4"), (5, 8, 1, 4)),
-        (
-            dict(SLURM_PROCID="3", SLURM_NTASKS="4", SLURM_LOCALID="1", SLURM_NTASKS_PER_NODE="2"),
-            (3, 4, 1, 2),
-        ),
-        (
-            dict(
-                OMPI_COMM_WORLD_RANK="1",
-                OMPI_COMM_WORLD_SIZE="6",
-                OMPI_COMM_WORLD_LOCAL_RANK="1",
-                OMPI_COMM_WORLD_LOCAL_SIZE="3",
-            ),
-            (1, 6, 1, 3),
-        ),
-        (dict(SLURM_NTASKS_PER_NODE="2(x3)", RANK="", SLURM_PROCID="7"), (7, 1, 0, 1)),
-    ],
-)
-def test_the_place_in_a_job(environ, expected):
-    assert expected == (
-        hardware.rank(environ),
-        hardware.world_size(environ),
-        hardware.local_rank(environ),
-        hardware.local_world_size(environ),
+ENVIRONS = {  # rank, processes, place and processes on this machine
+    "": (0, 1, 0, 1),
+    "RANK=5 WORLD_SIZE=8 LOCAL_RANK=1 LOCAL_WORLD_SIZE=4": (5, 8, 1, 4),
+    "SLURM_PROCID=3 SLURM_NTASKS=4 SLURM_LOCALID=1 SLURM_NTASKS_PER_NODE=2": (3, 4, 1, 2),
+    "OMPI_COMM_WORLD_RANK=1 OMPI_COMM_WORLD_SIZE=6 OMPI_COMM_WORLD_LOCAL_RANK=1 "
+    "OMPI_COMM_WORLD_LOCAL_SIZE=3": (1, 6, 1, 3),
+    "SLURM_NTASKS_PER_NODE=2(x3) RANK= SLURM_PROCID=7": (7, 1, 0, 1),
+}
+
+
+@pytest.mark.parametrize("environ", ENVIRONS)
+def test_the_place_in_a_job(environ):
+    variables = dict(pair.split("=") for pair in environ.split())
+    assert ENVIRONS[environ] == (
+        hardware.rank(variables),
+        hardware.world_size(variables),
+        hardware.local_rank(variables),
+        hardware.local_world_size(variables),
     )
 
 
@@ -127,13 +118,6 @@ def test_a_device_that_is_not_there(device, message, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(UserError, match=message):
         hardware.select_device(device)
-
-
-def test_readers_stand_back_where_the_model_wants_the_cores(monkeypatch):
-    monkeypatch.setattr(hardware, "has_cuda", lambda: False)
-    assert hardware.reader_niceness() == 10
-    monkeypatch.setattr(hardware, "has_cuda", lambda: True)
-    assert hardware.reader_niceness() == 0
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ import av
 import pytest
 from conftest import ROOT
 from h264_videos import write_video
-from models import check_scores
 from small_recognizer import small_recognizer
 from video_files import write_audio
 
@@ -18,7 +17,6 @@ from mmact_tiny.errors import EXIT_ERROR, EXIT_OK, EXIT_PARTIAL, UserError
 from mmact_tiny.infer import Inference, video_lines
 from mmact_tiny.infer import infer as infer_videos
 from mmact_tiny.recognizer import Recognizer
-from mmact_tiny.view.windows import score_windows
 from tools import infer
 
 VIDEO = ROOT / "data/tiny/val/waving_flag1.mp4"
@@ -164,23 +162,12 @@ def test_half_a_window_is_the_stride_and_a_broken_video_a_row(tiny_checkpoint, t
     assert (good["window"], good["stride"], len(good["windows"])) == (2, 1, 2)
 
 
-@pytest.mark.parametrize("protocol", ["val", pytest.param("full", marks=pytest.mark.slow)])
-def test_a_window_over_all_scores_as_the_video(protocol, tiny_checkpoint):
-    """With the real protocols of the config: 3 views, and 25 clips of 10 crops."""
-    recognizer = Recognizer(tiny_checkpoint, protocol=protocol, engine="torch")
-    videos = sorted(VIDEO.parent.glob("*1.mp4"))
-    scored = [score_windows(recognizer, each, window=3600, stride=1800) for each in videos]
-    whole = [scores for ((_, scores),) in scored]
-    check_scores(whole, list(recognizer.score_videos(videos)))
-
-
 WRONG = {
     "a folder to render": ([VIDEO.parent, "--render", "o.mp4"], "expected one video, not 16"),
     "another container": ([VIDEO, "--render", "o.avi"], "--render o.avi: expected a name that"),
     "another picture": ([VIDEO, "--cam", "o.jpg"], "--cam o.jpg: expected a name that ends in"),
     "a stride alone": ([VIDEO, "--stride", "2"], "--stride 2: expected --window SECONDS too"),
     "no window": ([VIDEO, "--window", "0"], "--window 0: expected seconds, 0.02 or more"),
-    "holes": ([VIDEO, "--window", "1", "--stride", "2"], "at most --window 1"),
     "itself": ([VIDEO, "--render", VIDEO], "that is the video itself; name another file"),
 }
 

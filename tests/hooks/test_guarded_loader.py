@@ -224,6 +224,7 @@ def test_what_reads_videos_stands_back_where_the_model_has_the_same_cores(
     reader = GuardedReader(lambda sample: os.nice(0))
     assert reader({}) == expected
     reader.close()
+    assert hardware.reader_niceness() == steps
 
 
 @pytest.mark.parametrize("sender", ["this process", "another"])

@@ -111,17 +111,8 @@ def huge_array() -> dict:
 
     class Liar:
         def __reduce__(self):
-            return (
-                np._core.multiarray._reconstruct,
-                args,
-                (
-                    version,
-                    (10**6, 10**6),
-                    dtype,
-                    order,
-                    data,
-                ),
-            )
+            state = (version, (10**6, 10**6), dtype, order, data)
+            return np._core.multiarray._reconstruct, args, state
 
     return {"meta": Liar()}
 

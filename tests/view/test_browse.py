@@ -84,6 +84,10 @@ def test_pictures_are_what_the_model_gets(name, tmp_path):
     pipeline, shape, count = PIPELINES[name]
     dataset = dataset_of(pipeline, tmp_path)
     pictures, frames, found = read_pictures(dataset, 0, seed=5)
+    if name == "clips":
+        assert np.diff(frames).tolist() == [2, 2, 2, frames[4] - frames[3], 2, 2, 2]
+    if name == "ten crops":
+        assert frames[0] == 1 and max(frames) == 58  # the middles of 25 parts of 60 frames
     assert found == shape and len(pictures) == len(frames) == count
     assert pictures[0].shape == (32, 32, 3) and pictures[0].dtype == np.uint8
     seed_generators(5, 0)
@@ -94,33 +98,7 @@ def test_pictures_are_what_the_model_gets(name, tmp_path):
     assert (pictures[-1] == last.permute(1, 2, 0).numpy()).all()
 
 
-def test_frames_are_named_by_their_number(tmp_path):
-    _, frames, _ = read_pictures(dataset_of(PIPELINES["clips"][0], tmp_path), 0, seed=0)
-    assert frames[:4] == [frames[0] + step for step in (0, 2, 4, 6)] and frames[4] > frames[3]
-    _, frames, _ = read_pictures(dataset_of(PIPELINES["ten crops"][0], tmp_path), 0, seed=0)
-    assert frames[0] == 1 and max(frames) == 58  # the middles of 25 parts of 60 frames
-
-
-class Normalized:
-    """A transform as a user may have one; MMAction2 1.x has none."""
-
-    mean, std = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
-
-    def __call__(self, results: dict) -> dict:
-        imgs = [(img - np.array(self.mean)) / np.array(self.std) for img in results["imgs"]]
-        return dict(results, imgs=imgs)
-
-
-def test_normalized_inputs_are_shown_as_pictures(tmp_path):
-    plain = [*INIT, *CROP, *PACK]
-    normalized = [*INIT, *CROP, Normalized(), *PACK]
-    expected, _, _ = read_pictures(dataset_of(plain, tmp_path), 0, seed=1)
-    pictures, _, _ = read_pictures(dataset_of(normalized, tmp_path), 0, seed=1)
-    assert pictures[0].dtype == np.uint8
-    assert np.abs(np.stack(pictures).astype(int) - np.stack(expected)).max() <= 1
-
-
-def test_the_sheet_of_the_bundled_clips(tmp_path):
+def test_the_sheet_of_the_bundled_clips_and_a_time_line(tmp_path):
     flags = ["configs/tsn_tiny.py", "--pretrained", "none", "--num", "3"]
     for name, more in (("a", []), ("b", []), ("c", ["--seed", "1"])):
         out = str(tmp_path / f"{name}.png")
@@ -129,6 +107,13 @@ def test_the_sheet_of_the_bundled_clips(tmp_path):
     assert same == again != other
     width, height = Image.open(tmp_path / "a.png").size
     assert width > 3 * 3 * 150 and height > 200
+    video = write_video(tmp_path / "video.mp4", num_frames=30)
+    for name, arguments in (("d", [str(video), "--out"]), ("e", ["--out"])):
+        last = [] if name == "d" else [str(video)]
+        out = tmp_path / f"{name}.png"
+        assert browse.main([STOCK, *arguments, str(out), *last]) == EXIT_OK
+    first, second = ((tmp_path / f"{name}.png").read_bytes() for name in "de")
+    assert first == second and Image.open(out).size[0] > LINE_WIDTH
 
 
 def test_a_video_that_cannot_be_read_is_a_cell(toy_dataset, tmp_path):
@@ -198,13 +183,3 @@ def test_a_split_that_fails_is_a_line(tmp_path):
     said = [text.get_text() for text in browse_video(cfg, video, seed=0).axes[0].texts]
     assert said[2] == "train" and said[4].startswith("the train pipeline does not sample and dec")
     assert said[5].startswith("val: 3 clip(s)")
-
-
-def test_the_tool_writes_it(tmp_path):
-    video = write_video(tmp_path / "video.mp4", num_frames=30)
-    out = tmp_path / "line.png"
-    assert browse.main([STOCK, "--out", str(out), str(video)]) == EXIT_OK
-    assert Image.open(out).size[0] > LINE_WIDTH
-    first = out.read_bytes()
-    browse.main([STOCK, str(video), "--out", str(out)])
-    assert out.read_bytes() == first

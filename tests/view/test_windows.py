@@ -182,14 +182,6 @@ def test_a_frame_that_does_not_decode_costs_its_windows(tmp_path):
     assert views(2)["inputs"].shape == (3, 3, 48, 48)
 
 
-def test_a_video_that_cannot_be_read_says_why(recognizer, tmp_path):
-    broken = tmp_path / "broken.mp4"
-    broken.write_bytes(b"not a video" * 100)
-    for video, message in ((broken, "Invalid data"), (tmp_path / "gone.mp4", "no such file")):
-        with pytest.raises(UserError, match=f"cannot read video .*{message}"):
-            score_windows(recognizer, video, window=4, stride=2)
-
-
 def test_a_lost_decoder_ends_the_windows_after_it(tmp_path):
     video = write_video(tmp_path / "video.mp4", num_frames=50)
     times = read_frame_times(video)
@@ -229,11 +221,8 @@ def test_the_nearest_window_counts():
         ("a", 0.9), ("a", 0.7), None, ("b", 0.6)
     ]  # fmt: skip
     assert merge(cells) == SEGMENTS
-
-
-def test_a_whole_video_is_one_cell():
-    row = dict(video="v.mp4", predictions=[dict(label="a", score=1.0)])
-    assert cells_of(row) == [(0.0, float("inf"), [("a", 1.0)])]
+    whole = dict(video="v.mp4", predictions=[dict(label="a", score=1.0)])
+    assert cells_of(whole) == [(0.0, float("inf"), [("a", 1.0)])]
 
 
 def test_files(tmp_path):
@@ -259,10 +248,16 @@ def test_files(tmp_path):
 
 def test_rows_of_videos(recognizer, tmp_path):
     video = write_video(tmp_path / "video.mp4", num_frames=75, milliseconds=(40, 41))
-    good, bad = window_rows(recognizer, [video, tmp_path / "gone.mp4"], 3, window=2, stride=1)
+    broken, gone = tmp_path / "broken.mp4", tmp_path / "gone.mp4"
+    broken.write_bytes(b"not a video" * 100)
+    good, *bad = window_rows(recognizer, [video, broken, gone], 3, window=2, stride=1)
     assert [(one["start"], one["end"]) for one in good["windows"]] == [(0.0, 2.0), (1.0, 3.0)]
     assert all(len(one["predictions"]) == 3 for one in good["windows"])
     assert good["segments"][0]["start"] == 0.0
     assert good["segments"][-1]["end"] == good["duration"] == 3.0
     assert len(say_segments(good)) == len(good["segments"])
-    assert bad["error"].startswith("cannot read video ") and set(bad) == {"video", "error"}
+    for row, path, reason in zip(
+        bad, (broken, gone), ("Invalid data", "no such file"), strict=True
+    ):
+        assert row["error"].startswith(f"cannot read video {path}: {reason}")
+        assert set(row) == {"video", "error"}
