@@ -155,10 +155,7 @@ def test_the_best_labels_are_named(recognizer, videos):
     assert len(recognizer.predict(videos[0])) == 5
     recognizer.labels = ["a", "b", "c"]
     scores = np.array([0.1, 0.7, 0.2], dtype=np.float32)
-    assert recognizer.top_k(scores, 2) == [
-        ("b", pytest.approx(0.7)),
-        ("c", pytest.approx(0.2)),
-    ]
+    assert recognizer.top_k(scores, 2) == [("b", pytest.approx(0.7)), ("c", pytest.approx(0.2))]
     assert recognizer.top_k(np.array([0.2, 0.6, 0.2]), 9) == [("b", 0.6), ("a", 0.2), ("c", 0.2)]
     recognizer.labels = [str(index) for index in range(40)]
     ties = recognizer.top_k(np.tile([0.01, 0.04], 20), 3)

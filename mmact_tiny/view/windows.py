@@ -216,12 +216,7 @@ class WindowViews:
 
 
 def window_rows(
-    recognizer: Recognizer,
-    videos: Sequence[Path],
-    top_k: int,
-    *,
-    window: float,
-    stride: float,
+    recognizer: Recognizer, videos: Sequence[Path], top_k: int, *, window: float, stride: float
 ) -> Iterator[WindowsRow]:
     """Yields the answer for each video; every window has its `top_k` best labels."""
     for video in videos:

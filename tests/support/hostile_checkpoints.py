@@ -174,10 +174,7 @@ HOSTILE = {
     "another dtype": (replaced(b"FloatStorage", b"DoubleStorage"), "32 are declared"),
     "storage elsewhere": (replaced(b"X\x01\x00\x00\x000", b"X\x01\x00\x00\x001"), "is missing"),
     "deep list": (with_pickle(DEEP_LIST), "recursion"),
-    "list for weights": (
-        saved({"state_dict": [1, 2]}),
-        "has a list as state_dict",
-    ),
+    "list for weights": (saved({"state_dict": [1, 2]}), "has a list as state_dict"),
     "no weights": (saved({"state_dict": None}), "has a NoneType as state_dict"),
     "list for meta": (saved({"state_dict": {}, "meta": [1]}), "has a list as meta"),
     "pickle instruction": (with_pickle(b"\x80\x02cos\nsystem\n."), "it names 'os.system'"),
