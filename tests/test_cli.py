@@ -1,11 +1,13 @@
-"""What a flag's text means."""
+"""What a flag's text means, and the command of a tool as it can be typed again."""
 
 from argparse import Namespace
 
 import pytest
 
+from mmact_tiny import cli
 from mmact_tiny.cli import int_or_auto, names, num_bytes, parse_cfg_options
 from mmact_tiny.errors import UserError
+from mmact_tiny.runs import run_facts
 
 
 @pytest.mark.parametrize(
@@ -34,3 +36,30 @@ def test_config_options():
     for wrong in ("a", "=1"):
         with pytest.raises(UserError, match="expected key=value"):
             parse_cfg_options(Namespace(cfg_options=[wrong]))
+
+
+def seen_by(argv: list[str]) -> list[str | None]:
+    """Returns the command as a tool sees it that is called with these arguments."""
+    seen = []
+
+    @cli.tool
+    def main(argv: object = None) -> None:
+        seen.append(run_facts(cli.command_line())["command"])
+
+    main(argv)
+    return seen
+
+
+def test_the_command_can_be_typed_again():
+    assert seen_by(["configs/a.py", "--data", "my videos"]) == [
+        "python tests/test_cli.py configs/a.py --data 'my videos'"
+    ]
+    assert cli.command_line() is None, "no tool runs any more"
+
+
+def test_the_command_under_torchrun(monkeypatch):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert seen_by(["--launcher", "pytorch"]) == [
+        "torchrun --nproc_per_node=2 tests/test_cli.py --launcher pytorch"
+    ]

@@ -1,7 +1,9 @@
-"""Which checkpoint a run goes on from, and that the run stays what it was."""
+"""Which checkpoint a run goes on from, that it stays what it was, and what it notes of itself."""
 
+import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,6 +17,8 @@ from mmact_tiny.runs import (
     open_run,
     own_checkpoints,
     point_to_newest,
+    record_run,
+    run_facts,
     set_aside,
 )
 
@@ -127,3 +131,24 @@ def test_a_run_that_starts_anew_leaves_no_checkpoint_to_mistake(tmp_path):
     assert set_aside(tmp_path, keep="https://example.org/x.pth") is not None
     assert [path.name for path in tmp_path.glob("*.pth")] == ["weights.pth"]
     assert set_aside(tmp_path) is None
+
+
+def test_the_facts_name_what_the_figures_belong_to():
+    import numpy
+    import torch
+
+    facts = run_facts()
+    assert facts["command"] is None
+    assert facts["num_processes"] == 1
+    assert facts["packages"]["numpy"] == numpy.__version__
+    assert facts["packages"]["torch"] == torch.__version__.partition("+")[0]
+    assert facts["machine"]["cores"] >= 1
+
+
+@pytest.mark.parametrize(("rank", "written"), [(0, ["run.json"]), (1, [])])
+def test_the_first_process_writes_the_facts(rank, written, tmp_path):
+    record_run(SimpleNamespace(rank=rank, log_dir=tmp_path, seed=5), "python x.py")
+    assert [path.name for path in tmp_path.iterdir()] == written
+    if written:
+        facts = json.loads((tmp_path / written[0]).read_text())
+        assert (facts["command"], facts["seed"]) == ("python x.py", 5)

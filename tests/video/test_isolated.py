@@ -1,4 +1,4 @@
-"""A process that crashes, hangs, grows old or loses its parent costs its own call only."""
+"""A process that is lost costs its own call only; the next items are read ahead, in order."""
 
 import gc
 import multiprocessing
@@ -15,7 +15,7 @@ import torch
 from conftest import ROOT
 from jobs import run_python
 
-from mmact_tiny.video.isolated import GuardedReader, Lost
+from mmact_tiny.video.isolated import VIDEOS_AHEAD, GuardedReader, Lost, ReadAhead
 
 CRASHED = ("decoder crashed", "SIGKILL", "the decoder crashed (SIGKILL)")
 TIMED_OUT = ("timed out", "no end after 2 s", "timed out after 2 s")
@@ -182,3 +182,44 @@ def test_a_process_frees_nothing_that_it_inherits():
     del container, circle
     assert reader() is True
     reader.close()
+
+
+def test_the_next_item_is_read_while_the_caller_works():
+    read = {number: threading.Event() for number in range(6)}
+
+    def note(number: int) -> int:
+        read[number].set()
+        return number * 10
+
+    ahead = ReadAhead(note, range(6))
+    assert read[0].wait(timeout=10)  # before the first result is asked for
+    results = iter(ahead)
+    assert next(results) == 0
+    for number in range(1, VIDEOS_AHEAD + 1):
+        assert read[number].wait(timeout=10)
+    assert not read[VIDEOS_AHEAD + 1].is_set()  # memory is bounded
+    assert list(results) == [10, 20, 30, 40, 50]
+
+
+def test_an_exception_comes_where_its_item_would():
+    results = iter(ReadAhead(lambda number: 1 // number, [1, 0, 1]))
+    assert next(results) == 1
+    with pytest.raises(ZeroDivisionError):
+        next(results)
+
+
+def test_what_nobody_waits_for_is_not_read():
+    started, go_on, read = threading.Event(), threading.Event(), []
+
+    def note(number: int) -> None:
+        started.set()
+        go_on.wait(timeout=10)
+        read.append(number)
+
+    ahead = ReadAhead(note, range(6))
+    assert started.wait(timeout=10)
+    thread = ahead._thread
+    del ahead
+    go_on.set()
+    thread.shutdown(wait=True)
+    assert read == [0]
