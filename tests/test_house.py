@@ -2,6 +2,7 @@
 
 import ast
 import re
+import shutil
 import subprocess
 import sys
 from importlib import import_module
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import OPTIONAL_ROOMS, ROOT
+from jobs import run_python
 
 import mmact_tiny
 
@@ -49,36 +51,27 @@ def num_lines(*files: Path) -> int:
     return sum(len(file.read_text().splitlines()) for file in files)
 
 
+def lint_imports(folder: Path) -> tuple[int, str]:
+    """Returns the exit status of import-linter on the package in a folder, and what it printed."""
+    command = [Path(sys.executable).with_name("lint-imports"), "--no-cache"]
+    environ = {"PYTHONPATH": str(folder), "PATH": "/usr/bin:/bin"}
+    done = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True)
+    return done.returncode, done.stdout
+
+
 def test_imports_go_down_the_layers():
-    done = subprocess.run(
-        [Path(sys.executable).with_name("lint-imports"), "--no-cache"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout
-    assert "Contracts: 2 kept, 0 broken." in done.stdout
+    status, said = lint_imports(ROOT)
+    assert status == 0 and "Contracts: 2 kept, 0 broken." in said, said
 
 
 def test_an_import_that_goes_up_is_found(tmp_path):
     """The contract is not empty: one wrong line breaks it."""
-    copy = tmp_path / "mmact_tiny"
-    for file in PACKAGE.rglob("*.py"):
-        target = copy / file.relative_to(PACKAGE)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(file.read_text())
-    (tmp_path / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text())
-    with (copy / "infer.py").open("a") as file:
+    shutil.copytree(PACKAGE, tmp_path / "mmact_tiny")
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    with (tmp_path / "mmact_tiny" / "infer.py").open("a") as file:
         file.write("\nfrom .view import windows\n")
-    done = subprocess.run(
-        [Path(sys.executable).with_name("lint-imports"), "--no-cache"],
-        cwd=tmp_path,
-        env={"PYTHONPATH": str(tmp_path), "PATH": "/usr/bin:/bin"},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 1
-    assert "mmact_tiny.infer -> mmact_tiny.view.windows" in done.stdout
+    status, said = lint_imports(tmp_path)
+    assert status == 1 and "mmact_tiny.infer -> mmact_tiny.view.windows" in said
 
 
 def test_the_root_is_small():
@@ -180,15 +173,8 @@ def test_inference_imports_little_and_no_optional_room(tiny_checkpoint):
         "    assert not end.code\n"
         "print('ours:', *sorted(n for n in sys.modules if n.split('.')[0] == 'mmact_tiny'))\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=ROOT,
-        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    ours = done.stdout.splitlines()[-1].split()[1:]
+    environ = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
+    ours = run_python("-c", code, env=environ).stdout.splitlines()[-1].split()[1:]
     assert len(ours) <= 25, ours
     assert not [name for name in ours if name.startswith("mmact_tiny.download")]
     assert not [name for name in ours if name.split(".")[1:2] in [[r] for r in OPTIONAL_ROOMS]]

@@ -1,10 +1,8 @@
 """The mutation tool on a package of one function."""
 
-import subprocess
-import sys
-
 import pytest
 from conftest import ROOT
+from jobs import run_python
 
 SOURCE = '''"""Doc 1."""
 import logging
@@ -46,9 +44,7 @@ def test_a_mistake_is_noticed_and_a_survivor_keeps_its_reason(tmp_path):
     ):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
-    subprocess.run(
-        [sys.executable, "-c", RUN], cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, check=True
-    )
+    run_python("-c", RUN, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)})
     results = document.read_text()
     assert results.startswith("Before.\n<!-- results -->\n`python benchmarks/mutants.py --all`: ")
     assert "| toy/rate.py | 4 | 2 | 0 | 50% |" in results

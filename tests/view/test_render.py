@@ -31,6 +31,10 @@ def frames_of(path: Path) -> tuple[list[float], list[np.ndarray]]:
     return [float((f.pts - frames[0].pts) * f.time_base) for f in frames], images
 
 
+def silent(folder: Path) -> Path:
+    return make_video(folder / "silent.mp4", size=(320, 240), options={"bf": "0"})
+
+
 def sound_of(path: Path) -> tuple[list[str], np.ndarray]:
     """Returns the names of the sound codecs, and the samples of the first track."""
     with av.open(str(path)) as container:
@@ -105,8 +109,7 @@ SOUNDS = {
 @pytest.mark.parametrize("case", SOUNDS)
 def test_sound_is_kept(case, tmp_path):
     codec, suffix, seconds, expected = SOUNDS[case]
-    silent = make_video(tmp_path / "silent.mp4", size=(320, 240), options={"bf": "0"})
-    video = add_tone(silent, tmp_path / f"v{suffix}", codec=codec, seconds=seconds)
+    video = add_tone(silent(tmp_path), tmp_path / f"v{suffix}", codec=codec, seconds=seconds)
     render_video(video, tmp_path / "out.mp4", ONE)
     (name,), samples = sound_of(tmp_path / "out.mp4")
     _, before = sound_of(video)
@@ -121,17 +124,16 @@ def test_sound_is_kept(case, tmp_path):
 
 def test_pictures_and_sound_stay_together(tmp_path):
     """A transport stream counts from 1.4 seconds; both tracks begin as far apart as they did."""
-    silent = make_video(tmp_path / "silent.mp4", size=(320, 240), options={"bf": "0"})
-    video = add_tone(silent, tmp_path / "v.ts", seconds=0.96)
+    video = add_tone(silent(tmp_path), tmp_path / "v.ts", seconds=0.96)
     render_video(video, tmp_path / "out.mp4", ONE)
     apart = []
     for path in (video, tmp_path / "out.mp4"):
         with av.open(str(path)) as container:
-            first = {}
+            times: dict[str, list[float]] = {"audio": [], "video": []}
             for packet in container.demux():
                 if packet.pts is not None:
-                    first.setdefault(packet.stream.type, float(packet.pts * packet.time_base))
-        apart.append(first["audio"] - first["video"])
+                    times[packet.stream.type].append(float(packet.pts * packet.time_base))
+        apart.append(times["audio"][0] - times["video"][0])
     assert apart[1] == pytest.approx(apart[0], abs=0.002)
 
 
@@ -229,8 +231,7 @@ def test_a_video_without_frames(tmp_path):
 
 
 def test_every_sound_track_is_kept(tmp_path):
-    silent = make_video(tmp_path / "silent.mp4", size=(320, 240), options={"bf": "0"})
-    one = add_tone(silent, tmp_path / "one.mkv", codec="aac", seconds=0.96)
+    one = add_tone(silent(tmp_path), tmp_path / "one.mkv", codec="aac", seconds=0.96)
     two = tmp_path / "two.mkv"
     with av.open(str(one)) as source, av.open(str(two), "w") as sink:
         sound = source.streams.audio[0]
@@ -250,8 +251,7 @@ def test_every_sound_track_is_kept(tmp_path):
 
 def test_sound_that_steps_back_in_time_is_dropped_there(tmp_path):
     """MP4 refuses it; the rest of the sound and all pictures stay."""
-    silent = make_video(tmp_path / "silent.mp4", size=(320, 240), options={"bf": "0"})
-    whole = add_tone(silent, tmp_path / "whole.ts", seconds=0.96)
+    whole = add_tone(silent(tmp_path), tmp_path / "whole.ts", seconds=0.96)
     data = whole.read_bytes()
     (tmp_path / "twice.ts").write_bytes(data + data)  # begins again in the middle
     render_video(tmp_path / "twice.ts", tmp_path / "out.mp4", ONE)
