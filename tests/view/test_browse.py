@@ -98,6 +98,25 @@ def test_pictures_are_what_the_model_gets(name, tmp_path):
     assert (pictures[-1] == last.permute(1, 2, 0).numpy()).all()
 
 
+class Normalized:
+    """A transform as a user may have one; MMAction2 1.x has none."""
+
+    mean, std = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
+
+    def __call__(self, results: dict) -> dict:
+        imgs = [(img - np.array(self.mean)) / np.array(self.std) for img in results["imgs"]]
+        return dict(results, imgs=imgs)
+
+
+def test_normalized_inputs_are_shown_as_pictures(tmp_path):
+    shown = []
+    for steps in ([], [Normalized()]):
+        dataset = dataset_of([*INIT, *CROP, *steps, *PACK], tmp_path)
+        shown.append(np.stack(read_pictures(dataset, 0, seed=1)[0]))
+    assert shown[1].dtype == np.uint8 and np.ptp(shown[1]) > 100
+    assert np.abs(shown[0].astype(int) - shown[1]).max() <= 1
+
+
 def test_the_sheet_of_the_bundled_clips_and_a_time_line(tmp_path):
     flags = ["configs/tsn_tiny.py", "--pretrained", "none", "--num", "3"]
     for name, more in (("a", []), ("b", []), ("c", ["--seed", "1"])):
