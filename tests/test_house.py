@@ -19,10 +19,10 @@ ROOMS = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
 MOST_LINES_OF_A_FUNCTION = 50
 MOST_LINES = 15_500
 # Of pip, torchrun, docker, nvidia-smi, tensorboard and mlflow; names of colours in a style sheet.
-OTHER_FLAGS = set(
-    "--force-reinstall --no-deps --shm-size --query-gpu --format --logdir --backend-store-uri "
-    "--c --line".split()
-)
+OTHER_FLAGS = {
+    *("--force-reinstall", "--no-deps", "--shm-size", "--query-gpu", "--format", "--logdir"),
+    *("--backend-store-uri", "--c", "--line"),
+}
 FLAGS = {
     "browse": "--cfg-options --data --debug --help --num --out --pretrained --seed --split",
     "check_env": "--debug --help --json",
