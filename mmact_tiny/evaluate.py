@@ -12,7 +12,7 @@ import numpy as np
 from . import compat, hardware
 from .build import build_runner, explained
 from .checkpoints import stock as stock_checkpoints
-from .checkpoints.config_text import resolve_path
+from .checkpoints.config_text import STOCK_PREFIX, resolve_path
 from .compat import Config, Runner, barrier
 from .config import load_config
 from .errors import UserError
@@ -128,7 +128,7 @@ def _choose(
 ) -> tuple[str | Path, str | Path, Path]:
     """Returns the config, the checkpoint and the folder of the run that a test is of."""
     if work_dir is None and config is not None:
-        work_dir = WORK_DIRS / resolve_path(config).stem
+        work_dir = WORK_DIRS / Path(str(config).removeprefix(STOCK_PREFIX)).stem
     if config is not None and checkpoint is not None and work_dir is not None:
         return config, checkpoint, Path(work_dir)
     run = open_run(work_dir) if work_dir is not None else newest_run()

@@ -1,4 +1,4 @@
-"""What a flag's text means, and what tools do in other locales."""
+"""What a flag's text means, the command that a tool notes, and tools in other locales."""
 
 import os
 import shutil
@@ -10,36 +10,65 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
+from mmact_tiny import cli
 from mmact_tiny.cli import int_or_auto, names, num_bytes, parse_cfg_options
 from mmact_tiny.errors import UserError
+from mmact_tiny.runs import run_facts
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [("1", 1), ("60K", 60_000), ("500M", 5 * 10**8), ("1.5g", 15 * 10**8), ("2T", 2 * 10**12)],
 )
-def test_a_size(text: str, expected: int) -> None:
+def test_a_size(text, expected):
     assert num_bytes(text) == expected
 
 
 @pytest.mark.parametrize("text", ["0", "0.9", "-1", "inf", "nan", "G", ""])
-def test_no_size(text: str) -> None:
+def test_no_size(text):
     with pytest.raises(ValueError):
         num_bytes(text)
 
 
-def test_names_and_numbers() -> None:
+def test_names_and_numbers():
     assert names(" a, ,b") == ["a", "b"]
     assert [int_or_auto("auto"), int_or_auto("12")] == ["auto", 12]
 
 
-def test_config_options() -> None:
+def test_config_options():
     items = ["a.b=1", "c='x'", "d=x=y", "e=True", "f=false", "g=none", "h=[1, 2]", "i="]
     expected = {"a.b": 1, "c": "x", "d": "x=y", "e": True, "f": False, "g": None, "h": [1, 2]}
     assert parse_cfg_options(Namespace(cfg_options=items)) == {**expected, "i": ""}
     for wrong in ("a", "=1"):
         with pytest.raises(UserError, match="expected key=value"):
             parse_cfg_options(Namespace(cfg_options=[wrong]))
+
+
+def seen_by(argv: list[str]) -> list[str | None]:
+    """Returns the command as a tool sees it that is called with these arguments."""
+    seen = []
+
+    @cli.tool
+    def main(argv: object = None) -> None:
+        seen.append(run_facts(cli.command_line())["command"])
+
+    main(argv)
+    return seen
+
+
+def test_the_command_can_be_typed_again():
+    assert seen_by(["configs/a.py", "--data", "my videos"]) == [
+        "python tests/test_cli.py configs/a.py --data 'my videos'"
+    ]
+    assert cli.command_line() is None, "no tool runs any more"
+
+
+def test_the_command_under_torchrun(monkeypatch):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert seen_by(["--launcher", "pytorch"]) == [
+        "torchrun --nproc_per_node=2 tests/test_cli.py --launcher pytorch"
+    ]
 
 
 def test_names_that_an_ascii_locale_lacks_are_read_right_and_printed_as_escapes(

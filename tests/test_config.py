@@ -37,7 +37,7 @@ def cfg() -> Config:
         ({"+modl.backbone.frozen_stages": 1}, "no key 'modl' in the config"),
     ],
 )
-def test_a_wrong_option_is_an_error(cfg: Config, options: dict[str, Any], message: str) -> None:
+def test_a_wrong_option_is_an_error(cfg, options, message):
     with pytest.raises(UserError, match=message):
         merge_options(cfg, options)
 
@@ -56,7 +56,7 @@ def test_a_wrong_option_is_an_error(cfg: Config, options: dict[str, Any], messag
         ("param_scheduler.0.milestones", [1, 2, 3]),
     ],
 )
-def test_an_option_sets_its_key_and_no_other(cfg: Config, key: str, value: Any) -> None:
+def test_an_option_sets_its_key_and_no_other(cfg, key, value):
     before = leaves(cfg)
     merge_options(cfg, {key: value})
     node: Any = cfg
@@ -66,12 +66,12 @@ def test_an_option_sets_its_key_and_no_other(cfg: Config, key: str, value: Any) 
     assert all(path.startswith(key) for path in changes(before, leaves(cfg)))
 
 
-def test_options_are_set_in_turn_and_a_tuple_stays_one(cfg: Config) -> None:
+def test_options_are_set_in_turn_and_a_tuple_stays_one(cfg):
     merge_options(cfg, {"val_pipeline.3.scale.1": 128, "val_pipeline.3.scale.0": 128})
     assert cfg.val_pipeline[3].scale == (128, 128)
 
 
-def test_plus_adds_a_key(cfg: Config) -> None:
+def test_plus_adds_a_key(cfg):
     merge_options(cfg, {"+model.backbone.frozen_stages": 1})
     assert cfg.model.backbone.frozen_stages == 1
 
@@ -85,12 +85,12 @@ def test_plus_adds_a_key(cfg: Config) -> None:
         ("README.md", r"expected a .py, .json or .yaml"),
     ],
 )
-def test_a_wrong_config_name_is_an_error(config: str, message: str) -> None:
+def test_a_wrong_config_name_is_an_error(config, message):
     with pytest.raises(UserError, match=message):
         load_config(config)
 
 
-def test_a_stock_config_needs_only_data(toy_dataset: Path) -> None:
+def test_a_stock_config_needs_only_data(toy_dataset):
     cfg = load_config(STOCK, changes={"dataset_paths": {"data_root": str(toy_dataset)}})
     assert cfg.model.cls_head.num_classes == 3
     assert cfg.train_dataloader.dataset.ann_file == str(toy_dataset / "train.txt")
@@ -98,13 +98,13 @@ def test_a_stock_config_needs_only_data(toy_dataset: Path) -> None:
     assert cfg.work_dir.startswith("work_dirs/tsn_imagenet-pretrained-r50")
 
 
-def test_a_file_without_overrides_runs_as_it_is(tmp_path: Path) -> None:
+def test_a_file_without_overrides_runs_as_it_is(tmp_path):
     path = tmp_path / "mine.py"
     path.write_text(f"_base_ = ['{STOCK}']\n")
     assert load_config(path).train_dataloader.num_workers == 8
 
 
-def test_flags_take_the_place_of_the_arguments_in_the_config(toy_dataset: Path) -> None:
+def test_flags_take_the_place_of_the_arguments_in_the_config(toy_dataset):
     changes = {
         "dataset_paths": {"data_root": str(toy_dataset)},
         "schedule": {"max_epochs": 3},
@@ -116,13 +116,13 @@ def test_flags_take_the_place_of_the_arguments_in_the_config(toy_dataset: Path) 
     assert cfg.work_dir == "elsewhere"
 
 
-def test_a_config_with_a_syntax_error_is_named(tmp_path: Path) -> None:
+def test_a_config_with_a_syntax_error_is_named(tmp_path):
     (tmp_path / "broken.py").write_text("model = dict(\n")
     with pytest.raises(UserError, match=r"broken.py: SyntaxError"):
         load_config(tmp_path / "broken.py")
 
 
-def test_a_module_is_found_by_the_name_that_it_had_in_0_1_0(tmp_path: Path) -> None:
+def test_a_module_is_found_by_the_name_that_it_had_in_0_1_0(tmp_path):
     path = tmp_path / "dump.py"
     lines = f"_base_ = ['{STOCK}']\ncustom_imports = dict(imports=['mmact_tiny.{{}}'])\n"
     path.write_text(lines.format("stopping"))
@@ -133,9 +133,7 @@ def test_a_module_is_found_by_the_name_that_it_had_in_0_1_0(tmp_path: Path) -> N
         load_config(path)
 
 
-def test_our_configs_are_found_from_any_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_our_configs_are_found_from_any_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert resolve_path("configs/tsn_tiny.py").samefile(ROOT / "configs" / "tsn_tiny.py")
     (tmp_path / "configs").mkdir()
@@ -143,7 +141,7 @@ def test_our_configs_are_found_from_any_folder(
     assert resolve_path("configs/tsn_tiny.py") == Path("configs/tsn_tiny.py")
 
 
-def test_the_stock_base_is_noted_and_kept(toy_dataset: Path, tmp_path: Path) -> None:
+def test_the_stock_base_is_noted_and_kept(toy_dataset, tmp_path):
     """Through a config of ours that starts from another of ours, and through a dump."""
     changes = {"dataset_paths": {"data_root": str(toy_dataset)}, "pretrained": {"weights": "none"}}
     assert stock_bases("configs/tsn_kinetics400_tiny.py") == [STOCK]
@@ -156,9 +154,7 @@ def test_the_stock_base_is_noted_and_kept(toy_dataset: Path, tmp_path: Path) -> 
     assert load_config(dump).stock_base == [STOCK]
 
 
-def test_a_flag_adds_its_override_before_those_that_build_on_it(
-    toy_dataset: Path, tmp_path: Path
-) -> None:
+def test_a_flag_adds_its_override_before_those_that_build_on_it(toy_dataset, tmp_path):
     path = tmp_path / "mine.py"
     path.write_text(
         f"_base_ = ['{STOCK}']\noverrides = [dict(type='classes'), dict(type='decoder')]\n"
@@ -170,7 +166,7 @@ def test_a_flag_adds_its_override_before_those_that_build_on_it(
     assert cfg.test_dataloader.dataset.ann_file == str(toy_dataset / "val.txt")
 
 
-def test_the_dump_is_complete_and_loads_as_it_is(toy_dataset: Path, tmp_path: Path) -> None:
+def test_the_dump_is_complete_and_loads_as_it_is(toy_dataset, tmp_path):
     changed = {"dataset_paths": {"data_root": str(toy_dataset)}, "run": {"seed": 1}}
     cfg = load_config("configs/tsn_tiny.py", changes=changed)
     assert "overrides" not in cfg
@@ -204,13 +200,13 @@ SIZES = {
 
 
 @pytest.mark.parametrize("text", SIZES)
-def test_a_size_that_cannot_be_is_named_with_its_key(text: str) -> None:
+def test_a_size_that_cannot_be_is_named_with_its_key(text):
     with pytest.raises(UserError) as caught:
         check_sizes(Config(eval(f"dict({text})")))
     assert str(caught.value) == SIZES[text]
 
 
-def test_all_of_them_are_named_and_good_ones_pass() -> None:
+def test_all_of_them_are_named_and_good_ones_pass():
     loader = dict(batch_size=1, num_workers=0, persistent_workers=False)
     check_sizes(Config(dict(train_dataloader=loader, randomness=dict(seed=None))))
     with pytest.raises(UserError) as caught:

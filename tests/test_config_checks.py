@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import small_job as job
 from mmact_tiny.build import explained
 from mmact_tiny.errors import EXIT_ERROR, UserError
 from tools import train
@@ -21,15 +20,8 @@ PARTS = {
 }
 
 
-@pytest.fixture(scope="module")
-def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return job.write_job(tmp_path_factory.mktemp("job"))
-
-
 @pytest.mark.parametrize("option", PARTS)
-def test_a_part_that_cannot_be_built_is_named_with_the_reason(
-    option: str, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_part_that_cannot_be_built_is_named_with_the_reason(option, config, tmp_path, capsys):
     arguments = [str(config), "--work-dir", str(tmp_path / "run"), "--device", "cpu"]
     assert train.main([*arguments, "--cfg-options", option]) == EXIT_ERROR
     error = capsys.readouterr().err
@@ -38,21 +30,21 @@ def test_a_part_that_cannot_be_built_is_named_with_the_reason(
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
-def test_a_disk_too_full_for_the_logs_is_a_line() -> None:
+def test_a_disk_too_full_for_the_logs_is_a_line():
     message = "no space for the logs: No space left on device"
     with pytest.raises(UserError, match=message), explained():
         Path("/dev/full").write_text("epoch 1")
 
 
-def test_an_error_of_anything_else_stays_what_it_is() -> None:
+def test_an_error_of_anything_else_stays_what_it_is():
     """A bug is not to be taken for a mistake in the config."""
     with pytest.raises(ZeroDivisionError), explained():
         print(1 / 0)
 
 
 def test_a_best_score_that_validation_does_not_give_is_named_and_the_epoch_kept(
-    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+    config, tmp_path, capsys
+):
     folder = tmp_path / "run"
     options = [
         "default_hooks.checkpoint.save_best=acc/top9",

@@ -1,5 +1,4 @@
 import re
-from pathlib import Path
 
 import pytest
 
@@ -7,7 +6,7 @@ from mmact_tiny import dataset as datasets
 from mmact_tiny.errors import UserError
 
 
-def test_finds_the_splits_and_the_folders_that_hold_them(toy_dataset: Path) -> None:
+def test_finds_the_splits_and_the_folders_that_hold_them(toy_dataset):
     dataset = datasets.find_dataset(toy_dataset)
     assert dataset.splits == {
         "train": datasets.Split(toy_dataset / "train.txt", toy_dataset / "train"),
@@ -16,18 +15,18 @@ def test_finds_the_splits_and_the_folders_that_hold_them(toy_dataset: Path) -> N
     assert datasets.class_names(dataset) == ["walk", "run", "jump high"]
 
 
-def test_paths_relative_to_the_root_are_found_too(toy_dataset: Path) -> None:
+def test_paths_relative_to_the_root_are_found_too(toy_dataset):
     (toy_dataset / "train.txt").write_text("train/0.mp4 0\n")
     assert datasets.find_dataset(toy_dataset).splits["train"].video_dir == toy_dataset
 
 
-def test_takes_the_names_of_the_tutorial_archive(toy_dataset: Path) -> None:
+def test_takes_the_names_of_the_tutorial_archive(toy_dataset):
     (toy_dataset / "train.txt").rename(toy_dataset / "kinetics_tiny_train_video.txt")
     split = datasets.find_dataset(toy_dataset).splits["train"]
     assert split.ann_file.name == "kinetics_tiny_train_video.txt"
 
 
-def test_names_classes_after_their_labels_without_a_label_map(toy_dataset: Path) -> None:
+def test_names_classes_after_their_labels_without_a_label_map(toy_dataset):
     (toy_dataset / "label_map.txt").unlink()
     names = datasets.class_names(datasets.find_dataset(toy_dataset))
     assert names == ["class 0", "class 1", "class 2"]
@@ -41,12 +40,12 @@ def test_names_classes_after_their_labels_without_a_label_map(toy_dataset: Path)
         ("elsewhere/data/tiny", "tools/render_tiny.py"),
     ],
 )
-def test_a_missing_folder_names_the_command_that_makes_it(folder: str, command: str) -> None:
+def test_a_missing_folder_names_the_command_that_makes_it(folder, command):
     with pytest.raises(UserError, match=command):
         datasets.find_dataset(folder)
 
 
-def test_a_folder_of_videos_is_to_be_prepared_into_another(tmp_path: Path) -> None:
+def test_a_folder_of_videos_is_to_be_prepared_into_another(tmp_path):
     folder = tmp_path / "my clips"
     (folder / "walk").mkdir(parents=True)
     (folder / "walk" / "1.mp4").touch()
@@ -55,7 +54,7 @@ def test_a_folder_of_videos_is_to_be_prepared_into_another(tmp_path: Path) -> No
         datasets.find_dataset(folder)
 
 
-def test_all_problems_are_shown_together_with_their_lines(toy_dataset: Path) -> None:
+def test_all_problems_are_shown_together_with_their_lines(toy_dataset):
     ann_file = toy_dataset / "train.txt"
     ann_file.write_text("0.mp4 0\ngone.mp4 1\n\n1.mp4 3\n2.mp4 -1\n3.mp4 run\nmy 4.mp4 1\n5.mp4\n")
     with pytest.raises(UserError) as caught:
@@ -72,7 +71,7 @@ def test_all_problems_are_shown_together_with_their_lines(toy_dataset: Path) -> 
     ]
 
 
-def test_many_problems_fit_one_screen(toy_dataset: Path) -> None:
+def test_many_problems_fit_one_screen(toy_dataset):
     ann_file = toy_dataset / "train.txt"
     ann_file.write_text("".join(f"gone{index}.mp4 0\n" for index in range(100)))
     with pytest.raises(UserError) as caught:
@@ -90,21 +89,19 @@ def test_many_problems_fit_one_screen(toy_dataset: Path) -> None:
         ("a\nb\na\n", ":3: 'a' already names line 1"),
     ],
 )
-def test_a_wrong_label_map_is_named_with_its_line(
-    tmp_path: Path, content: str, expected: str
-) -> None:
+def test_a_wrong_label_map_is_named_with_its_line(tmp_path, content, expected):
     label_map = tmp_path / "label_map.txt"
     label_map.write_text(content)
     with pytest.raises(UserError, match=expected):
         datasets.read_label_map(label_map)
 
 
-def test_empty_lines_at_the_end_of_a_label_map_name_nothing(tmp_path: Path) -> None:
+def test_empty_lines_at_the_end_of_a_label_map_name_nothing(tmp_path):
     (tmp_path / "label_map.txt").write_text("\ufeffa\n b c \n\n \n", encoding="utf-8")
     assert datasets.read_label_map(tmp_path / "label_map.txt") == ["a", "b c"]
 
 
-def test_a_binary_annotation_file_is_refused(tmp_path: Path) -> None:
+def test_a_binary_annotation_file_is_refused(tmp_path):
     (tmp_path / "train.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserError, match="not UTF-8 text"):
         datasets.read_annotations(tmp_path / "train.txt")

@@ -61,9 +61,7 @@ def scores(result: evaluate.TestResult) -> np.ndarray:
     return np.array([row["scores"] for row in result.rows])
 
 
-def test_a_run_is_tested_as_its_recognizer_answers(
-    run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_run_is_tested_as_its_recognizer_answers(run, tmp_path, caplog):
     dump = (run / "small.py").read_bytes()
     with caplog.at_level("INFO", logger="mmact_tiny"):
         result = run_test(work_dir=run, out=tmp_path / "out.json", command="python x")
@@ -104,9 +102,7 @@ def test_a_run_is_tested_as_its_recognizer_answers(
     assert (run / "small.py").read_bytes() == dump, "the run's own config was changed"
 
 
-def test_what_is_asked_for_is_what_runs(
-    run: Path, caplog: pytest.LogCaptureFixture, tmp_path: Path
-) -> None:
+def test_what_is_asked_for_is_what_runs(run, caplog, tmp_path):
     """Another protocol, precision, list of videos and value of the config."""
     short = tmp_path / "short.txt"
     short.write_text("c.mp4 6\na.mp4 0\n")
@@ -125,9 +121,7 @@ def test_what_is_asked_for_is_what_runs(
     assert (record["precision"], record["ann_file"]) == ("bf16", str(short))
 
 
-def test_what_cannot_be_read_is_a_row_and_costs_no_accuracy(
-    run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_what_cannot_be_read_is_a_row_and_costs_no_accuracy(run, tmp_path, caplog):
     broken = tmp_path / "videos"
     shutil.copytree(run / "data/val", broken)
     (broken / "b.mp4").write_text("no video")
@@ -142,7 +136,7 @@ def test_what_cannot_be_read_is_a_row_and_costs_no_accuracy(
     assert record["videos"] == [*result.rows, error]
 
 
-def test_int8_takes_the_engine_that_has_it(run: Path) -> None:
+def test_int8_takes_the_engine_that_has_it(run):
     pytest.importorskip("openvino")
     with pytest.raises(UserError, match=r"no int8 model of these weights in .*/epoch_1\.openvino"):
         run_test(work_dir=run, precision="int8")
@@ -150,9 +144,7 @@ def test_int8_takes_the_engine_that_has_it(run: Path) -> None:
         run_test(work_dir=run, precision="int8", engine="torch")
 
 
-def test_the_config_checkpoint_and_folder_that_are_tested(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_config_checkpoint_and_folder_that_are_tested(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r"no trained run in work_dirs/\n  train: "):
         run_test()
@@ -178,9 +170,7 @@ def test_the_config_checkpoint_and_folder_that_are_tested(
 
 
 @pytest.mark.parametrize(("time_limit", "seconds"), [(None, 120), (50, 50)])
-def test_the_config_that_a_test_runs(
-    time_limit: float | None, seconds: float, run: Path, tmp_path: Path
-) -> None:
+def test_the_config_that_a_test_runs(time_limit, seconds, run, tmp_path):
     """It is dumped beside the logs before the weights are looked at, which do not fit."""
     data = write_dataset(tmp_path / "data")
     options = {"model.cls_head.num_classes": 8}
@@ -195,7 +185,7 @@ def test_the_config_that_a_test_runs(
     assert hooks["DataGuardHook"]["video_seconds"] == seconds
 
 
-def test_a_result_is_written_with_its_speed(tmp_path: Path) -> None:
+def test_a_result_is_written_with_its_speed(tmp_path):
     rows = [dict(video="a.mp4", label=1, scores=[0.25, 0.75])] * 3
     errors = [dict(video="b.mp4", error="gone")]
     accuracy = Accuracy("top-1", 1.0, 0.5, 1.0, "3 of 3 videos")

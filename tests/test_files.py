@@ -4,11 +4,11 @@ import errno
 import json
 import multiprocessing
 import os
-import resource
 import stat
 from pathlib import Path
 
 import pytest
+from jobs import full_disk
 
 from mmact_tiny import progress
 from mmact_tiny.errors import EXIT_ERROR, UserError
@@ -28,25 +28,18 @@ from tools import infer
 
 
 def test_a_write_that_does_not_fit_leaves_the_old_file(tmp_path):
-    """The system's own limit on a file's size stands for the full disk."""
     path = tmp_path / "x.pth"
     write_atomically(b"old", path)
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, limits[1]))
-    try:
-        with pytest.raises(
-            UserError, match=r"no space to write .*x.pth \(4.0 MB\): File too large"
-        ):
-            write_atomically(bytes(4_000_000), path)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    message = r"no space to write .*x.pth \(4.0 MB\): File too large"
+    with full_disk(1 << 20), pytest.raises(UserError, match=message):
+        write_atomically(bytes(4_000_000), path)
     assert path.read_bytes() == b"old" and [p.name for p in tmp_path.iterdir()] == ["x.pth"]
     with pytest.raises(UserError, match=r"cannot write .*x.pth/y.pth: "):
         write_atomically(b"", path / "y.pth")
 
 
 @pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.EIO])
-def test_a_file_system_that_cannot_sync_folders(number: int, tmp_path, monkeypatch):
+def test_a_file_system_that_cannot_sync_folders(number, tmp_path, monkeypatch):
     def fsync(descriptor: int) -> None:
         if stat.S_ISDIR(os.fstat(descriptor).st_mode):
             raise OSError(number, "no")
@@ -82,7 +75,7 @@ def write_often(path: Path, rank: int) -> None:
         write_atomically(b"metrics", path)
 
 
-def test_two_ranks_of_a_job_may_write_the_same(tmp_path: Path) -> None:
+def test_two_ranks_of_a_job_may_write_the_same(tmp_path):
     path = tmp_path / "metrics.json"
     context = multiprocessing.get_context("fork")
     ranks = [context.Process(target=write_often, args=(path, rank)) for rank in (0, 1)]
@@ -101,49 +94,41 @@ ROWS = [
 ]
 
 
-def test_a_table_has_a_line_for_each_label_and_each_error(tmp_path: Path) -> None:
-    write_rows(tmp_path / "a.csv", ROWS)
+def test_answers_have_a_line_for_each_label_and_each_error(tmp_path):
+    for name in ("a.csv", "a.json", "a.jsonl"):
+        write_rows(tmp_path / name, ROWS)
     assert (tmp_path / "a.csv").read_bytes() == (
         b"video,rank,label,score,error\r\n"
         b"bad\xff.mp4,1,walk,0.75,\r\n"
         b"bad\xff.mp4,2,\xe8\xb7\x91,0.25,\r\n"
         b"broken.mp4,,,,cannot read video broken.mp4: no frames\r\n"
     )
+    text, lines = (
+        (tmp_path / name).read_bytes().decode("utf-8", "surrogateescape")
+        for name in ("a.json", "a.jsonl")
+    )
+    assert json.loads(text) == ROWS == [json.loads(line) for line in lines.splitlines()]
 
 
-def test_json_and_json_lines(tmp_path: Path) -> None:
-    for name in ("a.json", "a.jsonl"):
-        write_rows(tmp_path / name, ROWS)
-    text = (tmp_path / "a.json").read_bytes().decode("utf-8", "surrogateescape")
-    assert json.loads(text) == ROWS
-    lines = (tmp_path / "a.jsonl").read_bytes().decode("utf-8", "surrogateescape").splitlines()
-    assert [json.loads(line) for line in lines] == ROWS
-
-
-def test_what_cannot_be_written_leaves_the_answers_before(tmp_path: Path) -> None:
+def test_what_cannot_be_written_leaves_the_answers_before(tmp_path):
     write_rows(tmp_path / "a.csv", ROWS)
     with pytest.raises(UserError, match="cannot write"):
         write_rows(tmp_path / "a.csv" / "b.csv", ROWS)
     assert (tmp_path / "a.csv").read_text(errors="surrogateescape").count("\n") == 4
 
 
-def test_a_name_does_nothing_to_the_terminal() -> None:
-    assert printable("a\x1b[31mred\n.mp4 跑") == "a\\x1b[31mred\\n.mp4 跑"
-
-
 ESCAPE = "\x1b[2J\x1b]0;title\x07"
 
 
-def test_escapes_are_shown_and_all_that_can_be_read_stays() -> None:
+def test_escapes_are_shown_and_all_that_can_be_read_stays():
+    assert printable("a\x1b[31mred\n.mp4 跑") == "a\\x1b[31mred\\n.mp4 跑"
     assert printable("sit up \U0001f3cb é\n") == "sit up \U0001f3cb é\\n"
     assert printable(ESCAPE) == "\\x1b[2J\\x1b]0;title\\x07"
     assert printable_lines("a\tb\n\rc") == "a\tb\n\\rc"
     assert printable("bad\udcff.mp4") == "bad\\udcff.mp4"
 
 
-def test_what_the_tools_say_and_their_errors_hold_none(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_what_the_tools_say_and_their_errors_hold_none(capsys, tmp_path):
     progress.say(f"cannot read {ESCAPE}")
     assert infer.main([str(tmp_path / ESCAPE.replace("/", ""))]) == EXIT_ERROR
     said = capsys.readouterr()
@@ -160,14 +145,14 @@ def test_what_the_tools_say_and_their_errors_hold_none(
         (Path("a") / "b", '"a/b"\n'),
     ],
 )
-def test_what_is_written_is_json(tmp_path: Path, value: object, text: str) -> None:
+def test_what_is_written_is_json(tmp_path, value, text):
     path = tmp_path / "new" / "file.json"
     write_json(path, value)
     assert path.read_text("utf-8") == text
     assert read_json(path) == finite(value)
 
 
-def test_what_cannot_be_read(tmp_path: Path) -> None:
+def test_what_cannot_be_read(tmp_path):
     assert read_json(tmp_path / "absent.json") is None
     (tmp_path / "half.json").write_text('{"a": 1')
     with pytest.raises(UserError, match=r"cannot read .*half\.json"):
@@ -183,7 +168,7 @@ def take(folder: Path, lock: str) -> None:
         raise SystemExit(2) from None
 
 
-def test_a_folder_is_held_by_one_process_and_a_lock_is_waited_for(tmp_path: Path) -> None:
+def test_a_folder_is_held_by_one_process_and_a_lock_is_waited_for(tmp_path):
     context = multiprocessing.get_context("fork")
 
     def start(lock: str) -> multiprocessing.process.BaseProcess:
@@ -206,7 +191,7 @@ def test_a_folder_is_held_by_one_process_and_a_lock_is_waited_for(tmp_path: Path
     assert (tmp_path / "log").read_text() == "in\nin\n"
 
 
-def test_the_hash_is_sha256_and_none_of_what_is_no_file(tmp_path: Path) -> None:
+def test_the_hash_is_sha256_and_none_of_what_is_no_file(tmp_path):
     (tmp_path / "a").write_bytes(b"abc")
     expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert sha256(tmp_path / "a") == expected

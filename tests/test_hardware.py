@@ -19,13 +19,7 @@ from mmact_tiny.errors import UserError
         (8, 8, False, (1, "1 CPU core(s), which the model needs too")),
     ],
 )
-def test_loader_workers(
-    cores: int,
-    processes: int,
-    cuda: bool,
-    expected: tuple[int, str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_loader_workers(cores, processes, cuda, expected, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(cores)), raising=False)
     monkeypatch.setattr(hardware, "local_world_size", lambda: processes)
     monkeypatch.setattr(hardware, "has_cuda", lambda: cuda)
@@ -44,14 +38,7 @@ def test_loader_workers(
         ("fp32", True, True, "", ("fp32", "as asked")),
     ],
 )
-def test_precision(
-    asked: str,
-    cuda: bool,
-    units: bool,
-    flags: str,
-    expected: tuple[str, str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_precision(asked, cuda, units, flags, expected, monkeypatch):
     import torch
 
     def has_units(including_emulation: bool = True) -> bool:
@@ -69,38 +56,29 @@ def test_precision(
 
 
 @pytest.mark.parametrize("precision", ["fp64", "fp16"])
-def test_a_precision_that_is_not_to_be_had(precision: str) -> None:
+def test_a_precision_that_is_not_to_be_had(precision):
     with pytest.raises(UserError, match=r"expected one of auto, fp32|fp16 needs a CUDA device"):
         hardware.choose_precision(precision, cuda=False)
 
 
-@pytest.mark.parametrize(
-    ("environ", "expected"),  # rank, processes, place and processes on this machine
-    [
-        ({}, (0, 1, 0, 1)),
-        (dict(RANK="5", WORLD_SIZE="8", LOCAL_RANK="1", LOCAL_WORLD_SIZE="4"), (5, 8, 1, 4)),
-        (
-            dict(SLURM_PROCID="3", SLURM_NTASKS="4", SLURM_LOCALID="1", SLURM_NTASKS_PER_NODE="2"),
-            (3, 4, 1, 2),
-        ),
-        (
-            dict(
-                OMPI_COMM_WORLD_RANK="1",
-                OMPI_COMM_WORLD_SIZE="6",
-                OMPI_COMM_WORLD_LOCAL_RANK="1",
-                OMPI_COMM_WORLD_LOCAL_SIZE="3",
-            ),
-            (1, 6, 1, 3),
-        ),
-        (dict(SLURM_NTASKS_PER_NODE="2(x3)", RANK="", SLURM_PROCID="7"), (7, 1, 0, 1)),
-    ],
-)
-def test_the_place_in_a_job(environ: dict[str, str], expected: tuple[int, ...]) -> None:
-    assert expected == (
-        hardware.rank(environ),
-        hardware.world_size(environ),
-        hardware.local_rank(environ),
-        hardware.local_world_size(environ),
+ENVIRONS = {  # rank, processes, place and processes on this machine
+    "": (0, 1, 0, 1),
+    "RANK=5 WORLD_SIZE=8 LOCAL_RANK=1 LOCAL_WORLD_SIZE=4": (5, 8, 1, 4),
+    "SLURM_PROCID=3 SLURM_NTASKS=4 SLURM_LOCALID=1 SLURM_NTASKS_PER_NODE=2": (3, 4, 1, 2),
+    "OMPI_COMM_WORLD_RANK=1 OMPI_COMM_WORLD_SIZE=6 OMPI_COMM_WORLD_LOCAL_RANK=1 "
+    "OMPI_COMM_WORLD_LOCAL_SIZE=3": (1, 6, 1, 3),
+    "SLURM_NTASKS_PER_NODE=2(x3) RANK= SLURM_PROCID=7": (7, 1, 0, 1),
+}
+
+
+@pytest.mark.parametrize("environ", ENVIRONS)
+def test_the_place_in_a_job(environ):
+    variables = dict(pair.split("=") for pair in environ.split())
+    assert ENVIRONS[environ] == (
+        hardware.rank(variables),
+        hardware.world_size(variables),
+        hardware.local_rank(variables),
+        hardware.local_world_size(variables),
     )
 
 
@@ -115,9 +93,7 @@ def test_the_place_in_a_job(environ: dict[str, str], expected: tuple[int, ...]) 
         ("cuda:1", "2,3", "3"),
     ],
 )
-def test_the_device_narrows_what_is_visible(
-    device: str, visible: str | None, expected: str | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_device_narrows_what_is_visible(device, visible, expected, monkeypatch):
     import torch
 
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
@@ -136,23 +112,12 @@ def test_the_device_narrows_what_is_visible(
         ("cuda:2", r"--device cuda:2: this machine has 2 CUDA device\(s\)"),
     ],
 )
-def test_a_device_that_is_not_there(
-    device: str, message: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_device_that_is_not_there(device, message, monkeypatch):
     import torch
 
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(UserError, match=message):
         hardware.select_device(device)
-
-
-def test_readers_stand_back_where_the_model_wants_the_cores(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(hardware, "has_cuda", lambda: False)
-    assert hardware.reader_niceness() == 10
-    monkeypatch.setattr(hardware, "has_cuda", lambda: True)
-    assert hardware.reader_niceness() == 0
 
 
 @pytest.mark.parametrize(
@@ -163,18 +128,14 @@ def test_readers_stand_back_where_the_model_wants_the_cores(
         (None, set()),
     ],
 )
-def test_the_flags_of_the_first_core(
-    text: str | None, flags: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_flags_of_the_first_core(text, flags, tmp_path, monkeypatch):
     if text is not None:
         (tmp_path / "cpuinfo").write_text(text)
     monkeypatch.setattr(hardware, "Path", lambda path: tmp_path / Path(path).name)
     assert hardware.cpu_flags.__wrapped__() == flags
 
 
-def test_the_machine_has_what_its_container_is_given(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_machine_has_what_its_container_is_given(tmp_path, monkeypatch):
     own = hardware.describe_machine()
     (tmp_path / "limit").write_text(f"{1 << 29}\n")
     (tmp_path / "none").write_text("max\n")

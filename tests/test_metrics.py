@@ -20,16 +20,16 @@ from mmact_tiny.metrics import VideoScores, summarize, wilson_interval
         (0.0, 0, 0.0, 1.0),
     ],
 )
-def test_wilson_interval(value: float, n: float, low: float, high: float) -> None:
+def test_wilson_interval(value, n, low, high):
     assert wilson_interval(value, n) == pytest.approx((low, high), abs=5e-5)
 
 
-def test_an_interval_stays_within_0_and_1() -> None:
+def test_an_interval_stays_within_0_and_1():
     assert all(wilson_interval(0, n)[0] >= 0 for n in range(1, 100))
     assert all(wilson_interval(1, n)[1] <= 1 for n in range(1, 100))
 
 
-def test_summary_of_four_videos_of_three_classes() -> None:
+def test_summary_of_four_videos_of_three_classes():
     scores = np.array([[0.7, 0.2, 0.1], [0.6, 0.3, 0.1], [0.1, 0.8, 0.1], [0.5, 0.3, 0.2]])
     top1, top3, mean = summarize(scores, np.array([0, 0, 1, 1]))
     assert (top1.name, top1.value, top1.counts) == ("top-1", 0.75, "3 of 4 videos")
@@ -52,9 +52,7 @@ def test_summary_of_four_videos_of_three_classes() -> None:
         ([2, 2, 2, 2], [1, 0, 0, 1], 0.5, 0.1500),
     ],
 )
-def test_each_class_counts_the_same(
-    labels: list[int], hits: list[int], value: float, low: float
-) -> None:
+def test_each_class_counts_the_same(labels, hits, value, low):
     named = [label if hit else (label + 1) % 3 for label, hit in zip(labels, hits, strict=True)]
     *_, mean = summarize(np.eye(3)[named], np.array(labels))
     assert (mean.value, mean.low) == (value, pytest.approx(low, abs=5e-5))
@@ -64,12 +62,12 @@ def test_each_class_counts_the_same(
     ("num_classes", "listed"),
     [(10, "1/1, " * 9 + "1/1 by class"), (11, "1/1, " * 10 + "... by class")],
 )
-def test_ten_classes_are_listed(num_classes: int, listed: str) -> None:
+def test_ten_classes_are_listed(num_classes, listed):
     *_, mean = summarize(np.eye(num_classes), np.arange(num_classes))
     assert mean.counts == listed
 
 
-def test_top5_of_ten_classes_agrees_with_stock() -> None:
+def test_top5_of_ten_classes_agrees_with_stock():
     rng = np.random.default_rng(0)
     scores, labels = rng.random((50, 10)), rng.integers(0, 10, 50)
     top1, top5, mean = summarize(scores, labels)
@@ -78,18 +76,18 @@ def test_top5_of_ten_classes_agrees_with_stock() -> None:
     assert mean.value == pytest.approx(mean_class_accuracy(list(scores), list(labels)))
 
 
-def test_one_class_has_one_accuracy_beside_the_mean() -> None:
+def test_one_class_has_one_accuracy_beside_the_mean():
     assert [each.name for each in summarize(np.ones((2, 1)), np.zeros(2, dtype=int))] == [
         *("top-1", "mean class accuracy")
     ]
 
 
-def test_ties_count_as_stock_counts_them() -> None:
+def test_ties_count_as_stock_counts_them():
     scores, labels = np.full((6, 3), 1 / 3), np.array([0, 1, 2, 0, 1, 2])
     assert summarize(scores, labels)[0].value == top_k_accuracy(list(scores), list(labels))[0]
 
 
-def test_video_scores_keeps_a_row_for_each_video() -> None:
+def test_video_scores_keeps_a_row_for_each_video():
     metric = VideoScores()
     samples = [
         dict(filename="a.mp4", gt_label=torch.tensor([1]), pred_score=torch.tensor([0.25, 0.75])),

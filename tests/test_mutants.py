@@ -1,11 +1,8 @@
 """The mutation tool on a package of one function."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 from conftest import ROOT
+from jobs import run_python
 
 SOURCE = '''"""Doc 1."""
 import logging
@@ -33,7 +30,7 @@ DEFAULT = "def scaled(rate: int | float, videos: int, limit: int = {}) -> float:
 CHANGE = f"`` {DEFAULT.format(8)} `` -> `` {DEFAULT.format('{}')} ``"
 
 
-def test_a_mistake_is_noticed_and_a_survivor_keeps_its_reason(tmp_path: Path) -> None:
+def test_a_mistake_is_noticed_and_a_survivor_keeps_its_reason(tmp_path):
     pytest.importorskip("cosmic_ray")
     document = tmp_path / "docs/mutants.md"
     for name, text in (
@@ -47,9 +44,7 @@ def test_a_mistake_is_noticed_and_a_survivor_keeps_its_reason(tmp_path: Path) ->
     ):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
-    subprocess.run(
-        [sys.executable, "-c", RUN], cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, check=True
-    )
+    run_python("-c", RUN, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)})
     results = document.read_text()
     assert results.startswith("Before.\n<!-- results -->\n`python benchmarks/mutants.py --all`: ")
     assert "| toy/rate.py | 4 | 2 | 0 | 50% |" in results

@@ -37,13 +37,13 @@ DENSE = "mmaction::recognition/slowonly/slowonly_r50_8xb16-4x16x1-256e_kinetics4
         ),
     ],
 )
-def test_protocols_in_words(config: str, name: str, views: tuple[int, int], words: str) -> None:
+def test_protocols_in_words(config, name, views, words):
     pipeline = pipeline_of(stock(config=config), name)
     assert num_views(pipeline) == views
     assert describe_protocol(name, pipeline) == words
 
 
-def test_a_pipeline_without_crops_or_sizes() -> None:
+def test_a_pipeline_without_crops_or_sizes():
     steps = [dict(type="SampleFrames", clip_len=8), dict(type="Resize", scale=(64, 32))]
     assert num_views(steps) == (1, 1)
     words = "val: 1 clips x 1 crops = 1 views a video, clips of 1 frame(s), interval 1, "
@@ -51,7 +51,7 @@ def test_a_pipeline_without_crops_or_sizes() -> None:
     assert describe_protocol("val", []) == words.removesuffix(", ")
 
 
-def test_a_config_without_the_loader_is_named() -> None:
+def test_a_config_without_the_loader_is_named():
     cfg = Config(dict(val_dataloader=dict(dataset=dict(pipeline=[]))))
     with pytest.raises(UserError, match="no test_dataloader, which protocol 'full' takes"):
         pipeline_of(cfg, "full")
@@ -60,7 +60,7 @@ def test_a_config_without_the_loader_is_named() -> None:
     assert pipeline_of(cfg, "val") == []
 
 
-def test_wrappers_of_datasets_are_opened() -> None:
+def test_wrappers_of_datasets_are_opened():
     inner = dict(type="VideoDataset", ann_file="a.txt")
     repeated = dict(type="RepeatDataset", dataset=dict(type="BalancedVideos", dataset=inner))
     cfg = Config(dict(train_dataloader=dict(dataset=repeated), test_dataloader=None))

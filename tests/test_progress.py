@@ -27,7 +27,7 @@ def three_of_four() -> None:
         (24, 0, "epoch 1/30  3/4  1:05 l\u2026"),
     ],
 )
-def test_a_narrow_terminal_shows_what_matters_most(columns: int, bar: int, words: str) -> None:
+def test_a_narrow_terminal_shows_what_matters_most(columns, bar, words):
     (line,) = left_to_see(on_terminal(three_of_four, columns=columns)[0])
     assert line.lstrip("\u2501\u2578\u257a ") == words
     assert len(line) - len(words) == bar + bool(bar)
@@ -37,12 +37,12 @@ def test_a_narrow_terminal_shows_what_matters_most(columns: int, bar: int, words
     ("seconds", "text"),
     [(0, "0:00"), (65.9, "1:05"), (600, "10:00"), (3600, "1:00:00"), (36_000, "10:00:00")],
 )
-def test_the_time_left(seconds: float, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_time_left(seconds, text, capsys):
     Bar("testing", 1, keep=True).update(1, seconds_left=seconds)
     assert capsys.readouterr().err == f"testing: 1/1, {text} left\n"
 
 
-def test_a_terminal_that_knows_no_unicode_gets_ascii() -> None:
+def test_a_terminal_that_knows_no_unicode_gets_ascii():
     written, _ = on_terminal(three_of_four, environ={"PYTHONIOENCODING": "ascii"})
     assert written.isascii() and "-----" in written and "epoch 1/30  3/4  1:05" in written
 
@@ -50,7 +50,7 @@ def test_a_terminal_that_knows_no_unicode_gets_ascii() -> None:
 @pytest.mark.parametrize(
     ("rate", "expected"), [(0.123, "0.12 videos/s"), (5.16, "5.2 videos/s"), (52.4, "52 videos/s")]
 )
-def test_a_rate_has_two_digits(rate: float, expected: str) -> None:
+def test_a_rate_has_two_digits(rate, expected):
     assert per_second(rate) == expected
 
 
@@ -61,7 +61,7 @@ def four_steps() -> None:
             bar.advance()
 
 
-def test_a_line_is_printed_above_the_bar_as_it_is() -> None:
+def test_a_line_is_printed_above_the_bar_as_it_is():
     """Not wrapped, which would break a path that is copied, and nothing in it is markup."""
     written, status = on_terminal(lambda: four_steps(), columns=60)
     assert (status, HIDE_CURSOR in written) == (0, False)
@@ -71,16 +71,14 @@ def test_a_line_is_printed_above_the_bar_as_it_is() -> None:
 
 
 @pytest.mark.parametrize("term", ["dumb", "unknown"])
-def test_a_dumb_terminal_gets_lines(term: str) -> None:
+def test_a_dumb_terminal_gets_lines(term):
     written, _ = on_terminal(lambda: four_steps(), environ={"TERM": term})
     assert "\x1b" not in written and "\r" not in written
     last = written.splitlines()[-1]
     assert last.startswith("checking videos (2 known): 4/4, 0:00 left, ")
 
 
-def test_elsewhere_a_line_is_printed_now_and_then(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_elsewhere_a_line_is_printed_now_and_then(capsys, monkeypatch):
     say("quiet from here")
     bar = Bar("epoch 1/2", 10)
     now = time.monotonic()
@@ -95,7 +93,7 @@ def test_elsewhere_a_line_is_printed_now_and_then(
     ], "each 30 seconds after what was said last"
 
 
-def test_a_forked_worker_writes_to_the_terminal_itself() -> None:
+def test_a_forked_worker_writes_to_the_terminal_itself():
     """Through the bar's console it would draw the bar a second time."""
 
     def work() -> None:
@@ -113,7 +111,7 @@ def test_a_forked_worker_writes_to_the_terminal_itself() -> None:
     assert written.count("from the worker") == 1
 
 
-def test_what_runs_outlives_its_terminal(tmp_path) -> None:
+def test_what_runs_outlives_its_terminal(tmp_path):
     done = tmp_path / "done"
 
     def work() -> None:
@@ -129,7 +127,7 @@ def test_what_runs_outlives_its_terminal(tmp_path) -> None:
     assert (status, done.read_text()) == (0, "yes")
 
 
-def test_a_bar_within_another_is_not_drawn() -> None:
+def test_a_bar_within_another_is_not_drawn():
     """Windows of one video have a bar, those of each video of a folder have not."""
 
     def work() -> None:
@@ -143,7 +141,7 @@ def test_a_bar_within_another_is_not_drawn() -> None:
     assert "3/3  0:00 left" in written and " windows/s" in written
 
 
-def test_a_bar_knows_that_a_file_had_more_than_it_said(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bar_knows_that_a_file_had_more_than_it_said(capsys):
     with Bar("rendering", 1, unit="frames", keep=True) as bar:
         bar.advance()
         bar.advance()
@@ -153,7 +151,7 @@ def test_a_bar_knows_that_a_file_had_more_than_it_said(capsys: pytest.CaptureFix
     ]
 
 
-def test_a_new_bar_takes_the_place_of_one_left_open() -> None:
+def test_a_new_bar_takes_the_place_of_one_left_open():
     def work() -> None:
         Bar("first", 2).update(1)
         Bar("second", 2, keep=True).update(2)

@@ -1,19 +1,176 @@
-from pathlib import Path
+"""A recognizer's scores are stock's, video by video, however they share batches."""
 
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import models
+import numpy as np
 import pytest
 import torch
+from h264_videos import write_video
+from mmaction.structures import ActionDataSample
+from mmengine.dataset import Compose
+from models import check_scores
+from small_recognizer import PIPELINE, small_recognizer
 
 from mmact_tiny.checkpoints.load import k400_labels, labels_of
+from mmact_tiny.engine import engine
 from mmact_tiny.errors import UserError
 from mmact_tiny.recognizer import Recognizer, default_checkpoint
+from mmact_tiny.video.files import sample_of
 
 
-def test_the_400_labels_are_those_of_the_tutorial(real_data: Path) -> None:
+@pytest.fixture
+def recognizer() -> Recognizer:
+    """7 classes, 3 views, random weights."""
+    return small_recognizer()
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("videos")
+    return [write_video(folder / f"{i}.mp4", num_frames=9, seed=i) for i in range(5)]
+
+
+def by_stock(videos: Sequence[Path], pipeline: Sequence[Any] = PIPELINE) -> np.ndarray:
+    """Returns the scores of stock's pipeline and stock's model, a video at a time."""
+    model, read = models.build("TSN"), Compose(list(pipeline))
+    inputs = [read(sample_of(video))["inputs"] for video in videos]
+    data = [dict(inputs=[each], data_samples=[ActionDataSample()]) for each in inputs]
+    return np.concatenate([models.stock_scores(model, each) for each in data])
+
+
+def count_passes(recognizer: Recognizer) -> list[int]:
+    """Returns a list that grows by an entry with each forward pass."""
+    passes: list[int] = []
+    recognizer.engine.before_chunk = lambda: passes.append(1)
+    return passes
+
+
+def test_scores_are_stocks_in_any_batch(recognizer, videos):
+    expected = by_stock(videos)
+    passes = count_passes(recognizer)
+    check_scores([recognizer.scores(video) for video in videos], expected)
+    assert len(passes) == 5
+    check_scores(list(recognizer.score_videos(videos)), expected)
+    assert len(passes) == 6, "one for all"
+    recognizer.engine._chunk_pixels = 6 * 48 * 48
+    check_scores(list(recognizer.score_videos(videos)), expected)
+    assert len(passes) == 9, "two videos of three views in each"
+
+
+def test_no_more_videos_wait_than_fit_in_a_pass(recognizer, videos):
+    samples = list(recognizer.read_videos(videos))
+    recognizer.engine._chunk_pixels = 6 * 48 * 48  # two videos of three views
+    taken: list[int] = []
+    answers = recognizer.score_samples(taken.append(1) or sample for sample in samples)
+    counts = [len(taken) for _ in answers]
+    assert counts == [2, 2, 4, 4, 5]
+
+
+@pytest.mark.parametrize("num_together", [1, 2, 9])
+def test_what_cannot_be_read_keeps_its_place(num_together, recognizer, videos, tmp_path):
+    recognizer.engine._chunk_pixels = num_together * 3 * 48 * 48
+    rubbish, gone = tmp_path / "rubbish.mp4", tmp_path / "gone.mp4"
+    rubbish.write_text("no video")
+    paths = [gone, videos[0], rubbish, tmp_path, videos[1], videos[2], gone]
+    answers = list(recognizer.score_videos(paths))
+    assert [isinstance(answer, UserError) for answer in answers] == [
+        *(True, False, True, True, False, False, True)
+    ]
+    check_scores([answers[index] for index in (1, 4, 5)], by_stock(videos[:3]))
+    assert str(answers[0]) == str(answers[6]) == f"cannot read video {gone}: no such file"
+    assert str(answers[2]).startswith(f"cannot read video {rubbish}: ")
+    assert str(answers[3]) == f"cannot read video {tmp_path}: not a regular file"
+    with pytest.raises(UserError, match=r"gone\.mp4: no such file"):
+        recognizer.scores(gone)
+
+
+def test_without_a_video_no_model_is_built(recognizer, tmp_path):
+    (answer,) = recognizer.score_videos([tmp_path / "gone.mp4"])
+    assert isinstance(answer, UserError) and "engine" not in vars(recognizer)
+    assert list(recognizer.score_videos([])) == []
+
+
+def test_views_of_two_sizes_side_by_side(tmp_path):
+    """Without a crop a portrait's views are of another size than a landscape's."""
+    uncropped = [*PIPELINE[:4], *PIPELINE[5:]]
+    sizes = [(96, 64), (64, 96), (96, 64), (64, 96)]
+    videos = [
+        write_video(tmp_path / f"{i}.mp4", num_frames=9, seed=i, size=size)
+        for i, size in enumerate(sizes)
+    ]
+    check_scores(
+        list(small_recognizer(uncropped).score_videos(videos)), by_stock(videos, uncropped)
+    )
+
+
+def test_views_stay_uint8_until_their_chunk(recognizer, videos, monkeypatch):
+    (sample,) = recognizer.read_videos(videos[:1])
+    assert sample["inputs"].dtype == torch.uint8
+    sizes = []
+    normalize = engine.normalize
+    monkeypatch.setattr(
+        engine, "normalize", lambda chunk, p: sizes.append(len(chunk)) or normalize(chunk, p)
+    )
+    recognizer.engine._chunk_pixels = 48 * 48
+    recognizer.scores(videos[0])
+    assert sizes == [1, 1, 1]  # never more in float32 than a chunk
+
+
+def test_reading_has_a_time_limit(recognizer):
+    assert recognizer._pipeline.video_seconds == 120
+    assert small_recognizer(video_seconds=7)._pipeline.video_seconds == 7
+
+
+def test_the_decoder_is_the_one_asked_for(recognizer, videos):
+    decord = small_recognizer(decoder="decord")
+    check_scores(list(decord.score_videos(videos)), by_stock(videos))
+    assert [r.steps[0]["type"] for r in (recognizer, decord)] == ["PacketInit", "DecordInit"]
+
+
+def test_the_protocol_is_the_one_asked_for(tiny_checkpoint):
+    full = Recognizer(tiny_checkpoint)
+    assert full.protocol.startswith("full: 25 clips x 10 crops = 250 views a video, ")
+    val = Recognizer(tiny_checkpoint, protocol="val")
+    assert val.protocol.startswith("val: 3 clips x 1 crops = 3 views a video, ")
+    assert (full.steps[1]["num_clips"], val.steps[1]["num_clips"]) == (25, 3)
+    with pytest.raises(UserError, match="protocol 'fast': expected full or val"):
+        Recognizer(tiny_checkpoint, protocol="fast")
+
+
+def test_precision_and_engine_are_those_asked_for(tiny_checkpoint, monkeypatch):
+    assert str(Recognizer(tiny_checkpoint, engine="torch").engine) == "torch, fp32"
+    fast = Recognizer(tiny_checkpoint, precision="bf16", engine="torch").engine
+    assert str(fast).startswith("torch, bf16 ")
+    with pytest.raises(UserError, match=r"no int8 model of these weights in .*/tiny.openvino\n"):
+        _ = Recognizer(tiny_checkpoint, precision="int8").engine
+
+
+def test_the_best_labels_are_named(recognizer, videos):
+    expected = recognizer.scores(videos[0])
+    best = recognizer.predict(videos[0], k=2)
+    order = sorted(range(7), key=lambda index: -expected[index])
+    assert best == [(f"class {index}", pytest.approx(expected[index])) for index in order[:2]]
+    assert len(recognizer.predict(videos[0])) == 5
+    recognizer.labels = ["a", "b", "c"]
+    scores = np.array([0.1, 0.7, 0.2], dtype=np.float32)
+    assert recognizer.top_k(scores, 2) == [("b", pytest.approx(0.7)), ("c", pytest.approx(0.2))]
+    assert recognizer.top_k(np.array([0.2, 0.6, 0.2]), 9) == [("b", 0.6), ("a", 0.2), ("c", 0.2)]
+    recognizer.labels = [str(index) for index in range(40)]
+    ties = recognizer.top_k(np.tile([0.01, 0.04], 20), 3)
+    assert [label for label, _ in ties] == ["1", "3", "5"]  # of equals the first
+    with pytest.raises(UserError, match="top-k 0: expected 1 or more"):
+        recognizer.top_k(scores, 0)
+
+
+def test_the_400_labels_are_those_of_the_tutorial(real_data):
     """MMAction2's wheel leaves its label map out; torchvision's list has to be the same."""
     assert k400_labels() == (real_data / "label_map_k400.txt").read_text().splitlines()
 
 
-def test_the_400_labels_without_that_file() -> None:
+def test_the_400_labels_without_that_file():
     labels = k400_labels()
     assert (len(labels), labels[0], labels[6], labels[399]) == (
         400,
@@ -23,9 +180,7 @@ def test_the_400_labels_without_that_file() -> None:
     )
 
 
-def test_k400_weights_serve_where_no_run_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_k400_weights_serve_where_no_run_is(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r"tools/download.py tsn_r50_k400"):
         default_checkpoint()

@@ -1,7 +1,9 @@
-"""Which checkpoint a run goes on from, and that the run stays what it was."""
+"""Which checkpoint a run goes on from, that it stays what it was, and what it notes of itself."""
 
+import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,6 +17,8 @@ from mmact_tiny.runs import (
     open_run,
     own_checkpoints,
     point_to_newest,
+    record_run,
+    run_facts,
     set_aside,
 )
 
@@ -39,16 +43,14 @@ def save(
         ({"best_acc_top1_epoch_3.pth": (3, 24)}, None),
     ],
 )
-def test_the_newest_is_the_furthest_on(
-    tmp_path: Path, files: dict[str, tuple[int, int]], newest: str | None
-) -> None:
+def test_the_newest_is_the_furthest_on(tmp_path, files, newest):
     for name, (epoch, iterations) in files.items():
         save(tmp_path / name, epoch=epoch, iterations=iterations)
     (tmp_path / "last_checkpoint").write_text("epoch_1.pth")  # a kill left it behind
     assert newest_checkpoint(tmp_path) == (tmp_path / newest if newest else None)
 
 
-def test_the_last_one_is_what_the_run_wrote_last_and_the_best_the_newest(tmp_path: Path) -> None:
+def test_the_last_one_is_what_the_run_wrote_last_and_the_best_the_newest(tmp_path):
     assert last_checkpoint(tmp_path) is None
     names = ("epoch_10.pth", "epoch_9.pth", "iter_12.pth", "weights.pth")
     for seconds, name in zip((1, 3, 3, 9), names, strict=True):
@@ -68,9 +70,7 @@ def test_the_last_one_is_what_the_run_wrote_last_and_the_best_the_newest(tmp_pat
     assert open_run(tmp_path).config == tmp_path / "new.py"
 
 
-def test_a_damaged_checkpoint_is_passed_over(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_damaged_checkpoint_is_passed_over(tmp_path, caplog):
     good = save(tmp_path / "epoch_1.pth", epoch=1, iterations=8)
     (tmp_path / "epoch_2.pth").write_bytes(good.read_bytes()[:300])
     with caplog.at_level("WARNING", logger="mmact_tiny"):
@@ -82,7 +82,7 @@ def test_a_damaged_checkpoint_is_passed_over(
         newest_checkpoint(tmp_path)
 
 
-def test_nothing_to_resume_starts_from_the_beginning(toy_dataset: Path, tmp_path: Path) -> None:
+def test_nothing_to_resume_starts_from_the_beginning(toy_dataset, tmp_path):
     cfg = load_config(
         "configs/tsn_tiny.py",
         changes={
@@ -95,8 +95,8 @@ def test_nothing_to_resume_starts_from_the_beginning(toy_dataset: Path, tmp_path
 
 @pytest.mark.parametrize(("started_from", "epochs"), [("random", 30), ("k400.pth", 10)])
 def test_a_resumed_run_keeps_its_schedule_whatever_weights_are_found_today(
-    toy_dataset: Path, tmp_path: Path, started_from: str, epochs: int
-) -> None:
+    toy_dataset, tmp_path, started_from, epochs
+):
     """Weights that came since, or are gone, change neither the epochs nor the learning rate."""
     save(
         tmp_path / "epoch_1.pth", epoch=1, iterations=8, cfg=f"initial_weights = {started_from!r}\n"
@@ -114,7 +114,7 @@ def test_a_resumed_run_keeps_its_schedule_whatever_weights_are_found_today(
     assert cfg.train_cfg.max_epochs == epochs
 
 
-def test_a_run_that_starts_anew_leaves_no_checkpoint_to_mistake(tmp_path: Path) -> None:
+def test_a_run_that_starts_anew_leaves_no_checkpoint_to_mistake(tmp_path):
     assert set_aside(tmp_path / "none") is None
     names = ("epoch_30.pth", "iter_7.pth", "best_acc_top1_epoch_11.pth", "weights.pth")
     for name in names:
@@ -131,3 +131,24 @@ def test_a_run_that_starts_anew_leaves_no_checkpoint_to_mistake(tmp_path: Path) 
     assert set_aside(tmp_path, keep="https://example.org/x.pth") is not None
     assert [path.name for path in tmp_path.glob("*.pth")] == ["weights.pth"]
     assert set_aside(tmp_path) is None
+
+
+def test_the_facts_name_what_the_figures_belong_to():
+    import numpy
+    import torch
+
+    facts = run_facts()
+    assert facts["command"] is None
+    assert facts["num_processes"] == 1
+    assert facts["packages"]["numpy"] == numpy.__version__
+    assert facts["packages"]["torch"] == torch.__version__.partition("+")[0]
+    assert facts["machine"]["cores"] >= 1
+
+
+@pytest.mark.parametrize(("rank", "written"), [(0, ["run.json"]), (1, [])])
+def test_the_first_process_writes_the_facts(rank, written, tmp_path):
+    record_run(SimpleNamespace(rank=rank, log_dir=tmp_path, seed=5), "python x.py")
+    assert [path.name for path in tmp_path.iterdir()] == written
+    if written:
+        facts = json.loads((tmp_path / written[0]).read_text())
+        assert (facts["command"], facts["seed"]) == ("python x.py", 5)

@@ -1,4 +1,4 @@
-"""What a person sees of a whole job, on a terminal and in a log, and what only the file has."""
+"""What a person sees of a whole config, on a terminal and in a log, and what only the file has."""
 
 import logging
 import re
@@ -24,23 +24,18 @@ NOISE = ("mmengine", "override ", "FileClient", "Hooks will be executed", "Epoch
 
 
 @pytest.fixture(scope="module")
-def job(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return small_job.write_job(tmp_path_factory.mktemp("job"))
-
-
-@pytest.fixture(scope="module")
-def trained(job: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+def trained(config: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A run on a terminal, and all that was written there."""
     work_dir = tmp_path_factory.mktemp("runs") / "job"
-    written, status = on_terminal(train_command(job, work_dir, "--epochs", "2"), columns=120)
+    written, status = on_terminal(train_command(config, work_dir, "--epochs", "2"), columns=120)
     assert status == EXIT_OK, written
     return work_dir, written
 
 
-def test_a_training_on_a_terminal(job: Path, trained: tuple[Path, str]) -> None:
+def test_a_training_on_a_terminal(config, trained):
     work_dir, written = trained
     lines = [line for line in left_to_see(written) if not line.startswith("  ")]
-    data = job.parent / "data"
+    data = config.parent / "data"
     checkpoint = next(work_dir.glob("best_*.pth"))
     expected = [
         "training: Recognizer2D with ResNet, 2 classes, 2 epoch(s)",
@@ -68,7 +63,7 @@ def test_a_training_on_a_terminal(job: Path, trained: tuple[Path, str]) -> None:
     assert not [word for word in NOISE if word in written]
 
 
-def test_the_report_has_the_numbers_of_the_terminal(trained: tuple[Path, str]) -> None:
+def test_the_report_has_the_numbers_of_the_terminal(trained):
     work_dir, written = trained
     (run,) = read_json(work_dir / "report.json")["runs"]
     said = re.findall(r"epoch \d/2  loss (\d\.\d{3})  lr [^ ]+  val top-1 (\d+\.\d)%", written)
@@ -77,7 +72,7 @@ def test_the_report_has_the_numbers_of_the_terminal(trained: tuple[Path, str]) -
     assert said == list(zip(losses, accuracies, strict=True)) and len(said) == 2
 
 
-def test_the_log_file_has_all_of_it(trained: tuple[Path, str]) -> None:
+def test_the_log_file_has_all_of_it(trained):
     (log,) = trained[0].glob("*/*.log")
     text = log.read_text()
     for part in (*NOISE[:-1], "device: CPU", "epoch 2/2  loss", "next: python", "Loads checkpoint"):
@@ -85,10 +80,10 @@ def test_the_log_file_has_all_of_it(trained: tuple[Path, str]) -> None:
     assert text.count("override dataset_paths(") == text.count("*** RANDOM WEIGHTS") == 1
 
 
-def test_a_run_that_counts_iterations_is_shown_too(job: Path, tmp_path: Path) -> None:
-    counted = job.with_name("counted.py")
+def test_a_run_that_counts_iterations_is_shown_too(config, tmp_path):
+    counted = config.with_name("counted.py")
     counted.write_text(
-        job.read_text().replace(f'dict(type="schedule", max_epochs={small_job.EPOCHS}),', "")
+        config.read_text().replace(f'dict(type="schedule", max_epochs={small_job.EPOCHS}),', "")
         + "train_cfg = dict(_delete_=True, type='IterBasedTrainLoop', max_iters=4)\n"
         + "train_cfg['val_interval'] = 3\n"
         + "param_scheduler = []\n"
@@ -102,11 +97,9 @@ def test_a_run_that_counts_iterations_is_shown_too(job: Path, tmp_path: Path) ->
     assert 0 < speed < 2000, "measured from the start of the iteration"
 
 
-def test_a_log_gets_a_line_an_epoch_and_verbose_the_whole_stream(
-    job: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_log_gets_a_line_an_epoch_and_verbose_the_whole_stream(config, tmp_path, capfd):
     def printed(work_dir: str, *flags: str) -> str:
-        words = train_command(job, tmp_path / work_dir, *flags)
+        words = train_command(config, tmp_path / work_dir, *flags)
         log = tmp_path / f"{work_dir}.txt"
         shell = ["sh", "-c", 'log=$1; shift; exec "$@" >"$log" 2>&1', "sh", str(log), *words]
         assert on_terminal(shell) == ("", EXIT_OK)
@@ -121,17 +114,17 @@ def test_a_log_gets_a_line_an_epoch_and_verbose_the_whole_stream(
     assert "epoch 1/1  loss" not in verbose
 
 
-def test_ctrl_c_says_what_was_saved_and_leaves_no_bar(job: Path, tmp_path: Path) -> None:
+def test_ctrl_c_says_what_was_saved_and_leaves_no_bar(config, tmp_path):
     written, status = on_terminal(
-        train_command(job, tmp_path, "--epochs", "50"), keys={"epoch  1/50": b"\x03"}
+        train_command(config, tmp_path, "--epochs", "50"), keys={"epoch  1/50": b"\x03"}
     )
     assert status == 130
     assert left_to_see(written)[-1].startswith(f"SIGINT: saved {tmp_path}/iter_")
 
 
-def test_an_error_comes_after_the_bar_and_is_whole(job: Path, tmp_path: Path) -> None:
+def test_an_error_comes_after_the_bar_and_is_whole(config, tmp_path):
     lr = ["--cfg-options", "optim_wrapper.optimizer.lr=1e12"]
-    written, status = on_terminal(train_command(job, tmp_path, *lr))
+    written, status = on_terminal(train_command(config, tmp_path, *lr))
     lines = left_to_see(written)
     start = next(n for n, line in enumerate(lines) if line.startswith("error: the loss is "))
     assert status == EXIT_ERROR
@@ -140,9 +133,7 @@ def test_an_error_comes_after_the_bar_and_is_whole(job: Path, tmp_path: Path) ->
     assert "epoch 1/1" in written[: written.index("error: ")]
 
 
-def test_testing_and_inference_of_a_folder(
-    job: Path, trained: tuple[Path, str], tmp_path: Path
-) -> None:
+def test_testing_and_inference_of_a_folder(config, trained, tmp_path):
     work_dir = trained[0]
     words = command("test", "--work-dir", work_dir, "--protocol", "val")
     written, status = on_terminal(words, columns=120)
@@ -155,7 +146,7 @@ def test_testing_and_inference_of_a_folder(
 
     videos = tmp_path / "videos"
     videos.mkdir()
-    for video in (job.parent / "data" / "val").glob("*.mp4"):
+    for video in (config.parent / "data" / "val").glob("*.mp4"):
         (videos / video.name).write_bytes(video.read_bytes())
     (videos / "broken.mp4").write_text("no video")
     checkpoint = next(work_dir.glob("best_*.pth"))
@@ -180,9 +171,7 @@ def test_testing_and_inference_of_a_folder(
         (str(ROOT / "my_transforms.py"), True),
     ],
 )
-def test_warnings_of_installed_code_go_to_the_file(
-    filename: str, shown: bool, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_warnings_of_installed_code_go_to_the_file(filename, shown, capsys):
     terminal.set_up(verbose=False)
     warnings.showwarning("look here", UserWarning, filename, 3)
     waiting = logging.getLogger("mmact_tiny").handlers[1]
@@ -192,14 +181,12 @@ def test_warnings_of_installed_code_go_to_the_file(
     ]
 
 
-def test_a_program_that_imports_us_keeps_the_stock_log(
-    job: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_program_that_imports_us_keeps_the_stock_log(config, tmp_path, capfd):
     program = (
         "from mmact_tiny.config import load_config\n"
         "from mmact_tiny.train import train\n"
         f"changes = dict(run=dict(work_dir={str(tmp_path)!r}), schedule=dict(max_epochs=1))\n"
-        f"train(load_config({str(job)!r}, changes=changes))"
+        f"train(load_config({str(config)!r}, changes=changes))"
     )
     environ = ["env", "OMP_NUM_THREADS=1", f"PYTHONPATH={ROOT}"]
     written, status = on_terminal([*environ, sys.executable, "-c", program])

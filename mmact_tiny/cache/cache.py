@@ -18,9 +18,9 @@ import re
 import shutil
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -34,22 +34,13 @@ from .encode import ClipError, write_clip
 
 ENTRIES = re.compile(rf"({'|'.join(CODECS)})-\d+-v\d+")
 ABANDONED_SECONDS = 86400  # no builder takes a day for one video
+BUILT, PRESENT, NO_ROOM = "built", "present", "no room"  # what became of a video
 UNCOUNTED = 100  # other processes' entries are counted after a hundredth of the bound
 logger = logging.getLogger("mmact_tiny")
 
 
 class CacheFullError(UserError):
     """The entry does not fit under the bound on the cache."""
-
-
-@dataclass
-class BuildReport:
-    """What `ClipCache.build_many` did with each video."""
-
-    built: list[str] = field(default_factory=list)
-    present: list[str] = field(default_factory=list)
-    no_room: list[str] = field(default_factory=list)
-    failed: dict[str, str] = field(default_factory=dict)
 
 
 def default_root() -> Path:
@@ -153,10 +144,15 @@ class ClipCache:
                 part.unlink(missing_ok=True)
         return target
 
-    def build_many(self, videos: Iterable[str | Path], workers: int | None = None) -> BuildReport:
+    def build_many(
+        self, videos: Iterable[str | Path], workers: int | None = None
+    ) -> dict[str, str]:
         """Builds the entries that are missing, by default as many at once as there are CPU cores.
 
         A bad video does not stop it.
+
+        Returns:
+            For each video `BUILT`, `PRESENT`, `NO_ROOM`, or why it has no entry.
 
         Raises:
             UserError: the disk is full or the folder cannot be written; what was built stays.
@@ -165,29 +161,26 @@ class ClipCache:
             with contextlib.suppress(FileNotFoundError):
                 if time.time() - path.stat().st_mtime > ABANDONED_SECONDS:
                     path.unlink()
-        names = list(dict.fromkeys(str(video) for video in videos))
-        report = BuildReport()
         with ThreadPoolExecutor(workers or len(os.sched_getaffinity(0))) as pool:
-            futures = [pool.submit(self._build_one, name, report) for name in names]
+            names = dict.fromkeys(map(str, videos))
+            futures = {pool.submit(self._build_one, name): name for name in names}
             try:
-                for future in track(as_completed(futures), "caching clips", len(names)):
-                    future.result()
+                done = track(as_completed(futures), "caching clips", len(futures))
+                return {futures[future]: future.result() for future in done}
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
-        return report
 
-    def _build_one(self, video: str, report: BuildReport) -> None:
+    def _build_one(self, video: str) -> str:
         try:
             if self.find(video):
-                report.present.append(video)
-            else:
-                self.build(video)
-                report.built.append(video)
+                return PRESENT
+            self.build(video)
         except CacheFullError:
-            report.no_room.append(video)
+            return NO_ROOM
         except ClipError as error:
-            report.failed[video] = str(error)
+            return str(error)
+        return BUILT
 
     def num_bytes(self) -> int:
         """Returns the bytes of all entries under the folder, of whatever settings."""
@@ -278,14 +271,16 @@ def cache_dataset(data_root: str | Path, *, format: str, max_bytes: int | None =
         for split in splits
         for annotation in read_annotations(split.ann_file)
     )
+    counts = Counter(report.values())
     print(
-        f"clip cache {cache.root}: {len(report.built)} clips built, {len(report.present)} there "
-        f"already, {cache.num_bytes() / 1e6:.1f} MB in all"
+        f"clip cache {cache.root}: {counts[BUILT]} clips built, {counts[PRESENT]} there already, "
+        f"{cache.num_bytes() / 1e6:.1f} MB in all"
     )
-    if report.no_room:
-        print(f"  {len(report.no_room)} clips did not fit in --cache-size; their videos are read")
-    for video, reason in report.failed.items():
-        print(f"  not cached: {video}: {reason}")
+    if counts[NO_ROOM]:
+        print(f"  {counts[NO_ROOM]} clips did not fit in --cache-size; their videos are read")
+    for video, result in report.items():
+        if result not in (BUILT, PRESENT, NO_ROOM):
+            print(f"  not cached: {video}: {result}")
 
 
 def clear_cache() -> None:

@@ -8,13 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..checkpoints.config_text import config_to_json
 from ..checkpoints.load import CONFIG_KEY, match_weights, without_classes
 from ..checkpoints.stock import register
-from ..compat import (
-    HOOKS,
-    BaseLoop,
-    CheckpointHook,
-    Hook,
-    find_latest_checkpoint,
-)
+from ..compat import HOOKS, BaseLoop, CheckpointHook, Hook, find_latest_checkpoint
 from ..errors import UserError
 from ..log import SHOWN
 from ._mmengine import checkpoint_of, is_resumed, loop_of, model_of

@@ -35,7 +35,7 @@ class ProgressHook(Hook):
         self._started = time.monotonic()
 
     def before_train_epoch(self, runner: Runner) -> None:
-        self._say_epoch(runner)
+        self.after_train(runner)
         self._open_train(runner)
 
     def _open_train(self, runner: Runner) -> None:
@@ -111,9 +111,6 @@ class ProgressHook(Hook):
     after_train_epoch = after_test_epoch = _close
 
     def after_train(self, runner: Runner) -> None:
-        self._say_epoch(runner)
-
-    def _say_epoch(self, runner: Runner) -> None:
         """Says what came of the epoch that is over, and once what to do about what slows it."""
         if self._ended is None:
             return

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure, SubFigure
-from matplotlib.patches import ConnectionPatch
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ..compat import DATASETS, Compose, Config, init_default_scope
@@ -18,12 +17,11 @@ from ..pipeline import split_datasets
 from ..video.frames import FrameTimes, PacketDecode, PacketInit, ask_frame_times, choose_evenly
 from ..video.isolated import GuardedReader
 from .sampling import Sampling, quiet, read_samplings, run_transforms, say_sampling
-from .sheet import ALARM, DPI, GREY, PALE, PALETTE, TEXT, Panel, draw_text, lay_out
+from .sheet import DPI, GREY, PALE, PALETTE, Panel, lay_out, to_pixels
 
 MAX_PICTURES = 24  # of one video on a sheet; a test protocol has 250 views
 MAX_FRAMES = 10  # below a time line
-WIDTH, MARGIN = 1500, 40  # pixels
-HEADING, SPLIT, FAILURE = 40, 340, 40  # heights of the parts of a page
+LINE_WIDTH, LINE_HEIGHT = 1500, 80  # pixels of a time line
 SEGMENT_COLORS = ("#cddceb", "#eef4fa")
 
 
@@ -75,8 +73,8 @@ def _read_panel(
     except UserError as error:
         return Panel(title=title, subtitle=name, error=f"cannot be read: {error}")
     title += f"   {' x '.join(map(str, shape))}"
-    notes = [f"frame {frame}" for frame in frames]
-    return Panel(title=title, subtitle=name, pictures=pictures, notes=notes)
+    noted = [(picture, f"frame {frame}") for picture, frame in zip(pictures, frames, strict=True)]
+    return Panel(title=title, subtitle=name, pictures=noted)
 
 
 def read_pictures(
@@ -122,28 +120,39 @@ def browse_video(cfg: Config, video: str | Path, *, seed: int) -> Figure:
         UserError: the video cannot be read, or no split's pipeline samples a video.
     """
     times = ask_frame_times(video)
-    found = read_samplings(cfg, video=video, seed=seed)
-    heights = [FAILURE if isinstance(one, UserError) else SPLIT for one in found.values()]
-    page = Figure(figsize=(WIDTH / DPI, (HEADING + sum(heights)) / DPI), dpi=DPI)
-    grid = page.add_gridspec(1 + len(heights), 1, height_ratios=[HEADING, *heights], hspace=0)
-    top, *parts = (page.add_subfigure(grid[row]) for row in range(grid.nrows))
-    heading = f"{Path(video).name}: {len(times)} frames, {times.duration:.2f} s (seed {seed})"
-    _draw_words(top, heading, 0.5, TEXT + 3)
-    for part, (split, one) in zip(parts, found.items(), strict=True):
-        if isinstance(one, UserError):
-            _draw_words(part, f"{split}: {one}", 0.5, color=ALARM)
-        else:
-            words = say_sampling(one)
-            _draw_words(part, f"{split}: {words[0]}; {words[1]}", 1 - 16 / SPLIT)
-            _draw_split(part, one, times, str(video))
-    return page
+    reader = GuardedReader(Compose([PacketInit(), PacketDecode()]))
+    panels = []
+    try:
+        for split, one in read_samplings(cfg, video=video, seed=seed).items():
+            if isinstance(one, UserError):
+                panels.append(Panel(title=split, error=str(one)))
+                continue
+            pairs = [(i, frame) for i, clip in enumerate(one.frame_inds) for frame in clip]
+            shown = [pairs[i] for i in choose_evenly(len(pairs), MAX_FRAMES)]
+            frame_inds = np.array([frame for _, frame in shown])
+            images = reader(dict(filename=str(video), frame_inds=frame_inds))["imgs"]
+            pictures = []
+            for (clip, frame), image in zip(shown, images, strict=True):
+                note = f"{frame}: {seconds_of(times, frame):.2f} s, clip {clip + 1}"
+                pictures.append((_framed(image, PALETTE[clip % len(PALETTE)]), note))
+            clips, crops, *_ = say_sampling(one)
+            title, banner = f"{split}: {clips}; {crops}", draw_time_line(one, times)
+            panels.append(Panel(title=title, pictures=pictures, banner=banner))
+    finally:
+        reader.close()
+    heading = [
+        f"{Path(video).name}: {len(times)} frames, {times.duration:.2f} s (seed {seed})",
+        "below a time line: frames that are taken, with their number, time and clip",
+    ]
+    return lay_out(panels, heading=heading, columns=MAX_FRAMES)
 
 
-def _draw_words(
-    part: SubFigure, text: str, height: float, size: float = TEXT, **style: Any
-) -> None:
-    place = (MARGIN / WIDTH, height)
-    draw_text(part, place, text, size, room=WIDTH - 2 * MARGIN, **style)
+def _framed(image: np.ndarray, color: str) -> np.ndarray:
+    edge = max(image.shape) // 50 + 1
+    framed = np.pad(image, [(edge, edge), (edge, edge), (0, 0)])
+    inside = np.pad(np.ones(image.shape[:2], bool), edge)
+    framed[~inside] = np.round(255 * np.array(to_rgb(color)))
+    return framed
 
 
 def seconds_of(times: FrameTimes, frame: float) -> float:
@@ -151,55 +160,27 @@ def seconds_of(times: FrameTimes, frame: float) -> float:
     return float(np.interp(frame, range(len(times) + 1), [*times.seconds, times.duration]))
 
 
-def _draw_split(part: SubFigure, sampling: Sampling, times: FrameTimes, video: str) -> None:
-    """Draws one split: axis, time line, and the pictures below their places."""
-    pairs = [(i, frame) for i, clip in enumerate(sampling.frame_inds) for frame in clip]
-    shown = [pairs[i] for i in choose_evenly(len(pairs), MAX_FRAMES)]
-    grid = part.add_gridspec(
-        2, len(shown), height_ratios=(30, 170), hspace=0.3, wspace=0.06,
-        left=MARGIN / WIDTH, right=1 - MARGIN / WIDTH, top=1 - 78 / SPLIT, bottom=42 / SPLIT,
-    )  # fmt: skip
-    line = part.add_subplot(grid[0, :])
-    _draw_axis(line, times)
-    _draw_line(line, sampling, times)
-    reader = GuardedReader(Compose([PacketInit(), PacketDecode()]))
-    try:
-        frame_inds = np.array([frame for _, frame in shown])
-        pictures = reader(dict(filename=video, frame_inds=frame_inds))["imgs"]
-    finally:
-        reader.close()
-    for column, ((clip, frame), picture) in enumerate(zip(shown, pictures, strict=True)):
-        axes = part.add_subplot(grid[1, column], xticks=[], yticks=[], anchor="N")
-        axes.imshow(picture)
-        color, seconds = PALETTE[clip % len(PALETTE)], seconds_of(times, frame)
-        axes.spines[:].set(color=color, linewidth=2)
-        axes.set_xlabel(f"frame {frame}\n{seconds:.2f} s, clip {clip + 1}", fontsize=13)
-        part.add_artist(
-            ConnectionPatch((seconds, 0), (0.5, 1), line.transData, axes.transAxes, color=color)
-        )
+def draw_time_line(sampling: Sampling, times: FrameTimes) -> np.ndarray:
+    """Returns the segments, in turn dark and pale, the clips, and a mark at each sampled frame.
 
-
-def _draw_axis(line: Axes, times: FrameTimes) -> None:
-    """Has seconds and frame numbers above the time line."""
+    Above are seconds and frame numbers. It is uint8 RGB, (height, width, 3).
+    """
 
     def label(seconds: float, _: float) -> str:
         frame = int(np.searchsorted(times.seconds, seconds - 1e-6))
         return f"{seconds:g} s\nframe {min(frame, len(times) - 1)}"
 
+    def stretch(first: float, after: float) -> tuple[float, float]:
+        begin = seconds_of(times, first)
+        return begin, seconds_of(times, after) - begin
+
+    figure = Figure(figsize=(LINE_WIDTH / DPI, LINE_HEIGHT / DPI), dpi=DPI)
+    line = figure.add_axes((0.02, 0.05, 0.96, 0.45))
     line.set(xlim=(0, times.duration), ylim=(0, 1), yticks=[], facecolor=PALE)
     line.xaxis.set_major_locator(MaxNLocator(15, steps=[1, 2, 5, 10]))
     line.xaxis.set_major_formatter(label)
     line.tick_params(top=True, labeltop=True, bottom=False, labelbottom=False, labelsize=12)
     line.spines[:].set_color(GREY)
-
-
-def _draw_line(line: Axes, sampling: Sampling, times: FrameTimes) -> None:
-    """Draws the segments, in turn dark and pale, the clips, and a mark at each sampled frame."""
-
-    def stretch(first: float, after: float) -> tuple[float, float]:
-        begin = seconds_of(times, first)
-        return begin, seconds_of(times, after) - begin
-
     segments = [stretch(*segment) for segment in sampling.segments]
     line.broken_barh(segments, (0, 1), facecolors=SEGMENT_COLORS, edgecolor=GREY)
     for number, clip in enumerate(sampling.frame_inds):
@@ -209,3 +190,4 @@ def _draw_line(line: Axes, sampling: Sampling, times: FrameTimes) -> None:
             line.broken_barh([stretch(min(clip), max(clip))], (level, 0.12), color=color)
         seconds = [seconds_of(times, frame) for frame in clip]
         line.vlines(seconds, 0, 1, color=color, linewidth=3 if sampling.clip_len == 1 else 1)
+    return to_pixels(figure)[..., :3]

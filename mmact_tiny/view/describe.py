@@ -5,9 +5,8 @@ import math
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -27,8 +26,7 @@ NOTE = (
 )
 
 
-@dataclass(frozen=True)
-class Stage:
+class Stage(NamedTuple):
     """One stage: dotted name, class, shapes of its outputs, parameters, FLOPs."""
 
     name: str
@@ -166,12 +164,13 @@ def read_structure(model: nn.Module, sample: Mapping[str, Any]) -> tuple[Shape, 
             f"{type(error).__name__}: {error}"
         ) from error
     flops, params = _count_flops(recognizer, inputs), parameter_count(recognizer)
-    parts = [(n, part) for n, part in model.named_children() if n != "data_preprocessor"]
-    names = {module: name for one in parts for name, module in _called(*one, outputs)}
+    # below the backbone, neck and head: what was called, and by nothing else there
+    names = {part: name for name, part in model.named_modules() if "." in name and part in outputs}
     stages = [
-        Stage(name, type(module).__name__, shapes, params[f"model.{name}"], flops[f"model.{name}"])
-        for module, shapes in outputs.items()
-        if (name := names.get(module))
+        Stage(name, type(part).__name__, shapes, params[f"model.{name}"], flops[f"model.{name}"])
+        for part, shapes in outputs.items()
+        if (name := names.get(part))
+        and not any(name.startswith(f"{outer}.") for outer in names.values())
     ]
     total = Stage("total", "", (), params[""], flops[""])
     own_params = total.num_params - sum(stage.num_params for stage in stages)
@@ -205,18 +204,6 @@ def _attention_flops(inputs: Sequence[Any], _: Sequence[Any]) -> int:
     return math.prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
 
 
-def _called(
-    name: str, module: nn.Module, outputs: Mapping[nn.Module, Any]
-) -> Iterator[tuple[str, nn.Module]]:
-    """Yields the children that the forward pass called; those of a mere container instead."""
-    children = dict(module.named_children())
-    if not children and module in outputs:
-        yield name, module
-    for child_name, child in children.items():
-        path = f"{name}.{child_name}"
-        yield from [(path, child)] if child in outputs else _called(path, child, outputs)
-
-
 def _shapes_of(output: Any) -> Iterator[Shape]:
     if isinstance(output, torch.Tensor):
         yield tuple(output.shape)
@@ -228,10 +215,9 @@ def _shapes_of(output: Any) -> Iterator[Shape]:
 def say_stages(stages: Sequence[Stage]) -> list[str]:
     """Returns the stages as aligned rows under a heading, the total apart."""
     rows = [("stage", "type", "output", "parameters", "FLOPs")]
-    for stage in stages:
-        shapes = " + ".join(map(_say_shape, stage.output_shapes))
-        numbers = f"{stage.num_params:,}", say_flops(stage.flops)
-        rows.append((stage.name, stage.type, shapes, *numbers))
+    for name, kind, shapes, num_params, flops in stages:
+        output = " + ".join(map(_say_shape, shapes))
+        rows.append((name, kind, output, f"{num_params:,}", say_flops(flops)))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     form = "  ".join(f"{{:{side}{width}}}" for side, width in zip("<<<>>", widths, strict=True))
     first, *lines, last = (form.format(*row) for row in rows)

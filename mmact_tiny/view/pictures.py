@@ -153,14 +153,14 @@ def draw_cam(
     views = sample["inputs"]
     images = normalize(views.to(recognizer.engine.device), model.data_preprocessor)
     maps, scores = class_activations(model, images, recognizer.labels.index(label))
-    pictures, notes = [], []
+    pictures = []
     for view, places, frame, alone in zip(views, maps, frames, scores, strict=True):
         picture = view.permute(1, 2, 0).numpy()
         colors = np.float32(picture / 255)
-        pictures += [picture, show_cam_on_image(colors, places, use_rgb=True, image_weight=0.6)]
-        notes += [f"frame {frame}", f"{label} {alone:.2f}"]
+        overlay = show_cam_on_image(colors, places, use_rgb=True, image_weight=0.6)
+        pictures += [(picture, f"frame {frame}"), (overlay, f"{label} {alone:.2f}")]
     title = f"{label}: {score:.2f} for the video ({recognizer.protocol})"
-    panel = Panel(title=title, subtitle=str(video), pictures=pictures, notes=notes)
+    panel = Panel(title=title, subtitle=str(video), pictures=pictures)
     heading = [
         f"Where the score of {label!r} comes from (Grad-CAM)",
         "red: most, blue: nothing; under each overlay the score of the frame alone",

@@ -246,11 +246,7 @@ class Overlay:
         best = self._cells[number].predictions[:rows]
         shown = [(label, score, self._colors.get(label, GREY)) for label, score in best]
         width = max(self._size[0] - 2 * self._margin, 40)
-        return (
-            draw_bars(shown, size=self._text, width=width)
-            if shown
-            else np.zeros((0, 0, 4), np.uint8)
-        )
+        return draw_bars(shown, size=self._text, width=width)
 
     def _draw_track(self) -> np.ndarray:
         """Returns the labels over the whole video, with their names where they fit."""
@@ -275,6 +271,8 @@ def draw_bars(rows: Sequence[tuple[str, float, str]], *, size: int, width: int) 
         size: Of the font, in pixels.
         width: The panel is never wider, in pixels; a label that is too long is shortened.
     """
+    if not rows:
+        return np.zeros((0, 0, 4), np.uint8)
     pad, row_height = max(2, size // 3), round(size * 1.5)
     score_width = text_width("0.00", size)
     longest = max(text_width(label, size) for label, _, _ in rows)

@@ -20,6 +20,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
 from matplotlib.figure import Figure, FigureBase
 from matplotlib.font_manager import FontProperties, findSystemFonts, fontManager, get_font
+from matplotlib.image import imsave
 from matplotlib.patches import Rectangle
 
 from ..files import write_atomically
@@ -149,8 +150,7 @@ def write_picture(figure: Figure, out: str | Path) -> None:
         UserError: it cannot be written.
     """
     content = io.BytesIO()
-    with _no_glyph_warnings():
-        figure.savefig(content, format="png", dpi=DPI)
+    imsave(content, to_pixels(figure), format="png")
     write_atomically(content.getvalue(), out)
 
 
@@ -161,12 +161,12 @@ def _no_glyph_warnings() -> warnings.catch_warnings:
 
 @dataclass(frozen=True)
 class Panel:
-    """Pictures (uint8 RGB) with a title, a line below it, a note under each, or an error."""
+    """Pictures (uint8 RGB) with a note under each; above them a title and a line, or an error."""
 
     title: str
     subtitle: str = ""
-    pictures: Sequence[np.ndarray] = ()
-    notes: Sequence[str] = ()
+    pictures: Sequence[tuple[np.ndarray, str]] = ()
+    banner: np.ndarray | None = None  # a picture between the lines and the others
     error: str = ""
 
 
@@ -183,8 +183,10 @@ def lay_out(
     """
     count = max((len(panel.pictures) for panel in panels), default=0)
     columns = max(1, min(columns, count))
-    width = max(columns * (thumb + 4) + GAP, 360)
-    height = 2 * LINE + max(-(-count // columns) * (thumb + LINE + 4), LINE) + GAP
+    banners = [panel.banner.shape[:2] for panel in panels if panel.banner is not None]
+    banner_height, banner_width = np.max([(0, 0), *banners], axis=0).tolist()
+    width = max(columns * (thumb + 4) + GAP, banner_width + 12, 360)
+    height = 2 * LINE + max(-(-count // columns) * (thumb + LINE + 4), LINE) + GAP + banner_height
     across = max(1, min(len(panels), (MAX_WIDTH - GAP) // (width + GAP)))
     top = GAP + 24 * len(heading) + GAP
     page_width = max(across * (width + GAP) + GAP, 700)
@@ -195,22 +197,23 @@ def lay_out(
     for number, panel in enumerate(panels):
         x, y = GAP + number % across * (width + GAP), top + number // across * (height + GAP)
         axes.add_patch(Rectangle((x, y), width, height, fill=False, edgecolor=PALE))
-        _draw_panel(axes, panel, x + 6, y, room=width - 12, thumb=thumb, columns=columns)
+        x, room = x + 6, width - 12
+        draw_text(axes, (x, y + 12), panel.title, TEXT, room=room)
+        draw_text(axes, (x, y + 32), panel.subtitle, TEXT - 2, room=room, keep_end=True, color=GREY)
+        draw_text(axes, (x, y + 57), panel.error, TEXT - 2, room=room, color=ALARM)
+        y += 2 * LINE + 4
+        if panel.banner is not None:
+            _draw_picture(axes, panel.banner, x, y, size=max(panel.banner.shape))
+        for index, (picture, note) in enumerate(panel.pictures):
+            row, column = divmod(index, columns)
+            left = x + column * (thumb + 4)
+            above = y + banner_height + row * (thumb + LINE + 4)
+            _draw_picture(axes, picture, left, above, size=thumb)
+            draw_text(axes, (left, above + thumb + 10), note, TEXT - 2, room=thumb)
     return page
 
 
-def _draw_panel(
-    axes: Axes, panel: Panel, x: float, y: float, *, room: int, thumb: int, columns: int
-) -> None:
-    """Draws the title and subtitle, then the pictures in rows, each above its note."""
-    draw_text(axes, (x, y + 12), panel.title, TEXT, room=room)
-    draw_text(axes, (x, y + 32), panel.subtitle, TEXT - 2, room=room, keep_end=True, color=GREY)
-    draw_text(axes, (x, y + 57), panel.error, TEXT - 2, room=room, color=ALARM)
-    for number, picture in enumerate(panel.pictures):
-        left = x + number % columns * (thumb + 4)
-        top = y + 2 * LINE + 4 + number // columns * (thumb + LINE + 4)
-        scale = thumb / max(picture.shape)
-        right, bottom = left + picture.shape[1] * scale, top + picture.shape[0] * scale
-        axes.imshow(picture, extent=(left, right, bottom, top), aspect="auto")
-        for note in panel.notes[number : number + 1]:
-            draw_text(axes, (left, top + thumb + 10), note, TEXT - 2, room=thumb)
+def _draw_picture(axes: Axes, picture: np.ndarray, left: int, top: int, *, size: int) -> None:
+    """Draws a picture whose longer side is `size` from its top left corner on."""
+    height, width = np.array(picture.shape[:2]) * size / max(picture.shape)
+    axes.imshow(picture, extent=(left, left + width, top + height, top), aspect="auto")

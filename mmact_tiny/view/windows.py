@@ -125,7 +125,8 @@ def score_windows(
     The next windows are decoded while the device computes.
 
     Raises:
-        UserError: the video cannot be read, or the protocol's pipeline takes no video.
+        UserError: the video or none of its windows can be read, or the protocol's pipeline takes
+            no video.
     """
     times = ask_frame_times(video)
     windows = cut_windows(times, window=window, stride=stride)
@@ -142,10 +143,14 @@ def score_windows(
 
     try:
         scored = recognizer.score_samples(ReadAhead(read, range(len(windows))))
-        found = track(zip(windows, scored, strict=True), "windows", len(windows), unit="windows")
-        return list(found)
+        found = list(
+            track(zip(windows, scored, strict=True), "windows", len(windows), unit="windows")
+        )
     finally:
         reader.close()
+    if all(isinstance(scores, UserError) for _, scores in found):
+        raise UserError(f"cannot read video {video}: {found[0][1]}")
+    return found
 
 
 class WindowViews:
@@ -186,17 +191,16 @@ class WindowViews:
         if number != self._next:  # a new process has taken over from one that was lost
             raise UserError("not read: the decoder was lost at an earlier window")
         self._next += 1
-        self._frames = {i: f for i, f in self._frames.items() if i >= self._oldest[number]}
         frame_inds = self._samples[number]["frame_inds"].tolist()
+        for old in [index for index in self._frames if index < self._oldest[number]]:
+            del self._frames[old]
         while self._position < max(frame_inds) and (found := next(self._decoded, None)):
             self._position, frame = found
             self._frames[self._position] = frame
-        taken = set(frame_inds)
-        missing = taken - self._frames.keys()
-        if missing:
+        if missing := set(frame_inds) - self._frames.keys():
             raise UserError(f"{len(missing)} of its frames cannot be decoded")
-        images = {i: upright(self._frames[i]) for i in taken}
-        sample = dict(self._samples[number], imgs=[images[i] for i in frame_inds])
+        images = {index: upright(self._frames[index]) for index in set(frame_inds)}
+        sample = dict(self._samples[number], imgs=[images[index] for index in frame_inds])
         sample["original_shape"] = sample["img_shape"] = sample["imgs"][0].shape[:2]
         return self._transforms(sample)
 
@@ -212,12 +216,7 @@ class WindowViews:
 
 
 def window_rows(
-    recognizer: Recognizer,
-    videos: Sequence[Path],
-    top_k: int,
-    *,
-    window: float,
-    stride: float,
+    recognizer: Recognizer, videos: Sequence[Path], top_k: int, *, window: float, stride: float
 ) -> Iterator[WindowsRow]:
     """Yields the answer for each video; every window has its `top_k` best labels."""
     for video in videos:
@@ -226,7 +225,9 @@ def window_rows(
         except UserError as error:
             yield dict(video=str(video), error=str(error))
             continue
-        answers = []
+        duration = round(scored[-1][0].end, 3)
+        row = WindowsRow(video=str(video), duration=duration, window=window, stride=stride)
+        row["windows"] = []
         for part, scores in scored:
             answer = WindowAnswer(start=round(part.start, 3), end=round(part.end, 3))
             if isinstance(scores, UserError):
@@ -234,18 +235,7 @@ def window_rows(
             else:
                 best = recognizer.top_k(scores, top_k)
                 answer["predictions"] = [dict(label=label, score=score) for label, score in best]
-            answers.append(answer)
-        if all("error" in answer for answer in answers):
-            reason = answers[0]["error"]
-            yield dict(video=str(video), error=f"cannot read video {video}: {reason}")
-            continue
-        row = WindowsRow(
-            video=str(video),
-            duration=answers[-1]["end"],
-            window=window,
-            stride=stride,
-            windows=answers,
-        )
+            row["windows"].append(answer)
         row["segments"] = merge(cells_of(row))
         yield row
 

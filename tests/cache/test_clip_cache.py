@@ -35,7 +35,7 @@ def files(root: Path) -> list[str]:
     return sorted(path.parts[0] for path in found if path.parts[0] != "sources")
 
 
-def test_an_entry_of_each_setting_is_built_once(cache: ClipCache, video: Path) -> None:
+def test_an_entry_of_each_setting_is_built_once(cache, video):
     assert entry_of(cache, video) is None
     entry = cache.build(video)
     before = entry.stat()
@@ -49,7 +49,7 @@ def test_an_entry_of_each_setting_is_built_once(cache: ClipCache, video: Path) -
     assert files(cache.root) == ["fast-256-v1", "small-128-v1", "small-256-v1"]
 
 
-def test_names_do_not_matter_and_content_does(cache: ClipCache, video: Path) -> None:
+def test_names_do_not_matter_and_content_does(cache, video):
     entry = cache.build(video)
     for name in ("with spaces.mp4", "quote's \".mp4", "видео 動画.mp4", "no_suffix"):
         copy = video.with_name(name)
@@ -64,7 +64,7 @@ def test_names_do_not_matter_and_content_does(cache: ClipCache, video: Path) -> 
     assert found[1].num_frames == 9 and found[0] != entry
 
 
-def test_a_changed_source_gets_a_new_entry(cache: ClipCache, video: Path) -> None:
+def test_a_changed_source_gets_a_new_entry(cache, video):
     old = cache.build(video)
     make_video(video, size=(320, 180), num_frames=7)
     assert entry_of(cache, video) is None
@@ -74,7 +74,7 @@ def test_a_changed_source_gets_a_new_entry(cache: ClipCache, video: Path) -> Non
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "emptied", "other"])
-def test_a_broken_entry_is_rebuilt(cache: ClipCache, video: Path, damage: str) -> None:
+def test_a_broken_entry_is_rebuilt(cache, video, damage):
     entry = cache.build(video)
     whole = entry.read_bytes()
     flipped = bytearray(whole)
@@ -87,7 +87,7 @@ def test_a_broken_entry_is_rebuilt(cache: ClipCache, video: Path, damage: str) -
     assert cache.build(video).read_bytes() == whole
 
 
-def test_what_was_broken_in_memory_of_hashes_is_read_again(cache: ClipCache, video: Path) -> None:
+def test_what_was_broken_in_memory_of_hashes_is_read_again(cache, video):
     entry = cache.build(video)
     for note in (cache.root / "sources").rglob("*/*"):
         note.write_text("")
@@ -116,7 +116,7 @@ def in_process(work: Callable[[], object]) -> Callable[[], str]:
     return wait
 
 
-def test_two_processes_build_at_once(cache: ClipCache, video: Path) -> None:
+def test_two_processes_build_at_once(cache, video):
     videos = [video]
     videos += [make_video(video.with_name(f"{i}.mp4"), num_frames=5 + i) for i in range(3)]
     ready = multiprocessing.get_context("fork").Barrier(2)
@@ -131,7 +131,7 @@ def test_two_processes_build_at_once(cache: ClipCache, video: Path) -> None:
     assert all(entry_of(cache, name) is not None for name in videos)
 
 
-def test_a_full_disk_leaves_no_half_entry(cache: ClipCache, video: Path) -> None:
+def test_a_full_disk_leaves_no_half_entry(cache, video):
     for limit in (0, 100, 5_000, cache.build(video).stat().st_size - 10):
         cache.clear()
 
@@ -148,16 +148,15 @@ def test_a_full_disk_leaves_no_half_entry(cache: ClipCache, video: Path) -> None
     assert cache.build(video).exists()
 
 
-def test_what_does_not_fit_is_not_cached_and_removes_nothing(cache: ClipCache, video: Path) -> None:
+def test_what_does_not_fit_is_not_cached_and_removes_nothing(cache, video):
     videos = [make_video(video.with_name(f"{i}.mp4"), num_frames=8 + i) for i in range(4)]
     size = cache.build(videos[0]).stat().st_size
     bounded = ClipCache(cache.root, max_bytes=size + 10, format="fast")
     report = bounded.build_many(videos, workers=1)  # entries of other settings count too
-    assert (report.built, report.no_room) == ([], [str(name) for name in videos])
+    assert report == dict.fromkeys(map(str, videos), "no room")
     bounded = ClipCache(cache.root, max_bytes=int(size * 2.5))
     report = bounded.build_many(videos, workers=1)
-    assert (report.present, report.built) == ([str(videos[0])], [str(videos[1])])
-    assert report.no_room == [str(name) for name in videos[2:]]
+    assert [report[str(name)] for name in videos] == ["present", "built", "no room", "no room"]
     assert size < bounded.num_bytes() <= size * 2.5
     with pytest.raises(CacheFullError, match=f"in the {int(size * 2.5)} bytes of the cache"):
         bounded.build(videos[3])
@@ -166,7 +165,7 @@ def test_what_does_not_fit_is_not_cached_and_removes_nothing(cache: ClipCache, v
     assert bounded.build(videos[3]).exists()
 
 
-def test_the_bound_counts_what_other_processes_write(cache: ClipCache, video: Path) -> None:
+def test_the_bound_counts_what_other_processes_write(cache, video):
     videos = [make_video(video.with_name(f"{i}.mp4"), num_frames=8) for i in range(2)]
     videos += [make_video(video.with_name("2.mp4"), num_frames=9)]
     size = cache.build(video).stat().st_size
@@ -179,7 +178,7 @@ def test_the_bound_counts_what_other_processes_write(cache: ClipCache, video: Pa
         bounded.build(videos[2])
 
 
-def test_build_many_reports_each_video(cache: ClipCache, video: Path) -> None:
+def test_build_many_reports_each_video(cache, video):
     other = make_video(video.with_name("other.mp4"), num_frames=6)
     bad = video.with_name("bad.mp4")
     bad.write_text("no video")
@@ -189,15 +188,12 @@ def test_build_many_reports_each_video(cache: ClipCache, video: Path) -> None:
     abandoned.touch()
     os.utime(abandoned, (0, 0))
     report = cache.build_many([video, other, bad, missing, video], workers=2)
-    assert report.built == [str(video)]
-    assert report.present == [str(other)]
-    assert sorted(report.failed) == [str(bad), str(missing)]
-    assert "cannot cache" in report.failed[str(bad)]
-    assert "No such file" in report.failed[str(missing)]
+    assert (len(report), report[str(video)], report[str(other)]) == (4, "built", "present")
+    assert "cannot cache" in report[str(bad)] and "No such file" in report[str(missing)]
     assert files(cache.root) == ["small-256-v1", "small-256-v1"]
 
 
-def test_clear_removes_only_the_cache(cache: ClipCache, video: Path) -> None:
+def test_clear_removes_only_the_cache(cache, video):
     size = cache.build(video).stat().st_size
     mine = cache.root / "notes.txt"
     mine.touch()
@@ -212,7 +208,7 @@ def test_clear_removes_only_the_cache(cache: ClipCache, video: Path) -> None:
     assert not cache.root.exists() and cache.clear() == 0
 
 
-def test_bad_arguments_and_folders(tmp_path: Path, video: Path) -> None:
+def test_bad_arguments_and_folders(tmp_path, video):
     for wrong in (dict(format="tiny"), dict(short_side=0), dict(max_bytes=-1)):
         with pytest.raises(UserError):
             ClipCache(tmp_path, **wrong)  # type: ignore[arg-type]
@@ -223,7 +219,7 @@ def test_bad_arguments_and_folders(tmp_path: Path, video: Path) -> None:
         entry_of(ClipCache(tmp_path), tmp_path / "missing.mp4")
 
 
-def test_the_default_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_default_folder(monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
     monkeypatch.delenv("MMACT_TINY_CACHE", raising=False)
     assert default_root() == Path("/somewhere/mmact_tiny/clips")

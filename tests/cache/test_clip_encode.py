@@ -1,17 +1,17 @@
 """An entry has the frames that the stock pipeline makes of the source: number, order, size."""
 
-import subprocess
-import sys
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import av
 import decord
 import mmcv
 import numpy as np
 import pytest
+from conftest import ROOT
+from jobs import run_python
 from pattern_videos import count_decoded, make_video, psnr
+from video_files import truncate, write_audio
 
 from mmact_tiny.cache.clip import ClipInfo, ClipReader, read_record
 from mmact_tiny.cache.encode import ClipError, scaled_size, write_clip
@@ -43,9 +43,7 @@ def stock_frames(video: Path, short_side: int = 256) -> np.ndarray:
         ((171, 97), 256, (171, 97)),
     ],
 )
-def test_sizes_are_those_of_resize(
-    source: tuple[int, int], short_side: int, scaled: tuple[int, int]
-) -> None:
+def test_sizes_are_those_of_resize(source, short_side, scaled):
     assert scaled_size(*source, short_side) == scaled
     if min(source) >= short_side:
         assert mmcv.rescale_size(source, (np.inf, short_side)) == scaled
@@ -72,7 +70,7 @@ SOURCES: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("format", ["small", "fast"])
 @pytest.mark.parametrize("name", SOURCES)
-def test_frames_are_those_of_the_stock_pipeline(name: str, format: str, tmp_path: Path) -> None:
+def test_frames_are_those_of_the_stock_pipeline(name, format, tmp_path):
     video = make_video(tmp_path / "source.mp4", **SOURCES[name])
     info = encode(video, tmp_path / "entry.mp4", format)
     expected = stock_frames(video)
@@ -86,7 +84,7 @@ def test_frames_are_those_of_the_stock_pipeline(name: str, format: str, tmp_path
 
 
 @pytest.mark.parametrize("format", ["small", "fast"])
-def test_stock_decoders_read_an_entry(format: str, tmp_path: Path) -> None:
+def test_stock_decoders_read_an_entry(format, tmp_path):
     video = make_video(tmp_path / "source.mp4")
     encode(video, tmp_path / "entry.mp4", format)
     reader = decord.VideoReader(str(tmp_path / "entry.mp4"))
@@ -96,13 +94,11 @@ def test_stock_decoders_read_an_entry(format: str, tmp_path: Path) -> None:
     assert psnr(frames[:, :, :455], stock_frames(video)[[0, 17, 23]]) > 38
 
 
-def test_a_video_that_decord_cannot_read_is_cached(tmp_path: Path) -> None:
+def test_a_video_that_decord_cannot_read_is_cached(tmp_path):
     make = "import sys; from pathlib import Path; from pattern_videos import make_video\n"
     make += "make_video(Path(sys.argv[1]), codec='libsvtav1', options={'preset': '12'})"
     video = tmp_path / "av1.mp4"  # in a process of its own: the encoder's library is decord's too
-    support = Path(__file__).parents[1] / "support"
-    command = [sys.executable, "-c", make, str(video)]
-    subprocess.run(command, cwd=support, check=True, capture_output=True)
+    run_python("-c", make, video, cwd=ROOT / "tests/support")
     with pytest.raises(decord.DECORDError):
         decord.VideoReader(str(video))
     info = encode(video, tmp_path / "entry.mp4")
@@ -111,7 +107,7 @@ def test_a_video_that_decord_cannot_read_is_cached(tmp_path: Path) -> None:
     assert np.all(np.diff(frames.mean(axis=(1, 2, 3))) > 1)
 
 
-def test_real_videos(real_data: Path, tmp_path: Path) -> None:
+def test_real_videos(real_data, tmp_path):
     for name in ("train/typing1.mp4", "val/doing_exercises44.mp4"):
         video = real_data / "exercise_or_typing" / name
         info = encode(video, tmp_path / "entry.mp4")
@@ -123,9 +119,7 @@ def test_real_videos(real_data: Path, tmp_path: Path) -> None:
         assert abs(np.mean(frames.astype(float) - expected[wanted])) < 0.4  # 1.2 by way of RGB
 
 
-def test_a_few_frames_are_decoded_for_each_that_is_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_few_frames_are_decoded_for_each_that_is_read(tmp_path, monkeypatch):
     video = make_video(tmp_path / "source.mp4", options={"g": "250"})
     for format, most in (("small", 4), ("fast", 1)):
         info = encode(video, tmp_path / "entry.mp4", format)
@@ -140,7 +134,7 @@ def test_a_few_frames_are_decoded_for_each_that_is_read(
             assert len(decoded) == 24
 
 
-def test_indices_in_any_order(tmp_path: Path) -> None:
+def test_indices_in_any_order(tmp_path):
     info = encode(make_video(tmp_path / "source.mp4"), tmp_path / "entry.mp4")
     reader = ClipReader(tmp_path / "entry.mp4", info)
     every = reader.get_batch(range(24)).asnumpy()
@@ -150,7 +144,7 @@ def test_indices_in_any_order(tmp_path: Path) -> None:
         reader.get_batch([0, 24])
 
 
-def test_the_record_is_checked(tmp_path: Path) -> None:
+def test_the_record_is_checked(tmp_path):
     entry = tmp_path / "entry.mp4"
     info = encode(make_video(tmp_path / "source.mp4"), entry)
     assert read_record(entry) == info
@@ -170,18 +164,11 @@ def test_the_record_is_checked(tmp_path: Path) -> None:
         assert read_record(entry) is None, message
 
 
-def test_what_cannot_be_cached(tmp_path: Path) -> None:
+def test_what_cannot_be_cached(tmp_path):
     text = tmp_path / "text.mp4"
     text.write_text("not a video")
-    cut = make_video(tmp_path / "cut.mp4")
-    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])  # the index is at the end
-    sound = tmp_path / "sound.mp4"
-    with av.open(str(sound), "w") as container:
-        stream = container.add_stream("aac", rate=44100)
-        samples = av.AudioFrame.from_ndarray(np.zeros((2, 1024), np.float32), "fltp", "stereo")
-        samples.sample_rate = 44100
-        container.mux(stream.encode(samples))
-        container.mux(stream.encode(None))
+    cut = truncate(make_video(tmp_path / "cut.mp4"))  # the index is at the end
+    sound = write_audio(tmp_path / "sound.mp4")
     for video in (text, cut, sound, tmp_path / "missing.mp4"):
         with pytest.raises(ClipError, match=video.name):
             encode(video, tmp_path / "entry.mp4")

@@ -30,9 +30,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "videos"
 
 
-def test_preparation_fills_bounds_and_clears_the_cache(
-    folder: Path, tmp_path: Path, cache_root: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_preparation_fills_bounds_and_clears_the_cache(folder, tmp_path, cache_root, capsys):
     arguments = [str(folder), "--out", str(tmp_path / "data"), "--cache"]
     assert prepare_data.main(arguments) == EXIT_OK
     assert f"clip cache {cache_root}: 6 clips built, 0 there already" in capsys.readouterr().out
@@ -46,27 +44,7 @@ def test_preparation_fills_bounds_and_clears_the_cache(
     assert 0 < ClipCache().num_bytes() <= 60_000
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--cache-size", "1G"], "--cache-size bounds the cache of --cache"),
-        (["--cache", "tiny"], "invalid choice: 'tiny'"),
-        (["--cache", "--cache-size", "-1"], "invalid num_bytes value: '-1'"),
-        (["--cache", "--cache-size", "lots"], "invalid num_bytes value: 'lots'"),
-    ],
-)
-def test_wrong_cache_flags_are_named(
-    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit) as caught:
-        train.main(["configs/tsn_tiny.py", *arguments])
-    assert caught.value.code == 2
-    assert message in capsys.readouterr().err
-
-
-def test_training_fills_the_cache_and_reads_it(
-    folder: Path, tmp_path: Path, cache_root: Path
-) -> None:
+def test_training_fills_the_cache_and_reads_it(folder, tmp_path, cache_root):
     data, work_dir = tmp_path / "data", tmp_path / "run"
     assert prepare_data.main([str(folder), "--out", str(data)]) == EXIT_OK
     flags = ["--epochs", "1", "--pretrained", "none", "--device", "cpu", "--cache", "fast"]

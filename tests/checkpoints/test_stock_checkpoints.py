@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from file_server import FileServer
+from hostile_checkpoints import CANARY, Evil
 from mmengine.runner import load_checkpoint as stock_load
 from mmengine.runner.checkpoint import _load_checkpoint
 from toy import Toy
@@ -61,6 +62,13 @@ def prepared(work_dir, checkpoint) -> tuple[Runner, checkpoint_hooks.SafeCheckpo
     runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
     runner.param_schedulers = runner.build_param_scheduler(runner.param_schedulers)
     return runner, hook
+
+
+def fill_disk(monkeypatch) -> None:
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(atomic.os, "fsync", full)
 
 
 def test_a_run_of_the_stock_runner_is_resumed(tmp_path):
@@ -121,16 +129,12 @@ def test_a_best_checkpoint_cannot_be_resumed_by_half(tmp_path):
 
 
 def test_stock_loading_refuses_code(tmp_path, monkeypatch):
-    class Evil:
-        def __reduce__(self):
-            return os.system, ("touch canary",)
-
     monkeypatch.chdir(tmp_path)
     torch.save({"state_dict": Evil()}, "bad.pth")
     for load in (_load_checkpoint, lambda name: stock_load(Toy(), name)):
         with pytest.raises(UserError, match=r"bad.pth is refused: it names 'posix.system'"):
             load("bad.pth")
-    assert not Path("canary").exists()
+    assert not Path(CANARY).exists()
 
 
 def test_every_other_scheme_is_refused():
@@ -166,10 +170,7 @@ def test_the_last_checkpoint_outlives_a_failed_write(tmp_path, monkeypatch):
     make_runner(tmp_path, 1).train()
     before = (tmp_path / "epoch_1.pth").read_bytes()
 
-    def full(descriptor):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(atomic.os, "fsync", full)
+    fill_disk(monkeypatch)
     with pytest.raises(UserError, match=r"no space to write .*epoch_2.pth .* Free some space"):
         make_runner(tmp_path, 2, resume=True).train()
     assert (tmp_path / "epoch_1.pth").read_bytes() == before
@@ -217,10 +218,7 @@ def test_a_failed_write_of_the_best_removes_neither(tmp_path, monkeypatch):
     before = sorted(path.name for path in tmp_path.glob("*.pth"))
     assert before == ["best_acc_epoch_1.pth", "epoch_1.pth"]
 
-    def full(descriptor):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(atomic.os, "fsync", full)
+    fill_disk(monkeypatch)
     runner.train_loop._epoch = 2
     with pytest.raises(UserError, match=r"no space to write .*best_acc_epoch_2.pth"):
         hook.after_val_epoch(runner, {"acc": 0.7})

@@ -42,9 +42,7 @@ def read(reader: GuardedReader, path: Path) -> str:
     return READABLE
 
 
-def test_the_content_of_what_is_no_video_is_not_printed(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_the_content_of_what_is_no_video_is_not_printed(tmp_path, capfd):
     """decord logs it as the name of a file; escape sequences would reach the terminal."""
     compat.import_transforms()
     from mmaction.datasets.transforms import DecordInit
@@ -58,9 +56,7 @@ def test_the_content_of_what_is_no_video_is_not_printed(
 
 
 @pytest.mark.parametrize("name", TABLE)
-def test_every_input_is_read_or_refused_in_a_line(
-    reader: GuardedReader, tmp_path: Path, name: str
-) -> None:
+def test_every_input_is_read_or_refused_in_a_line(reader, tmp_path, name):
     if name == "no permission" and is_root():
         pytest.skip("root may read everything")
     write, expected = TABLE[name]
@@ -77,7 +73,7 @@ def test_every_input_is_read_or_refused_in_a_line(
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_odd_names_are_read(reader: GuardedReader, tmp_path: Path, name: str) -> None:
+def test_odd_names_are_read(reader, tmp_path, name):
     assert read(reader, write_clip(tmp_path / name)) == READABLE
 
 
@@ -94,16 +90,14 @@ def check_mutants(reader: GuardedReader, folder: Path, clip: Path, count: int) -
     return counts
 
 
-def test_clips_with_flipped_bytes(reader: GuardedReader, tmp_path: Path) -> None:
+def test_clips_with_flipped_bytes(reader, tmp_path):
     clip = write_clip(tmp_path / "clip.mp4")
     counts = check_mutants(reader, tmp_path, clip, 20)
     assert sum(counts.values()) == 20 and counts[READABLE] and counts[UNREADABLE]
 
 
 @pytest.mark.slow
-def test_500_mutants_of_a_real_video(
-    reader: GuardedReader, tmp_path: Path, real_data: Path
-) -> None:
+def test_500_mutants_of_a_real_video(reader, tmp_path, real_data):
     videos = (real_data / "exercise_or_typing" / "train").glob("*.mp4")
     clip = min(videos, key=lambda path: path.stat().st_size)
     counts = check_mutants(reader, tmp_path, clip, 500)

@@ -6,34 +6,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jobs import output, run
 
-from benchmarks import small_job as job
 from mmact_tiny.errors import EXIT_ERROR, EXIT_PARTIAL
 from mmact_tiny.video.frames import PacketDecode
 from tools import infer, test
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def trained(config: Path) -> tuple[Path, Path]:
     """The config and the work directory of a run with a broken training and validation video."""
-    import torch
-
-    import mmact_tiny.train  # noqa: F401  before the forks
-
-    torch.set_num_threads(1)
-    folder = tmp_path_factory.mktemp("job")
-    config = job.write_job(folder)
     for path in ("train/5.mp4", "val/2.mp4"):
-        (folder / "data" / path).write_text("not a video")
-    work_dir = folder / "run"
-    guard = {"max_bad_fraction": 0.25}
-    process = job.start(config, work_dir, {"schedule": {"max_epochs": 1}, "data_guard": guard})
-    process.join()
-    assert process.exitcode == 0, (work_dir / "output.txt").read_text()[-3000:]
-    return config, work_dir
+        (config.parent / "data" / path).write_text("not a video")
+    changes = {"schedule": {"max_epochs": 1}, "data_guard": {"max_bad_fraction": 0.25}}
+    return config, run(config, config.parent / "run", changes)
 
 
-def test_training_goes_on_names_and_records_them(trained: tuple[Path, Path]) -> None:
+def test_training_goes_on_names_and_records_them(trained):
     config, work_dir = trained
     rows = json.loads((work_dir / "bad_videos.json").read_text())
     data = config.parent / "data"
@@ -41,16 +30,14 @@ def test_training_goes_on_names_and_records_them(trained: tuple[Path, Path]) -> 
         ("train", str(data / "train/5.mp4"), 1),
         ("val", str(data / "val/2.mp4"), 1),
     ]
-    text = (work_dir / "output.txt").read_text()
+    text = output(work_dir)
     assert text.count(f"cannot read {data / 'train/5.mp4'}: ") == 1
     assert "(train: replaced by another)" in text and "(val: left out)" in text
     assert "1 train video(s) could not be read, met 1 time(s), recorded in " in text
     assert text.count("Epoch(train)") == 4, "no batch was lost"
 
 
-def test_testing_gives_a_row_with_the_error_and_status_3(
-    trained: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_testing_gives_a_row_with_the_error_and_status_3(trained, tmp_path, capsys):
     _, work_dir = trained
     out = tmp_path / "test.json"
     arguments = ["--work-dir", str(work_dir), "--protocol", "val", "--device", "cpu"]
@@ -66,14 +53,10 @@ def test_testing_gives_a_row_with_the_error_and_status_3(
     assert Path(error["video"]).name == "2.mp4" and error["error"]
 
 
-def test_a_run_with_too_many_is_stopped_with_the_list(
-    trained: tuple[Path, Path], tmp_path: Path
-) -> None:
-    config, _ = trained
-    process = job.start(config, tmp_path / "run", {"data_guard": {"max_bad_fraction": 0.0}})
-    process.join()
-    text = (tmp_path / "run" / "output.txt").read_text()
-    assert process.exitcode == 2
+def test_a_run_with_too_many_is_stopped_with_the_list(trained, tmp_path):
+    text = output(
+        run(trained[0], tmp_path / "run", {"data_guard": {"max_bad_fraction": 0.0}}, status=2)
+    )
     error = text[text.index("error: ") :]
     assert "1 of 16 train videos cannot be read, more than max_bad_fraction=0 allows" in error
     assert "5.mp4: " in error and "Traceback" not in error
@@ -81,11 +64,8 @@ def test_a_run_with_too_many_is_stopped_with_the_list(
 
 @pytest.mark.usefixtures("dead_workers_noticed_at_once")
 def test_a_video_that_takes_too_long_is_a_row_with_the_reason(
-    trained: tuple[Path, Path],
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+    trained, tmp_path, capsys, monkeypatch
+):
     """The readers, which are forks of this process, take 5 s for a video."""
     transform = PacketDecode.transform
     slow = lambda self, results: time.sleep(5) or transform(self, results)  # noqa: E731
@@ -109,16 +89,10 @@ def test_a_video_that_takes_too_long_is_a_row_with_the_reason(
         assert caught.value.code == EXIT_ERROR
 
 
-def test_without_workers_the_run_says_what_it_risks(
-    trained: tuple[Path, Path], tmp_path: Path
-) -> None:
-    config, _ = trained
+def test_without_workers_the_run_says_what_it_risks(trained, tmp_path):
     changes: dict[str, Any] = {"schedule": {"max_epochs": 1}, "hardware": {"num_workers": 0}}
     changes["data_guard"] = {"max_bad_fraction": 0.25}
-    process = job.start(config, tmp_path / "run", changes)
-    process.join()
-    text = (tmp_path / "run" / "output.txt").read_text()
-    assert process.exitcode == 0, text[-3000:]
+    text = output(run(trained[0], tmp_path / "run", changes))
     for split in ("train", "val"):
         risk = f"{split}_dataloader.num_workers=0: videos are decoded in this process"
         assert text.count(risk) == 1

@@ -117,13 +117,13 @@ def run_all(document: str, *, quick: bool) -> None:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS[::2])
-def test_the_commands_run(document: str, project: Path) -> None:
+def test_the_commands_run(document, project):
     run_all(document, quick=True)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("document", DOCUMENTS[::2])
-def test_the_commands_run_as_they_stand(document: str, project: Path) -> None:
+def test_the_commands_run_as_they_stand(document, project):
     run_all(document, quick=False)
 
 
@@ -131,9 +131,7 @@ ALL = sorted(str(path.relative_to(ROOT)) for path in [*ROOT.glob("*.md"), *ROOT.
 
 
 @pytest.mark.parametrize("document", ALL)
-def test_each_flag_that_is_named_is_one_of_its_tool(
-    document: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_each_flag_that_is_named_is_one_of_its_tool(document, capsys):
     """In every document, also within a sentence, where a command may have placeholders."""
     text = (ROOT / document).read_text()
     for name, rest in re.findall(r"python tools/(\w+)\.py([^`\n#]*)", text):
@@ -145,13 +143,13 @@ def test_each_flag_that_is_named_is_one_of_its_tool(
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_the_make_targets_are_there(document: str) -> None:
+def test_the_make_targets_are_there(document):
     targets = {command.split()[1] for command in commands(document) if command.startswith("make ")}
     for target in targets:
         assert subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True).returncode == 0
 
 
 @pytest.mark.parametrize("pair", [DOCUMENTS[:2], DOCUMENTS[2:]])
-def test_both_languages_show_the_same_commands(pair: tuple[str, str]) -> None:
+def test_both_languages_show_the_same_commands(pair):
     assert commands(pair[0]) == commands(pair[1])
     assert len(commands(pair[0])) > 5

@@ -36,7 +36,7 @@ def skip_without(version: str) -> None:
 
 
 @pytest.mark.parametrize("version", OTHERS)
-def test_tools_answer_in_another_interpreter(version: str) -> None:
+def test_tools_answer_in_another_interpreter(version):
     """Without any package: `--help` needs the standard library alone, as `make` promises."""
     skip_without(version)
     environ = {"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"]}
@@ -52,7 +52,7 @@ def test_tools_answer_in_another_interpreter(version: str) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("version", OTHERS)
-def test_the_user_commands_run_in_another_interpreter(version: str, tmp_path: Path) -> None:
+def test_the_user_commands_run_in_another_interpreter(version, tmp_path):
     """A virtual environment of its own, the pinned packages, then train, test and infer."""
     skip_without(version)
     shutil.copytree(

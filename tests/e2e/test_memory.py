@@ -59,7 +59,7 @@ def growth_over_epochs(folder: Path, epochs: int) -> list[int]:
     return used
 
 
-def test_epochs_do_not_grow(tmp_path: Path) -> None:
+def test_epochs_do_not_grow(tmp_path):
     (tmp_path / "train").mkdir()
     for number in range(8):
         write_clip(tmp_path / "train" / f"{number}.mp4", seed=number)
@@ -70,7 +70,7 @@ def test_epochs_do_not_grow(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_20_epochs_of_real_videos_stay_bounded(tmp_path: Path, real_data: Path) -> None:
+def test_20_epochs_of_real_videos_stay_bounded(tmp_path, real_data):
     """What decord leaks goes with its worker, at the latest when that has grown by 512 MB."""
     source = real_data / "exercise_or_typing"
     for name in ("train", "train.txt"):
@@ -120,7 +120,7 @@ def peak_in_a_fresh_process(videos: list[Path]) -> int:
         return pool.submit(peak_of_reading, videos).result()
 
 
-def test_reading_for_inference_is_bounded(tmp_path: Path) -> None:
+def test_reading_for_inference_is_bounded(tmp_path):
     write_long_video(tmp_path / "long.mp4", seconds=300, size=(320, 192))
     clip = write_clip(tmp_path / "clip.mp4")
     assert peak_in_a_fresh_process([tmp_path / "long.mp4"] + [clip] * 20) < 2 * GB
@@ -128,7 +128,7 @@ def test_reading_for_inference_is_bounded(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_an_hour_of_1080p_and_1000_clips_stay_below_2_gb(tmp_path: Path) -> None:
+def test_an_hour_of_1080p_and_1000_clips_stay_below_2_gb(tmp_path):
     write_long_video(tmp_path / "hour.mp4", seconds=3600, size=(1920, 1088))
     clips = []
     for number in range(1000):

@@ -6,14 +6,12 @@
 import json
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from conftest import ROOT
+from jobs import run_python
 
 from mmact_tiny.errors import EXIT_OK
 from tools import report, test
@@ -26,33 +24,14 @@ FLAG_SCORES = [0.2617265284, 0.2391358912, 0.2269617766, 0.2721757591]
 
 # What 0.1.0 wrote into a dump's `custom_imports`, and what those modules register.
 OLD_MODULES = [
-    "mmact_tiny.initialization",
-    "mmact_tiny.transforms",
-    "mmact_tiny.metrics",
-    "mmact_tiny.packets",
-    "mmact_tiny.engine_hook",
-    "mmact_tiny.checkpoint_hooks",
-    "mmact_tiny.resume",
-    "mmact_tiny.stopping",
-    "mmact_tiny.guarded_loader",
-    "mmact_tiny.precision",
-    "mmact_tiny.timing_hook",
-    "mmact_tiny.tracking",
-    "mmact_tiny.balance",
+    *("initialization", "transforms", "metrics", "packets", "engine_hook", "checkpoint_hooks"),
+    *("resume", "stopping", "guarded_loader", "precision", "timing_hook", "tracking", "balance"),
 ]
 REGISTERED = {
     "HOOKS": [
-        "ZeroInitResidualHook",
-        "EngineHook",
-        "WeightsHook",
-        "SafeCheckpointHook",
-        "ValidatedHook",
-        "ResumeHook",
-        "LossHook",
-        "StopHook",
-        "DataGuardHook",
-        "PrecisionHook",
-        "TimingHook",
+        *("ZeroInitResidualHook", "EngineHook", "WeightsHook", "SafeCheckpointHook"),
+        *("ValidatedHook", "ResumeHook", "LossHook", "StopHook", "DataGuardHook"),
+        *("PrecisionHook", "TimingHook"),
     ],
     "TRANSFORMS": ["CachedVideo", "ClipInit", "PacketInit", "PacketDecode"],
     "METRICS": ["VideoScores"],
@@ -75,26 +54,12 @@ def run_dir(tmp_path: Path) -> Path:
     return Path(shutil.copytree(OLD / "small", tmp_path / "work_dirs" / "small"))
 
 
-def run_python(*arguments: str) -> str:
-    """Runs a process of its own in the project's folder; returns what it printed."""
-    done = subprocess.run(
-        [sys.executable, *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
-    return done.stdout
-
-
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """Returns all that a checkpoint holds; the file is one of these tests' own."""
     return torch.load(path, weights_only=False)
 
 
-def test_testing_gives_the_scores_that_0_1_0_gave(run_dir: Path) -> None:
+def test_testing_gives_the_scores_that_0_1_0_gave(run_dir):
     results = run_dir / "test" / "results.json"
     old = json.loads(results.read_text())
     results.unlink()
@@ -121,9 +86,10 @@ def test_testing_gives_the_scores_that_0_1_0_gave(run_dir: Path) -> None:
     ]
 
 
-def test_inference_answers_as_0_1_0_did(run_dir: Path) -> None:
+def test_inference_answers_as_0_1_0_did(run_dir):
     checkpoint = str(run_dir / "best_acc_top1_epoch_1.pth")
-    printed = run_python("tools/infer.py", FLAG, "--checkpoint", checkpoint, "--device", "cpu")
+    flags = ("--checkpoint", checkpoint, "--device", "cpu")
+    printed = run_python("tools/infer.py", FLAG, *flags).stdout
     answers = re.findall(r"^([a-z ]+): (0\.\d+)$", printed, flags=re.MULTILINE)
     assert [label for label, _ in answers] == [
         "waving flag",
@@ -135,11 +101,11 @@ def test_inference_answers_as_0_1_0_did(run_dir: Path) -> None:
     assert scores == pytest.approx(sorted(FLAG_SCORES, reverse=True), rel=0, abs=1e-5)
 
 
-def test_training_goes_on_for_another_epoch(run_dir: Path) -> None:
+def test_training_goes_on_for_another_epoch(run_dir):
     printed = run_python(
         *("tools/train.py", str(run_dir / "small.py"), "--work-dir", str(run_dir)),
         *("--resume", "--epochs", "3", "--device", "cpu"),
-    )
+    ).stdout
     assert f"64 of 64 tensors loaded from {run_dir / 'epoch_2.pth'}" in printed
     assert "epoch 1/3" not in printed
     assert "epoch 3/3  loss " in printed
@@ -158,12 +124,12 @@ def test_training_goes_on_for_another_epoch(run_dir: Path) -> None:
     ]
 
 
-def test_a_checkpoint_within_an_epoch_leads_to_the_same_weights(tmp_path: Path) -> None:
+def test_a_checkpoint_within_an_epoch_leads_to_the_same_weights(tmp_path):
     """Batch 3 of 5 is next: what 0.1.0 went on to is `epoch_2.pth`."""
     printed = run_python(
         *("tools/train.py", str(OLD / "small" / "small.py"), "--work-dir", str(tmp_path / "again")),
         *("--resume", str(OLD / "iter_7.pth"), "--device", "cpu"),
-    )
+    ).stdout
     assert "epoch 2/2  loss 1.3" in printed
     now = read_checkpoint(tmp_path / "again" / "epoch_2.pth")
     then = read_checkpoint(OLD / "small" / "epoch_2.pth")
@@ -173,7 +139,7 @@ def test_a_checkpoint_within_an_epoch_leads_to_the_same_weights(tmp_path: Path) 
         assert torch.allclose(now["state_dict"][name], weights, rtol=0, atol=1e-4), name
 
 
-def test_the_report_tells_of_the_run(run_dir: Path) -> None:
+def test_the_report_tells_of_the_run(run_dir):
     assert report.main([str(run_dir)]) == EXIT_OK
     (run,) = json.loads((run_dir / "report.json").read_text())["runs"]
     (start,) = run["starts"]
@@ -194,9 +160,9 @@ def test_the_report_tells_of_the_run(run_dir: Path) -> None:
 
 
 @pytest.mark.parametrize("loader", ["ours", "stock"])
-def test_a_dump_with_every_old_module_name_loads(loader: str) -> None:
+def test_a_dump_with_every_old_module_name_loads(loader):
     """In a process of its own: what it registers, the dump's imports have registered."""
-    listed = re.findall(r"'(mmact_tiny\.\w+)',", ALL_PLUGINS.read_text())
+    listed = re.findall(r"'mmact_tiny\.(\w+)',", ALL_PLUGINS.read_text())
     assert listed == OLD_MODULES
     script = (
         "import json, sys; path = sys.argv[1]\n"
@@ -206,7 +172,7 @@ def test_a_dump_with_every_old_module_name_loads(loader: str) -> None:
         "         for kind, names in json.loads(sys.argv[2]).items()}\n"
         "print(json.dumps([found, cfg.train_dataloader.dataset.type, cfg.custom_hooks]))\n"
     )
-    printed = run_python("-c", script, str(ALL_PLUGINS), json.dumps(REGISTERED))
+    printed = run_python("-c", script, ALL_PLUGINS, json.dumps(REGISTERED)).stdout
     found, dataset, hooks = json.loads(printed.splitlines()[-1])
     assert found == REGISTERED
     assert dataset == "BalancedVideos"

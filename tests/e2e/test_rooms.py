@@ -3,7 +3,6 @@
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from conftest import OPTIONAL_ROOMS, ROOT
@@ -38,12 +37,12 @@ print(*[name for name in sys.modules if name.startswith("mmact_tiny." + ROOM)], 
 """
 
 
-def test_every_optional_room_is_tried() -> None:
+def test_every_optional_room_is_tried():
     assert sorted(TOOLS) == sorted(OPTIONAL_ROOMS)
 
 
 @pytest.mark.parametrize("room", OPTIONAL_ROOMS)
-def test_everything_else_works_without_it(room: str, tmp_path: Path) -> None:
+def test_everything_else_works_without_it(room, tmp_path):
     project = tmp_path / "project"
     for name in ("mmact_tiny", "tools", "configs"):
         shutil.copytree(ROOT / name, project / name, ignore=shutil.ignore_patterns("__pycache__"))

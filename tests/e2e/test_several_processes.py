@@ -14,15 +14,15 @@ from typing import Any
 import psutil
 import pytest
 from conftest import ROOT
-from jobs import output, wait_for
+from jobs import output, wait_for, with_lines
 
 from benchmarks import small_job as job
 from mmact_tiny.errors import EXIT_PARTIAL
 from mmact_tiny.runs import newest_checkpoint
 from tools import test
 
-ACCUMULATE = "optim_wrapper = dict(accumulative_counts=3)\n"
-IMPORTS = "custom_imports = dict(imports=['disturbances'])\n"
+ACCUMULATE = "optim_wrapper = dict(accumulative_counts=3)"
+IMPORTS = "custom_imports = dict(imports=['disturbances'])"
 # The loss reads what the first stage gives: the second one has no gradient, nor have frozen layers.
 UNUSED = """
 model["backbone"].update(out_indices=(0,), frozen_stages=0)
@@ -45,16 +45,7 @@ def end(processes: list[Any], seconds: float = 300) -> list[int | None]:
     return [process.exitcode for process in processes]
 
 
-def with_lines(config: Path, folder: Path, *lines: str) -> Path:
-    path = folder / "job.py"
-    path.write_text(config.read_text() + "".join(lines))
-    return path
-
-
-def test_a_signalled_job_saves_once_and_resumes_identical(
-    config: Path,
-    tmp_path: Path,
-) -> None:
+def test_a_signalled_job_saves_once_and_resumes_identical(config, tmp_path):
     """In the middle of an epoch, and of a step of 3 iterations; one process gets the signal."""
     accumulating = with_lines(config, tmp_path, ACCUMULATE)
     changes = {**NO_PROGRESS, "batch_size": {"train": 2}, "schedule": {"max_epochs": 2}}
@@ -76,7 +67,7 @@ def test_a_signalled_job_saves_once_and_resumes_identical(
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_under_torchrun(config: Path, tmp_path: Path) -> None:
+def test_under_torchrun(config, tmp_path):
     """SIGTERM to torchrun, then SIGKILL to one process of the job, then the end."""
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]
     command += ["tools/train.py", str(config), "--launcher", "pytorch", "--device", "cpu"]
@@ -109,7 +100,7 @@ def test_under_torchrun(config: Path, tmp_path: Path) -> None:
     assert job.differences(job.outcome(undisturbed), job.outcome(work_dir)) == []
 
 
-def test_parameters_without_a_gradient_are_found(config: Path, tmp_path: Path) -> None:
+def test_parameters_without_a_gradient_are_found(config, tmp_path):
     work_dir = tmp_path / "run"
     changes = {"batch_size": {"train": 4}, "schedule": {"max_epochs": 1}}
     unused = with_lines(config, tmp_path, UNUSED)
@@ -118,11 +109,8 @@ def test_parameters_without_a_gradient_are_found(config: Path, tmp_path: Path) -
     assert output(work_dir).count(named) == 1
 
 
-def test_nan_in_one_process_stops_all_and_names_its_videos(
-    config: Path,
-    tmp_path: Path,
-) -> None:
-    hook = "custom_hooks = [dict(type='PoisonedBatch', rank=1, iteration=2)]\n"
+def test_nan_in_one_process_stops_all_and_names_its_videos(config, tmp_path):
+    hook = "custom_hooks = [dict(type='PoisonedBatch', rank=1, iteration=2)]"
     poisoned = with_lines(config, tmp_path, IMPORTS, hook)
     work_dir = tmp_path / "run"
     changes = {"checkpoints": {"every": 1}, "batch_size": {"train": 2}}
@@ -137,10 +125,7 @@ def test_nan_in_one_process_stops_all_and_names_its_videos(
 
 
 @pytest.mark.slow
-def test_the_bad_videos_of_all_processes_are_counted_over_the_job(
-    config: Path,
-    tmp_path: Path,
-) -> None:
+def test_the_bad_videos_of_all_processes_are_counted_over_the_job(config, tmp_path):
     """Each process meets less than the share allowed, all together more; then all are allowed."""
     data = tmp_path / "data"
     shutil.copytree(config.parent / "data", data)
@@ -203,10 +188,12 @@ def check_first_gradients() -> None:
     alone = copy.deepcopy(model)
     runner: Any = SimpleNamespace(
         model=DistributedDataParallel(model),
-        cfg={},
+        cfg={"find_unused_parameters": False},
         wrap_model=lambda cfg, model: DistributedDataParallel(model),
     )
-    PrecisionHook().before_run(runner)
+    hook = PrecisionHook()
+    hook.before_run(runner)
+    hook.before_train_iter(runner, 0)
     inputs = torch.rand(2, 2, 3, 12, 12)
     runner.model(inputs[torch.distributed.get_rank()]).square().sum().backward()
     (sum(alone(part).square().sum() for part in inputs) / 2).backward()
@@ -214,7 +201,7 @@ def check_first_gradients() -> None:
         torch.testing.assert_close(here.grad, there.grad)
 
 
-def test_the_first_step_has_the_mean_of_all_gradients(tmp_path: Path) -> None:
+def test_the_first_step_has_the_mean_of_all_gradients(tmp_path):
     """DDP notes each parameter's layout, and channels_last changes it."""
     processes = job.fork_ranks(check_first_gradients, (), tmp_path, 2)
     assert end(processes, 60) == [0, 0], output(tmp_path)

@@ -1,70 +1,49 @@
 """What starts at once imports nothing heavy: module lists, not clocks."""
 
 import gc
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from jobs import run_python
 
-HEAVY = (
-    "torch",
-    "numpy",
-    "mmengine",
-    "mmaction",
-    "mmcv",
-    "cv2",
-    "av",
-    "decord",
-    "openvino",
-    "rich",
-    "PIL",
-    "matplotlib",
-    "jinja2",
-    "fastapi",
-)
+HEAVY = {
+    *("torch", "numpy", "mmengine", "mmaction", "mmcv", "cv2", "av", "decord"),
+    *("openvino", "rich", "PIL", "matplotlib", "jinja2", "fastapi"),
+}
 TOOLS = sorted(path.name for path in (ROOT / "tools").glob("*.py"))
 
 
 def imported(*arguments: str) -> set[str]:
     """Returns the names of the top-level modules that a Python process imported."""
-    done = subprocess.run(
-        [sys.executable, "-X", "importtime", *arguments],
-        cwd=ROOT,
-        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    environ = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
+    done = run_python("-X", "importtime", *arguments, env=environ)
     lines = [line for line in done.stderr.splitlines() if line.startswith("import time:")]
     return {line.rsplit("|", 1)[1].strip().split(".")[0] for line in lines[1:]}
 
 
 @pytest.mark.parametrize("tool", TOOLS)
-def test_help_imports_nothing_heavy(tool: str) -> None:
+def test_help_imports_nothing_heavy(tool):
     draws = {"numpy"} if tool == "render_tiny.py" else set()  # what it is made of
     assert imported(str(Path("tools") / tool), "--help").intersection(HEAVY) == draws
 
 
-def test_the_package_imports_nothing_heavy() -> None:
+def test_the_package_imports_nothing_heavy():
     modules = imported("-c", "import mmact_tiny")
     assert "mmact_tiny" in modules
     assert not modules.intersection(HEAVY)
 
 
-def test_a_recognizer_needs_no_statistics() -> None:
+def test_a_recognizer_needs_no_statistics():
     code = "import mmact_tiny.recognizer, mmact_tiny.engine.engine, mmact_tiny.video.frames, sys\n"
     code += "from mmaction.datasets.transforms import pose_transforms\n"
     code += "print('scipy.stats' in sys.modules, pose_transforms.get_mode([1, 2, 2])[0])"
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    assert done.stdout.split() == ["False", "[2]"]  # and who needs it has the real one
+    found = run_python("-c", code).stdout.split()
+    assert found == ["False", "[2]"]  # and who needs it has the real one
 
 
 @pytest.mark.parametrize("trains", [False, True])
-def test_only_training_imports_what_shards_a_model(trains: bool) -> None:
+def test_only_training_imports_what_shards_a_model(trains):
     code = "import argparse, sys\n"
     code += "from mmact_tiny import cli\n"
     code += f"cli.start(argparse.Namespace(), trains={trains})\n"
@@ -73,35 +52,25 @@ def test_only_training_imports_what_shards_a_model(trains: bool) -> None:
     code += "print(*[name in sys.modules for name in names])\n"
     code += "from mmengine.registry import MODEL_WRAPPERS\n"
     code += "print(MODEL_WRAPPERS.get('MMFullyShardedDataParallel') is not None)\n"
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    assert done.stdout.split() == [str(trains)] * 4
+    assert run_python("-c", code).stdout.split() == [str(trains)] * 4
 
 
-def test_infer_leaves_a_tracker_that_is_installed_alone(tmp_path: Path) -> None:
+def test_infer_leaves_a_tracker_that_is_installed_alone(tmp_path):
     (tmp_path / "wandb.py").write_text("print('imported')")
     code = "import argparse\n"
     code += "from mmact_tiny import cli\n"
     code += "cli.start(argparse.Namespace(), trains=False)\n"
     code += "print('started')\n"
     code += "import wandb"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=ROOT,
-        env={"PYTHONPATH": f"{tmp_path}:{ROOT}", "PATH": "/usr/bin:/bin"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    environ = {"PYTHONPATH": f"{tmp_path}:{ROOT}", "PATH": "/usr/bin:/bin"}
+    done = run_python("-c", code, env=environ)
     assert done.stdout.split() == ["started", "imported"], "and who asks for it has it"
 
 
-def test_a_tool_that_ends_looks_for_no_cycles() -> None:
+def test_a_tool_that_ends_looks_for_no_cycles():
     code = "import atexit, gc, runpy, sys\n"
     code += "atexit.register(lambda: print(gc.get_freeze_count() > 0))\n"
     code += "sys.argv = ['infer.py', 'missing.mp4', '--top-k', 'x']\n"
     code += "runpy.run_path('tools/infer.py', run_name='__main__')\n"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert (done.stdout, done.returncode) == ("True\n", 2)
+    assert run_python("-c", code, status=2).stdout == "True\n"
     assert gc.get_freeze_count() == 0, "but not in a program that calls its main"

@@ -86,7 +86,7 @@ def pids_of(loader: GuardedLoader) -> list[int]:
 GOOD = [f"good{n}" for n in range(12)]
 
 
-def test_an_epoch_goes_on_at_any_batch_as_it_would_have(tmp_path: Path) -> None:
+def test_an_epoch_goes_on_at_any_batch_as_it_would_have(tmp_path):
     """With and without workers: what is skipped is not read, what follows is the same."""
     whole = [epoch_of(loader_of(GOOD, tmp_path), epoch) for epoch in range(2)]
     drawn = [dict(pair for batch in epoch for pair in batch) for epoch in whole]
@@ -104,9 +104,7 @@ def test_an_epoch_goes_on_at_any_batch_as_it_would_have(tmp_path: Path) -> None:
     assert {GOOD[index] for index in reads} == {name for name, _ in whole[1][3]}
 
 
-def test_bad_videos_are_replaced_counted_and_recorded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_bad_videos_are_replaced_counted_and_recorded(tmp_path, monkeypatch):
     names = [*GOOD[:9], "bad.mp4", "crash.mp4", "hang.mp4"]
     loader = loader_of(names, tmp_path)
     batches = epoch_of(loader)
@@ -146,9 +144,7 @@ class Piped(Names):
 
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_a_transform_that_fails_is_not_blamed_on_the_video(
-    split: str, workers: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_transform_that_fails_is_not_blamed_on_the_video(split, workers, tmp_path, caplog):
     names = [*GOOD[:4], "wide.mp4", "bad.mp4"]
     loader = loader_of(names, tmp_path, split=split, workers=workers, dataset=Piped(names))
     message = (
@@ -167,7 +163,7 @@ def test_a_transform_that_fails_is_not_blamed_on_the_video(
     loader.close()
 
 
-def test_what_collating_raises_is_raised(tmp_path: Path) -> None:
+def test_what_collating_raises_is_raised(tmp_path):
     def collate(samples: list) -> None:
         raise RuntimeError("sizes differ")  # the loader's own errors are of this type too
 
@@ -178,7 +174,7 @@ def test_what_collating_raises_is_raised(tmp_path: Path) -> None:
     loader.close()
 
 
-def test_testing_leaves_bad_videos_out(tmp_path: Path) -> None:
+def test_testing_leaves_bad_videos_out(tmp_path):
     """Of a batch that crashes one video after the other takes its worker down, and none twice."""
     mixed = ["good0", "bad1", "good2", "bad3", "bad4", "bad5", "crash6"]
     crashing = [*(f"crash{number}" for number in range(6)), "good6"]
@@ -193,7 +189,7 @@ def test_testing_leaves_bad_videos_out(tmp_path: Path) -> None:
         epoch_of(nothing)
 
 
-def test_too_many_bad_videos_stop_the_run_with_the_list(tmp_path: Path) -> None:
+def test_too_many_bad_videos_stop_the_run_with_the_list(tmp_path):
     names = [*GOOD[:10], "bad10", "bad11"]
     with pytest.raises(UserError) as caught:
         epoch_of(loader_of(names, tmp_path, fraction=0.1))
@@ -204,7 +200,7 @@ def test_too_many_bad_videos_stop_the_run_with_the_list(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_closed_loader_leaves_no_worker_and_reads_on(tmp_path: Path, workers: int) -> None:
+def test_a_closed_loader_leaves_no_worker_and_reads_on(tmp_path, workers):
     loader = loader_of(GOOD, tmp_path, workers=workers)
     expected = epoch_of(loader)
     kept = pids_of(loader) if workers else []
@@ -217,8 +213,8 @@ def test_a_closed_loader_leaves_no_worker_and_reads_on(tmp_path: Path, workers: 
 
 @pytest.mark.parametrize(("cuda", "steps"), [(False, 10), (True, 0)])
 def test_what_reads_videos_stands_back_where_the_model_has_the_same_cores(
-    cuda: bool, steps: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    cuda, steps, tmp_path, monkeypatch
+):
     monkeypatch.setattr(hardware, "has_cuda", lambda: cuda)
     expected = min(19, os.nice(0) + steps)
     loader = loader_of(GOOD, tmp_path)
@@ -228,12 +224,11 @@ def test_what_reads_videos_stands_back_where_the_model_has_the_same_cores(
     reader = GuardedReader(lambda sample: os.nice(0))
     assert reader({}) == expected
     reader.close()
+    assert hardware.reader_niceness() == steps
 
 
 @pytest.mark.parametrize("sender", ["this process", "another"])
-def test_workers_that_are_asked_to_end_at_a_video_cost_none(
-    sender: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_workers_that_are_asked_to_end_at_a_video_cost_none(sender, tmp_path, monkeypatch):
     expected = epoch_of(loader_of(GOOD, tmp_path))
     read = Names.__getitem__
 
@@ -255,9 +250,7 @@ def test_workers_that_are_asked_to_end_at_a_video_cost_none(
     assert loader.bad.rows == {}
 
 
-def test_workers_that_have_grown_are_replaced(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_workers_that_have_grown_are_replaced(tmp_path, monkeypatch):
     """decord leaks; what was read does not change with the worker that reads it."""
     names = [f"grow{n}" for n in range(60)]
     expected = epoch_of(loader_of(names, tmp_path, workers=0))
@@ -272,7 +265,7 @@ def test_workers_that_have_grown_are_replaced(
     assert len(workers) > 2
 
 
-def test_a_video_is_named_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_video_is_named_once(tmp_path, caplog):
     bad = BadVideos(tmp_path / "bad.json", 0.5)
     bad.num_videos["train"] = 10
     with caplog.at_level("WARNING", logger="mmact_tiny"):

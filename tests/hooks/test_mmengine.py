@@ -2,7 +2,6 @@
 
 import signal
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import torch
@@ -47,7 +46,7 @@ class Note(Hook):
         self.noted.append(_mmengine.is_between_steps(runner.optim_wrapper))
 
 
-def test_a_runner(tmp_path: Path) -> None:
+def test_a_runner(tmp_path):
     note = Note()
     runner = Runner(
         model=Line(),
@@ -84,7 +83,7 @@ def patient(iterator: Iterator[torch.Tensor]) -> int:
             assert _mmengine.is_wait(error)
 
 
-def test_a_loader(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_loader(monkeypatch):
     before = signal.getsignal(signal.SIGCHLD)
     # PyTorch sets its handler once a process, and another test may have taken it away.
     monkeypatch.setattr(signal_handling, "_SIGCHLD_handler_set", False)
@@ -114,7 +113,7 @@ def test_a_loader(monkeypatch: pytest.MonkeyPatch) -> None:
     assert _mmengine.workers_of(iter(DataLoader(Slow()))) == []
 
 
-def test_a_pipeline() -> None:
+def test_a_pipeline():
     def decode(sample: dict) -> dict:
         return dict(sample, imgs=[0])
 

@@ -15,7 +15,6 @@ from jobs import run
 from mmengine.optim import OptimWrapper, StepLR
 from mmengine.runner import ValLoop
 
-from benchmarks import small_job as job
 from mmact_tiny.checkpoints.load import load_checkpoint
 from mmact_tiny.errors import EXIT_ERROR, EXIT_OK, UserError
 from mmact_tiny.hooks import resume as resume_hook
@@ -24,12 +23,8 @@ from tools import train
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def trained(config: Path) -> tuple[Path, Path]:
     """The config and the work directory of a run of one epoch."""
-    import mmact_tiny.train  # noqa: F401  before the fork
-
-    torch.set_num_threads(1)
-    config = job.write_job(tmp_path_factory.mktemp("job"))
     return config, run(config, config.parent / "run", {"schedule": {"max_epochs": 1}})
 
 
@@ -72,9 +67,7 @@ FORGED: dict[str, tuple[Callable[[dict], Any], str]] = {
 
 
 @pytest.mark.parametrize("case", FORGED)
-def test_what_does_not_fit_is_a_line(
-    case: str, trained: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_does_not_fit_is_a_line(case, trained, tmp_path, capsys):
     edit, message = FORGED[case]
     forged = forge(trained[1], tmp_path / "forged.pth", edit)
     assert resume(trained[0], tmp_path / "run", forged) == EXIT_ERROR
@@ -83,9 +76,7 @@ def test_what_does_not_fit_is_a_line(
     assert error.count("\n") == 1
 
 
-def test_the_middle_of_an_epoch_needs_the_batch_size_that_it_had(
-    trained: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_middle_of_an_epoch_needs_the_batch_size_that_it_had(trained, tmp_path, capsys):
     forged = forge(trained[1], tmp_path / "iter_6.pth", lambda c: c["progress"].update(batches=2))
     flags = ("--batch-size", "2")
     assert resume(trained[0], tmp_path / "run", forged, *flags) == EXIT_ERROR
@@ -95,7 +86,7 @@ def test_the_middle_of_an_epoch_needs_the_batch_size_that_it_had(
     assert "resumed with other batch_size: not the same run" in capsys.readouterr().out
 
 
-def test_each_iteration_has_draws_of_its_own() -> None:
+def test_each_iteration_has_draws_of_its_own():
     def drawn(iteration: int) -> tuple[float, float, float]:
         runner: Any = SimpleNamespace(seed=7, iter=iteration)
         ResumeHook().before_train_iter(runner, 0)
@@ -106,9 +97,7 @@ def test_each_iteration_has_draws_of_its_own() -> None:
     assert drawn(0) == first and drawn(4) == fifth
 
 
-def test_an_epoch_of_which_all_batches_are_done_is_ended(
-    trained: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_epoch_of_which_all_batches_are_done_is_ended(trained, tmp_path, capsys):
     """What `--checkpoint-every` and SIGTERM save at the last iteration of an epoch."""
 
     def before_its_end(checkpoint: dict) -> None:
@@ -122,8 +111,8 @@ def test_an_epoch_of_which_all_batches_are_done_is_ended(
 
 
 def test_no_file_but_its_own_best_is_removed_and_changed_settings_are_named(
-    trained: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+    trained, tmp_path, capsys
+):
     """The first epoch after the resume is better than -1, and the one before it is removed."""
     config, work_dir = trained
     (best,) = work_dir.glob("best_*.pth")
@@ -140,9 +129,7 @@ def test_no_file_but_its_own_best_is_removed_and_changed_settings_are_named(
         assert "resumed with the checkpoint's, not the config's: lr 0.0078125, not 0.0039" in said
 
 
-def test_in_its_own_folder_the_best_before_is_still_removed(
-    trained: tuple[Path, Path], tmp_path: Path
-) -> None:
+def test_in_its_own_folder_the_best_before_is_still_removed(trained, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(trained[1], folder)
     (best,) = folder.glob("best_*.pth")
@@ -161,7 +148,7 @@ def saved_by(lr: float, step_size: int) -> tuple[SimpleNamespace, dict]:
     return runner, {**checkpoint, "optimizer": wrapper.state_dict()}
 
 
-def test_settings_that_the_checkpoint_changes_are_named() -> None:
+def test_settings_that_the_checkpoint_changes_are_named():
     runner, own = saved_by(lr=0.01, step_size=3)
     check_resumable(own, "x.pth", runner)
     runner.logger.warning.assert_not_called()
@@ -171,7 +158,7 @@ def test_settings_that_the_checkpoint_changes_are_named() -> None:
 
 
 @pytest.mark.parametrize("seed", [0, 2**32 - 1, None])
-def test_every_seed_that_a_run_can_have_is_taken(seed: int | None) -> None:
+def test_every_seed_that_a_run_can_have_is_taken(seed):
     runner, checkpoint = saved_by(lr=0.01, step_size=3)
     checkpoint["meta"]["seed"] = seed
     check_resumable(checkpoint, "x.pth", runner)
@@ -181,7 +168,7 @@ def test_every_seed_that_a_run_can_have_is_taken(seed: int | None) -> None:
 
 
 @pytest.mark.parametrize("key", ["state_dict", "meta", "message_hub", "optimizer"])
-def test_what_is_missing_is_named(key: str) -> None:
+def test_what_is_missing_is_named(key):
     runner, checkpoint = saved_by(lr=0.01, step_size=3)
     del checkpoint[key]
     with pytest.raises(
@@ -203,9 +190,7 @@ def test_what_is_missing_is_named(key: str) -> None:
         (5, 1, 2, 4, True),  # the last one
     ],
 )
-def test_a_validation_that_a_kill_prevented_is_due(
-    epoch: int, begin: int, interval: int, validated: int | None, due: bool
-) -> None:
+def test_a_validation_that_a_kill_prevented_is_due(epoch, begin, interval, validated, due):
     loop = SimpleNamespace(val_begin=begin, val_interval=interval, max_epochs=5)
     hub = SimpleNamespace(runtime_info=dict(last_validated=validated))
     runner = SimpleNamespace(train_loop=loop, epoch=epoch, message_hub=hub)
@@ -215,7 +200,7 @@ def test_a_validation_that_a_kill_prevented_is_due(
     assert not resume_hook._validation_is_due(runner)
 
 
-def test_a_log_starts_with_what_was_logged_when_the_run_was_saved(tmp_path: Path) -> None:
+def test_a_log_starts_with_what_was_logged_when_the_run_was_saved(tmp_path):
     before = tmp_path / "1" / "vis_data" / "scalars.json"
     before.parent.mkdir(parents=True)
     before.write_text("abcdef")
@@ -227,7 +212,7 @@ def test_a_log_starts_with_what_was_logged_when_the_run_was_saved(tmp_path: Path
             resume_hook._restore_log(runner, dict(path=path, bytes=4))
 
 
-def test_only_progress_before_is_removed(tmp_path: Path) -> None:
+def test_only_progress_before_is_removed(tmp_path):
     for name in ("iter_5.pth", "iter_7.pth", "iter_9.pth", "epoch_1.pth"):
         (tmp_path / name).touch()
     resume_hook._remove_progress(SimpleNamespace(work_dir=str(tmp_path)), before=7)

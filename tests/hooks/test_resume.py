@@ -20,9 +20,7 @@ def undisturbed(config: Path) -> dict[str, Any]:
     return job.outcome(run(config, config.parent / "undisturbed"))
 
 
-def test_killed_and_resumed_runs_are_identical(
-    config: Path, undisturbed: dict[str, Any], tmp_path: Path
-) -> None:
+def test_killed_and_resumed_runs_are_identical(config, undisturbed, tmp_path):
     """In an epoch, and within the write of a checkpoint; the slow test has 20 at random moments."""
     work_dir = tmp_path / "run"
     process = job.start(config, work_dir)
@@ -37,15 +35,15 @@ def test_killed_and_resumed_runs_are_identical(
 
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
-def test_twenty_killed_runs_are_identical(tmp_path: Path) -> None:
+def test_twenty_killed_runs_are_identical(tmp_path):
     rows = kill_and_compare(tmp_path, runs=20, seed=0)
     assert [row["run"] for row in rows if row["differences"]] == []
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_saves_within_an_iteration_and_resumes_identical(
-    config: Path, undisturbed: dict[str, Any], tmp_path: Path, number: int, status: int
-) -> None:
+    config, undisturbed, tmp_path, number, status
+):
     marker = str(tmp_path / "sent")
     hook = f"dict(type='SignalInIteration', iteration=6, number={number:d}, marker={marker!r})"
     signalling = with_hook(config, tmp_path, hook)
@@ -64,9 +62,7 @@ def test_a_signal_saves_within_an_iteration_and_resumes_identical(
     assert steps == list(range(1, 13))
 
 
-def test_a_signal_within_a_validation_saves_and_resumes_identical(
-    config: Path, undisturbed: dict[str, Any], tmp_path: Path
-) -> None:
+def test_a_signal_within_a_validation_saves_and_resumes_identical(config, undisturbed, tmp_path):
     """The validation starts anew. A resume here tells the same run but for the hook."""
     hook = f"dict(type='SignalInValidation', epoch=2, marker={str(tmp_path / 'sent')!r})"
     signalling = with_hook(config, tmp_path, hook)
@@ -75,7 +71,7 @@ def test_a_signal_within_a_validation_saves_and_resumes_identical(
     assert job.differences(undisturbed, job.outcome(run(signalling, work_dir))) == []
 
 
-def test_gradients_that_wait_for_their_step_survive_a_kill(config: Path, tmp_path: Path) -> None:
+def test_gradients_that_wait_for_their_step_survive_a_kill(config, tmp_path):
     """Steps of 3 iterations, checkpoints every 2 and at the end of an epoch, which has 4."""
     hook = "dict(type='EarlyStoppingHook', monitor='acc/top1', patience=1, min_delta=2)"
     stopping = f"custom_hooks = [{hook}]"
@@ -97,9 +93,7 @@ def test_gradients_that_wait_for_their_step_survive_a_kill(config: Path, tmp_pat
         assert last_checkpoint is not None and last_checkpoint.name == "epoch_2.pth"
 
 
-def test_a_second_run_is_refused_and_a_killed_one_is_not_in_the_way(
-    config: Path, tmp_path: Path
-) -> None:
+def test_a_second_run_is_refused_and_a_killed_one_is_not_in_the_way(config, tmp_path):
     work_dir = tmp_path / "run"
     first = job.start(config, work_dir)
     wait_for(lambda: "[1][1/4]" in output(work_dir), first)
@@ -114,9 +108,7 @@ def test_a_second_run_is_refused_and_a_killed_one_is_not_in_the_way(
     third.join()
 
 
-def test_a_loss_that_is_no_number_stops_and_keeps_the_good_checkpoint(
-    config: Path, tmp_path: Path
-) -> None:
+def test_a_loss_that_is_no_number_stops_and_keeps_the_good_checkpoint(config, tmp_path):
     schedule = "param_scheduler = [dict(type='MultiStepLR', milestones=[1], gamma=1e22)]"
     clip = "optim_wrapper = dict(clip_grad=dict(max_norm=40))"
     changes = {"checkpoints": {"every": None}, "schedule": {"max_epochs": 2}}

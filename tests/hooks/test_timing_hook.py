@@ -78,7 +78,7 @@ class Writes(Hook):
         self.clock.now += 11.0
 
 
-def test_each_part_has_its_seconds(clock: Clock, tmp_path: Path) -> None:
+def test_each_part_has_its_seconds(clock, tmp_path):
     runner = Runner(
         model=Line(clock),
         work_dir=str(tmp_path),
@@ -114,7 +114,7 @@ def test_each_part_has_its_seconds(clock: Clock, tmp_path: Path) -> None:
         ((0.0, 1.0, 0.0, 3.0), "checkpoint-bound: 75%; raise default_hooks.checkpoint.interval ("),
     ],
 )
-def test_the_line_says_what_to_do(seconds: tuple[float, ...], expected: str) -> None:
+def test_the_line_says_what_to_do(seconds, expected):
     parts = dict(zip(("data", "device", "validation", "checkpoint"), seconds, strict=True))
     assert describe(parts, "use --cache").startswith(expected)
     assert describe(parts, "use --cache").endswith(f"checkpoint {seconds[3]:.1f} s)")
@@ -126,9 +126,7 @@ def quiet_runner(epoch: int, rank: int, folder: Path) -> Any:
     return SimpleNamespace(epoch=epoch, rank=rank, log_dir=folder, logger=logger)
 
 
-def test_a_validation_made_up_for_on_resume_counts_to_its_own_epoch(
-    clock: Clock, tmp_path: Path
-) -> None:
+def test_a_validation_made_up_for_on_resume_counts_to_its_own_epoch(clock, tmp_path):
     """No epoch of this process came before it, and no time since the machine's start."""
     runner = quiet_runner(3, 0, tmp_path)
     hook = TimingHook(data_hint="buy disks")

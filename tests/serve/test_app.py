@@ -28,7 +28,7 @@ def test_body_form_and_example_give_the_recognizers_answer(served: Served) -> No
     expected = [{"label": label, "score": score} for label, score in recognizer.predict(CLIP)]
     content = CLIP.read_bytes()
     named = [example.video for example in served.site.examples]
-    example = named.index(Path("data/tiny/val/falling_rain1.mp4"))
+    example = named.index(CLIP)
     for status, answer in (
         served.ask(content),
         served.ask(**form(content)),

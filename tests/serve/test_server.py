@@ -17,7 +17,8 @@ pytest.importorskip("fastapi", reason="the web extra is not installed")
 
 from bad_inputs import write_clip
 from conftest import ROOT
-from web_site import API, CLIP, post, write_checkpoint
+from small_recognizer import write_checkpoint
+from web_site import API, CLIP, post
 
 from mmact_tiny.serve.server import find_examples
 from tools import serve

@@ -10,14 +10,15 @@ import pytest
 
 pytest.importorskip("fastapi", reason="the web extra is not installed")
 
-from bad_inputs import write_clip, write_sound
+from bad_inputs import write_clip
+from video_files import write_audio
 from web_site import BOUNDARY, CLIP, MAX_BYTES, Served, form, post, wait_until
 
 pytestmark = pytest.mark.usefixtures("leaves_nothing")
 
 
 def test_what_is_no_video_is_refused_in_words(served: Served, tmp_path: Path) -> None:
-    write_sound(tmp_path / "sound.m4a")
+    write_audio(tmp_path / "sound.m4a")
     long = write_clip(tmp_path / "long.mp4", frames=320)
     large = write_clip(tmp_path / "large.mp4", frames=1, size=(4096, 2400))
     playlist = f"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{CLIP.resolve()}\n#EXT-X-ENDLIST\n"

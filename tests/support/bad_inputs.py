@@ -11,6 +11,7 @@ import av
 import h264_videos
 import numpy as np
 from torch.utils.data import get_worker_info
+from video_files import truncate, write_audio
 
 LEAKED: list[bytes] = []
 
@@ -40,23 +41,11 @@ def write_clip(
     return path
 
 
-def write_sound(path: Path) -> None:
-    with av.open(str(path), "w") as sink:
-        stream = sink.add_stream("aac", rate=16000, layout="mono")
-        for _ in range(10):
-            frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
-            frame.sample_rate = 16000
-            sink.mux(stream.encode(frame))
-        sink.mux(stream.encode(None))
-
-
 def write_two_sizes(path: Path) -> None:
-    parts = []
-    for number, size in enumerate([(64, 48), (96, 80)]):
-        part = write_clip(path.with_name(f"part{number}.ts"), size=size)
-        parts.append(part.read_bytes())
-        part.unlink()
-    path.write_bytes(b"".join(parts))
+    parts = [path.with_name("small.ts"), path.with_name("large.ts")]
+    for part, size in zip(parts, [(64, 48), (96, 80)], strict=True):
+        write_clip(part, size=size)
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
 
 
 def patch(path: Path, box: bytes, offset: int, value: int) -> None:
@@ -72,11 +61,6 @@ def rotate(path: Path) -> None:
     h264_videos.rotate(write_clip(path, size=(128, 64)), 90)
 
 
-def cut(path: Path, part: float) -> None:
-    data = write_clip(path).read_bytes()
-    path.write_bytes(data[: int(len(data) * part)])
-
-
 def forbid(path: Path) -> None:
     write_clip(path).chmod(0)
 
@@ -90,8 +74,11 @@ READABLE, UNREADABLE, EITHER = "readable", "unreadable", "either"
 TABLE: dict[str, tuple[Callable[[Path], object], str]] = {
     "empty": (lambda path: path.touch(), UNREADABLE),
     "text renamed": (lambda path: path.write_text("not a video\n" * 50), UNREADABLE),
-    **{f"cut at {n}0%": (lambda path, n=n: cut(path, n / 10), EITHER) for n in range(1, 10)},
-    "audio only": (write_sound, UNREADABLE),
+    **{
+        f"cut at {n}0%": (lambda path, n=n: truncate(write_clip(path), n / 10), EITHER)
+        for n in range(1, 10)
+    },
+    "audio only": (write_audio, UNREADABLE),
     "one frame": (lambda path: write_clip(path, frames=1), READABLE),
     "2x2 pixels": (lambda path: write_clip(path, size=(2, 2)), EITHER),
     "8K": (lambda path: write_clip(path, size=(7680, 4320), frames=1), READABLE),

@@ -111,24 +111,17 @@ def huge_array() -> dict:
 
     class Liar:
         def __reduce__(self):
-            return (
-                np._core.multiarray._reconstruct,
-                args,
-                (
-                    version,
-                    (10**6, 10**6),
-                    dtype,
-                    order,
-                    data,
-                ),
-            )
+            state = (version, (10**6, 10**6), dtype, order, data)
+            return np._core.multiarray._reconstruct, args, state
 
     return {"meta": Liar()}
 
 
 GOOD = saved({"state_dict": {"w": torch.arange(1000.0)}, "meta": {"epoch": 3}})
 LEGACY = saved({"state_dict": {"w": torch.arange(1000.0)}}, legacy=True)
+GETATTR = b"\x80\x02c__builtin__\ngetattr\ncposix\nsystem\n\x86R."
 DEEP_LIST = b"\x80\x02}X\x01\x00\x00\x00a" + b"]" * 9999 + b"a" * 9998 + b"s."
+MUCH, MINUS = b"J\xff\xff\xff\x7f", b"J\xff\xff\xff\xff"  # 2**31 - 1 and -1, pickled
 SYSTEM = "it names 'posix.system'"
 
 HOSTILE = {
@@ -139,10 +132,7 @@ HOSTILE = {
     "system, older format": (saved(message_hub(Evil()), legacy=True), SYSTEM),
     "eval": (saved(Evil(eval, (f"open('{CANARY}', 'w')",))), "it names 'builtins.eval'"),
     "exec": (saved({"meta": Evil(exec, (f"open('{CANARY}', 'w')",))}), "it names 'builtins.exec'"),
-    "getattr of a module": (
-        with_pickle(b"\x80\x02c__builtin__\ngetattr\ncposix\nsystem\n\x86R."),
-        "it names",
-    ),
+    "getattr of a module": (with_pickle(GETATTR), "it names"),
     "torch.load": (saved(Evil(torch.load, (CANARY,))), "it names 'torch.serialization.load'"),
     "gigabytes of nothing": (saved(Evil(bytearray, (10**12,))), "it names 'builtins.bytearray'"),
     "huge numpy array": (saved(huge_array()), "does not have the bytes for it"),
@@ -159,34 +149,22 @@ HOSTILE = {
         "truncated or damaged",
     ),
     "declared size": (
-        replaced(b"K\x04tq", b"J\xff\xff\xff\x7ftq"),
+        replaced(b"K\x04tq", MUCH + b"tq"),
         "storage '0' has 16 bytes, 8,589,934,588 are declared",
     ),
-    "declared size, older": (
-        replaced(b"K\x04Ntq", b"J\xff\xff\xff\x7fNtq", legacy=True),
-        "cannot be read",
-    ),
+    "declared size, older": (replaced(b"K\x04Ntq", MUCH + b"Ntq", legacy=True), "cannot be read"),
     "negative size": (
-        replaced(b"K\x04tq", b"J\xff\xff\xff\xfftq"),
+        replaced(b"K\x04tq", MINUS + b"tq"),
         "in a way that torch.save does not write",
     ),
-    "size beyond the storage": (
-        replaced(b"K\x04\x85q", b"J\xff\xff\xff\x7f\x85q"),
-        "cannot be read",
-    ),
-    "size beyond the storage, older": (
-        replaced(b"K\x04\x85q", b"J\xff\xff\xff\x7f\x85q", legacy=True),
-        "cannot be read",
-    ),
+    "size beyond the storage": (replaced(b"K\x04\x85q", MUCH + b"\x85q"), "cannot be read"),
+    "size beyond, older": (replaced(b"K\x04\x85q", MUCH + b"\x85q", legacy=True), "cannot be read"),
     "offset": (replaced(b"QK\x00", b"QK\x09"), "cannot be read"),
-    "negative stride": (replaced(b"K\x01\x85q", b"J\xff\xff\xff\xff\x85q"), "cannot be read"),
+    "negative stride": (replaced(b"K\x01\x85q", MINUS + b"\x85q"), "cannot be read"),
     "another dtype": (replaced(b"FloatStorage", b"DoubleStorage"), "32 are declared"),
     "storage elsewhere": (replaced(b"X\x01\x00\x00\x000", b"X\x01\x00\x00\x001"), "is missing"),
     "deep list": (with_pickle(DEEP_LIST), "recursion"),
-    "list for weights": (
-        saved({"state_dict": [1, 2]}),
-        "has a list as state_dict",
-    ),
+    "list for weights": (saved({"state_dict": [1, 2]}), "has a list as state_dict"),
     "no weights": (saved({"state_dict": None}), "has a NoneType as state_dict"),
     "list for meta": (saved({"state_dict": {}, "meta": [1]}), "has a list as meta"),
     "pickle instruction": (with_pickle(b"\x80\x02cos\nsystem\n."), "it names 'os.system'"),

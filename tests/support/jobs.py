@@ -1,7 +1,11 @@
 """Starts small jobs, in processes or by command line, and waits for what they write."""
 
+import resource
+import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +56,28 @@ def with_hook(config: Path, folder: Path, hook: str) -> Path:
     """Writes the config with a hook of `disturbances`."""
     imports = "custom_imports = dict(imports=['disturbances'])"
     return with_lines(config, folder, imports, f"custom_hooks = [{hook}]")
+
+
+def run_python(*arguments: object, status: int = 0, **settings: Any) -> Any:
+    """Runs a process of Python in the project's folder, and checks its exit status.
+
+    Returns what `subprocess.run` does, which takes the settings.
+    """
+    own = dict(cwd=ROOT, capture_output=True, text=True, timeout=500)
+    done = subprocess.run([sys.executable, *map(str, arguments)], **(own | settings))
+    assert done.returncode == status, f"{done.stdout}"[-2000:] + f"{done.stderr}"[-3000:]
+    return done
+
+
+@contextmanager
+def full_disk(num_bytes: int) -> Iterator[None]:
+    """Has the system refuse longer files: its own limit on a file's size stands for a full disk."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def command(tool: str, *arguments: object) -> list[str]:

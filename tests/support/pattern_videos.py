@@ -1,6 +1,5 @@
 """Real video files for the tests: a moving pattern whose brightness tells the frame's index."""
 
-import struct
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from h264_videos import rotate
 
 
 def pattern(index: int, width: int, height: int) -> np.ndarray:
@@ -47,7 +47,7 @@ def make_video(
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     if rotation:
-        _rotate(path, size, rotation)
+        rotate(path, rotation)
     return path
 
 
@@ -73,20 +73,6 @@ def count_decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(av, "open", Container)
     return decoded
-
-
-def _rotate(path: Path, size: tuple[int, int], clockwise: int) -> None:
-    """Sets the display matrix in the mp4's track header, as a phone does (ISO 14496-12, 8.3.2)."""
-    one, (width, height) = 1 << 16, size
-    matrix = {
-        90: (0, one, 0, -one, 0, 0, height * one, 0, 1 << 30),
-        180: (-one, 0, 0, 0, -one, 0, width * one, height * one, 1 << 30),
-        270: (0, -one, 0, one, 0, 0, 0, width * one, 1 << 30),
-    }[clockwise]
-    content = bytearray(path.read_bytes())
-    start = content.index(b"tkhd") + 44
-    content[start : start + 36] = struct.pack(">9i", *matrix)
-    path.write_bytes(content)
 
 
 def psnr(image: np.ndarray, reference: np.ndarray) -> float:

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from conftest import STOCK
+
 from mmact_tiny.files import write_json
 from mmact_tiny.runs import RESULTS
 
-STOCK = "mmaction::recognition/tsn/tsn_imagenet-pretrained-r50_8xb32-1x1x3-100e_kinetics400-rgb.py"
 PIPELINE = [
     dict(type="DecordInit", io_backend="disk"),
     dict(type="SampleFrames", clip_len=1, frame_interval=1, num_clips=25, test_mode=True),

@@ -42,7 +42,7 @@ def small_recognizer(
         dataset = dict(type="VideoDataset", pipeline=list(pipeline))
         loaders = {f"{split}_dataloader": dict(dataset=dataset) for split in ("val", "test")}
         cfg = Config(dict(model=models.config(name), **loaders))
-        _save(path, models.build(name), cfg, num_classes=7)
+        _save(path, models.build(name), cfg, CLASSES)
     return Recognizer(path, **{"engine": "torch", **settings})
 
 
@@ -52,15 +52,22 @@ def _folder() -> tempfile.TemporaryDirectory:
     return tempfile.TemporaryDirectory()
 
 
+CLASSES = [f"class {index}" for index in range(7)]
+
+
 def write_checkpoint(
-    path: Path, backbone: dict[str, Any] | None = None, in_channels: int = 1280
+    path: Path,
+    backbone: dict[str, Any] | None = None,
+    in_channels: int = 1280,
+    classes: Sequence[str] = CLASSES[:4],
 ) -> Path:
-    """Writes a checkpoint as training does: a small backbone, random weights, four classes.
+    """Writes a checkpoint as training does: a small backbone, random weights.
 
     Args:
         path: The file.
         backbone: A config node, by default MobileNetV2's.
         in_channels: Of the head, what the backbone gives.
+        classes: Their names.
     """
     data = dict(dataset_paths=dict(data_root=str(ROOT / "data/tiny")))
     cfg = load_config(
@@ -68,11 +75,11 @@ def write_checkpoint(
     )
     cfg.model.backbone = backbone or dict(type="MobileNetV2", pretrained=None)
     cfg.model.cls_head.in_channels = in_channels
-    _save(path, models.build_of(cfg.model, size=160), cfg, num_classes=4)
+    cfg.model.cls_head.num_classes = len(classes)
+    _save(path, models.build_of(cfg.model, size=160), cfg, classes)
     return path
 
 
-def _save(path: Path, model: torch.nn.Module, cfg: Config, num_classes: int) -> None:
-    classes = [f"class {index}" for index in range(num_classes)]
-    meta = dict(cfg=cfg.pretty_text, dataset_meta=dict(classes=classes))
+def _save(path: Path, model: torch.nn.Module, cfg: Config, classes: Sequence[str]) -> None:
+    meta = dict(cfg=cfg.pretty_text, dataset_meta=dict(classes=list(classes)))
     torch.save(dict(meta=meta, state_dict=model.state_dict()), path)

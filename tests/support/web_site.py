@@ -9,13 +9,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
-from conftest import STOCK
-from mmaction.registry import MODELS
-from mmengine.config import Config
-from mmengine.registry import init_default_scope
+import models
+from conftest import ROOT
+from small_recognizer import write_checkpoint
 
-from mmact_tiny.checkpoints.config_text import resolve_path
 from mmact_tiny.recognizer import Recognizer
 from mmact_tiny.serve.answer import Answerer
 from mmact_tiny.serve.app import Queue, Site, create_app
@@ -23,32 +20,9 @@ from mmact_tiny.serve.server import find_examples, listen, server_of
 
 CLASSES = ["<b>bold</b> & co", "bouncing ball", "falling rain", "rising bubbles", "waving", "雨"]
 BOUNDARY = "x0123"
-CLIP = Path("data/tiny/val/falling_rain1.mp4")
+CLIP = ROOT / "data/tiny/val/falling_rain1.mp4"
 MAX_BYTES = 1_000_000
 API = "/api/recognize"
-
-
-def write_checkpoint(path: Path) -> Path:
-    """Writes a recognizer of `CLASSES`: two stages of a ResNet-18, images of 48 pixels."""
-    cfg = Config.fromfile(resolve_path(STOCK))
-    cfg.model.backbone.update(
-        depth=18, num_stages=2, strides=(1, 2), dilations=(1, 1), out_indices=(1,), pretrained=None
-    )
-    cfg.model.cls_head.update(in_channels=128, num_classes=len(CLASSES))
-    for loader, crop in ((cfg.val_dataloader, "CenterCrop"), (cfg.test_dataloader, "TenCrop")):
-        for step in loader.dataset.pipeline:
-            if step["type"] == "Resize":
-                step["scale"] = (-1, 56)
-            if step["type"] == crop:
-                step["crop_size"] = 48
-        loader.dataset.update(ann_file="data/tiny/val.txt", data_prefix=dict(video="data/tiny/val"))
-    init_default_scope("mmaction")
-    torch.manual_seed(0)
-    model = MODELS.build(cfg.model)
-    torch.nn.init.normal_(model.cls_head.fc_cls.weight, std=0.2)
-    meta = dict(cfg=cfg.pretty_text, dataset_meta=dict(classes=CLASSES))
-    torch.save(dict(state_dict=model.state_dict(), meta=meta), path)
-    return path
 
 
 class Served:
@@ -90,9 +64,9 @@ class Served:
 @contextlib.contextmanager
 def serving(folder: Path, *, protocol: str = "val", max_seconds: float = 30) -> Iterator[Served]:
     """Runs a server in a thread."""
-    recognizer = Recognizer(
-        write_checkpoint(folder / "random.pth"), protocol=protocol, engine="torch"
-    )
+    backbone = dict(type="ResNet", **(models.TWO_STAGES | dict(depth=18)), pretrained=None)
+    checkpoint = write_checkpoint(folder / "random.pth", backbone, 128, CLASSES)
+    recognizer = Recognizer(checkpoint, protocol=protocol, engine="torch")
     answerer = Answerer(recognizer, max_seconds=max_seconds)
     uploads = folder / "uploads"
     uploads.mkdir()

@@ -1,5 +1,6 @@
-"""PacketReader gives decord's frames, pixel for pixel, and decodes fewer."""
+"""Frames of PacketReader are decord's, fewer are decoded; when each is shown, as it was written."""
 
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,21 @@ import numpy as np
 import pytest
 from h264_videos import rotate, write_video
 from mmaction.registry import TRANSFORMS
+from pattern_videos import make_video
+from small_recognizer import small_recognizer
+from video_files import write_audio
 
+from mmact_tiny.errors import UserError
 from mmact_tiny.pipeline import with_decoder
 from mmact_tiny.video import frames as packets
-from mmact_tiny.video.frames import PacketReader, UnclearPackets
+from mmact_tiny.video.frames import (
+    PacketReader,
+    UnclearPackets,
+    ask_frame_times,
+    decode,
+    read_frame_times,
+)
+from mmact_tiny.view.windows import score_windows
 
 INDICES = [3, 0, 17, 17, 30, 31, 59]
 KINDS = {
@@ -31,29 +43,27 @@ def max_difference(path: Path, indices: list[int]) -> int:
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_frames_are_decords(tmp_path: Path, kind: str, suffix: str) -> None:
+def test_the_frames_are_decords(tmp_path, kind, suffix):
     path = write_video(tmp_path / f"video{suffix}", **KINDS[kind])
     assert len(PacketReader(path)) == len(decord.VideoReader(str(path))) == 60
     assert max_difference(path, INDICES) == 0
 
 
 @pytest.mark.parametrize("degrees", [90, 180, 270])
-def test_a_rotated_video_is_upright(tmp_path: Path, degrees: int) -> None:
+def test_a_rotated_video_is_upright(tmp_path, degrees):
     path = rotate(write_video(tmp_path / "video.mp4"), degrees)
     (frame,) = PacketReader(path).get_batch([5])
     assert frame.shape == ((96, 64, 3) if degrees != 180 else (64, 96, 3))
     assert max_difference(path, INDICES) == 0
 
 
-def test_threads_give_the_same_frames(tmp_path: Path) -> None:
+def test_threads_give_the_same_frames(tmp_path):
     path = write_video(tmp_path / "video.mp4")
     one, two = (PacketReader(path, num_threads=n).get_batch(INDICES) for n in (1, 2))
     assert all(np.array_equal(a, b) for a, b in zip(one, two, strict=True))
 
 
-def test_only_what_the_frames_need_is_decoded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_what_the_frames_need_is_decoded(tmp_path, monkeypatch):
     decoded, feed = [], PacketReader._feed
 
     def note(self: PacketReader, packet: av.Packet, *others: Any) -> None:
@@ -68,9 +78,7 @@ def test_only_what_the_frames_need_is_decoded(
         assert len(decoded) == num_packets
 
 
-def test_a_file_too_large_for_memory_goes_to_decord(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_too_large_for_memory_goes_to_decord(tmp_path, monkeypatch):
     path = write_video(tmp_path / "video.mp4")
     monkeypatch.setattr(packets, "MAX_PACKET_BYTES", path.stat().st_size // 2)
     with pytest.raises(UnclearPackets, match="MB of packets"):
@@ -79,13 +87,13 @@ def test_a_file_too_large_for_memory_goes_to_decord(
     assert isinstance(opened["video_reader"], decord.VideoReader)
 
 
-def test_a_frame_that_does_not_come_is_not_guessed(tmp_path: Path) -> None:
+def test_a_frame_that_does_not_come_is_not_guessed(tmp_path):
     path = write_video(tmp_path / "video.mp4", x264="intra-refresh=1:keyint=25")
     with pytest.raises(UnclearPackets):
         PacketReader(path).get_batch([30, 59])
 
 
-def test_the_transforms_take_the_place_of_decords(tmp_path: Path) -> None:
+def test_the_transforms_take_the_place_of_decords(tmp_path):
     stock = [dict(type="DecordInit"), dict(type="DecordDecode")]
     path = write_video(tmp_path / "video.mp4", x264="intra-refresh=1:keyint=25")
     good = write_video(tmp_path / "good.mp4")
@@ -103,7 +111,7 @@ def test_the_transforms_take_the_place_of_decords(tmp_path: Path) -> None:
         assert np.array_equal(np.stack(ours["imgs"]), np.stack(theirs["imgs"]))
 
 
-def test_with_decoder_changes_decords_steps_alone() -> None:
+def test_with_decoder_changes_decords_steps_alone():
     stock = [dict(type="DecordInit", io_backend="disk"), dict(type="DecordDecode")]
     ours = with_decoder([*stock, dict(type="TenCrop", crop_size=224)], "packets")
     assert ours == [
@@ -117,10 +125,61 @@ def test_with_decoder_changes_decords_steps_alone() -> None:
     assert with_decoder(efficient, "packets") == efficient
 
 
-def test_real_videos_have_decords_frames(real_data: Path) -> None:
+def test_real_videos_have_decords_frames(real_data):
     for path in (
         real_data / "arm_wrestling.mp4",
         real_data / "exercise_or_typing/val/typing48.mp4",
     ):
         last = len(PacketReader(path)) - 1
         assert max_difference(path, [last // 4, last // 2, last]) == 0
+
+
+SIZE = (96, 64)
+
+
+@pytest.mark.parametrize(
+    ("name", "pts", "expected", "duration"),
+    [
+        ("steady.mp4", None, [0.0, 0.04, 0.08, 0.12], 0.16),
+        ("varying.mp4", [0, 1, 5, 50], [0.0, 0.04, 0.2, 2.0], 2.04),
+        ("late.mkv", [25, 26, 27, 30], [0.0, 0.04, 0.08, 0.2], 0.24),
+        ("without.h264", None, [0.0, 0.04, 0.08, 0.12], 0.16),
+    ],
+)
+def test_times(name, pts, expected, duration, tmp_path):
+    options = {"bf": "0"}  # with B-frames MP4 tells the last frame's length by decoding order
+    video = make_video(tmp_path / name, size=SIZE, num_frames=4, pts=pts, options=options)
+    times = read_frame_times(video)
+    assert len(times) == 4 and bool(times.pts) == (name != "without.h264")
+    assert np.abs(times.seconds - expected).max() < 2e-3
+    assert times.duration == pytest.approx(duration, abs=2e-3)
+    assert [frame.pts for _, frame in decode(video)] == (times.pts or [None] * 4)
+
+
+def test_frames_that_an_edit_list_hides_do_not_count(tmp_path):
+    """A phone's trimmed video: ten frames before its time 0, which players do not show."""
+    one_keyframe = {"bf": "0", "g": "250", "sc_threshold": "0"}
+    whole = make_video(tmp_path / "v.mp4", size=SIZE, num_frames=60, options=one_keyframe)
+    trimmed = tmp_path / "trimmed.mp4"
+    with av.open(str(whole)) as source, av.open(str(trimmed), "w") as sink:
+        stream = source.streams.video[0]
+        target = sink.add_stream_from_template(stream)
+        offset = round(Fraction(10, 25) / stream.time_base)
+        for packet in source.demux(stream):
+            if packet.dts is not None:
+                packet.pts, packet.dts = packet.pts - offset, packet.dts - offset
+                packet.stream = target
+                sink.mux(packet)
+    times = read_frame_times(trimmed)
+    assert len(times) == 50 and not times.pts
+    assert times.duration == pytest.approx(2.0)
+    scored = score_windows(small_recognizer(), trimmed, window=1, stride=0.5)
+    assert [(one.first, one.last) for one, _ in scored] == [(0, 25), (13, 38), (25, 50)]
+    assert all(isinstance(scores, np.ndarray) for _, scores in scored)
+
+
+def test_what_has_no_frames_says_so(tmp_path):
+    with pytest.raises(UserError, match=r"cannot read video .*sound.mp4: no video stream"):
+        ask_frame_times(write_audio(tmp_path / "sound.mp4"))
+    with pytest.raises(UserError, match=r"cannot read video .*: not a regular file"):
+        ask_frame_times(tmp_path)

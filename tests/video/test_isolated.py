@@ -1,23 +1,21 @@
-"""A process that crashes, hangs, grows old or loses its parent costs its own call only."""
+"""A process that is lost costs its own call only; the next items are read ahead, in order."""
 
 import gc
 import multiprocessing
 import os
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import av
 import pytest
 import torch
 from conftest import ROOT
+from jobs import run_python
 
-from mmact_tiny.video.isolated import GuardedReader, Lost
+from mmact_tiny.video.isolated import VIDEOS_AHEAD, GuardedReader, Lost, ReadAhead
 
 CRASHED = ("decoder crashed", "SIGKILL", "the decoder crashed (SIGKILL)")
 TIMED_OUT = ("timed out", "no end after 2 s", "timed out after 2 s")
@@ -45,7 +43,7 @@ def found(result: int | Lost) -> int | tuple[str, str, str]:
     return (result.kind, result.detail, str(result)) if isinstance(result, Lost) else result
 
 
-def test_a_lost_process_costs_its_own_call_only(reader: GuardedReader) -> None:
+def test_a_lost_process_costs_its_own_call_only(reader):
     lost = {3: CRASHED, 5: TIMED_OUT, 7: ("unreadable", "seven", "seven")}
     expected = {value: lost.get(value, 2 * value) for value in range(12)}
     calls = ((value, (value,), 2.0) for value in range(12))
@@ -57,7 +55,7 @@ def test_a_lost_process_costs_its_own_call_only(reader: GuardedReader) -> None:
             assert found(error) == expected[value]
 
 
-def test_calls_are_taken_as_processes_become_free(reader: GuardedReader) -> None:
+def test_calls_are_taken_as_processes_become_free(reader):
     taken = []
 
     def calls() -> Iterator[tuple[int, tuple[int], float]]:
@@ -72,7 +70,7 @@ def test_calls_are_taken_as_processes_become_free(reader: GuardedReader) -> None
     assert list(reader.call_each([])) == []
 
 
-def test_who_waits_for_a_reader_that_is_closed_waits_no_more() -> None:
+def test_who_waits_for_a_reader_that_is_closed_waits_no_more():
     reader, started = GuardedReader(double, 60, niceness=0), threading.Event()
     lost: list[Lost] = []
 
@@ -95,7 +93,7 @@ def test_who_waits_for_a_reader_that_is_closed_waits_no_more() -> None:
     reader.close()
 
 
-def test_a_process_makes_room_for_another_after_its_calls() -> None:
+def test_a_process_makes_room_for_another_after_its_calls():
     reader = GuardedReader(lambda: os.getpid(), calls_a_process=2, niceness=0)
     pids = [reader() for _ in range(6)]
     reader.close()
@@ -103,7 +101,7 @@ def test_a_process_makes_room_for_another_after_its_calls() -> None:
 
 
 @pytest.mark.parametrize("noticed", [True, False])
-def test_a_process_that_the_system_ends_between_two_calls_costs_none(noticed: bool) -> None:
+def test_a_process_that_the_system_ends_between_two_calls_costs_none(noticed):
     reader = GuardedReader(lambda: os.getpid(), niceness=0)
     first = reader()
     os.kill(first, signal.SIGKILL)
@@ -113,7 +111,7 @@ def test_a_process_that_the_system_ends_between_two_calls_costs_none(noticed: bo
     reader.close()
 
 
-def test_results_outlive_the_process_that_made_them() -> None:
+def test_results_outlive_the_process_that_made_them():
     """PyTorch would pass tensors in shared memory of a process that is there no more."""
     reader = GuardedReader(lambda: torch.arange(3.0), calls_a_process=1, niceness=0)
     results = [reader() for _ in range(3)]
@@ -121,7 +119,7 @@ def test_results_outlive_the_process_that_made_them() -> None:
     assert [result.tolist() for result in results] == [[0, 1, 2]] * 3
 
 
-def test_connections_of_this_process_end_when_it_ends_them() -> None:
+def test_connections_of_this_process_end_when_it_ends_them():
     """A server's client would wait for the end of an answer until the reader's process ends."""
     ours, theirs = socket.socketpair()
     reader = GuardedReader(double, niceness=0)
@@ -142,35 +140,24 @@ print(reader() != os.getpid(), flush=True)
 
 
 @pytest.mark.parametrize("how", ["-c", "stdin", "file"])
-def test_a_program_without_a_main_guard_ends_though_its_reader_is_open(
-    how: str, tmp_path: Path
-) -> None:
+def test_a_program_without_a_main_guard_ends_though_its_reader_is_open(how, tmp_path):
     """A Recognizer at the top level of a script lives until the interpreter is gone."""
     (tmp_path / "program.py").write_text(PROGRAM)
     command = {"-c": ["-c", PROGRAM], "stdin": ["-"], "file": [str(tmp_path / "program.py")]}
-    done = subprocess.run(
-        [sys.executable, *command[how]],
-        input=PROGRAM,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        cwd=ROOT,
-        env=dict(os.environ, PYTHONPATH=str(ROOT)),
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "True\n", "")
+    environ = dict(os.environ, PYTHONPATH=str(ROOT))
+    done = run_python(*command[how], input=PROGRAM, env=environ)
+    assert (done.stdout, done.stderr) == ("True\n", "")
 
 
-def test_processes_end_with_a_program_that_is_killed() -> None:
+def test_processes_end_with_a_program_that_is_killed():
     program = PROGRAM.replace("print(reader() != os.getpid(), flush=True)", "print(reader())")
     program += "second = GuardedReader(lambda: os.getpid(), niceness=0)\nprint(second())\n"
     program += "os.kill(os.getpid(), 9)\n"
-    done = subprocess.run(
-        [sys.executable, "-uc", program], stdout=subprocess.PIPE, text=True, timeout=120, cwd=ROOT
-    )  # its output ends with the last process that has it
-    assert done.returncode == -signal.SIGKILL and len(done.stdout.split()) == 2
+    done = run_python("-uc", program, status=-signal.SIGKILL)
+    assert len(done.stdout.split()) == 2, "its output ends with the last process that has it"
 
 
-def test_no_call_is_lost_when_the_system_ends_idle_processes() -> None:
+def test_no_call_is_lost_when_the_system_ends_idle_processes():
     """Now and then one is handed over at the moment when the pool finds its process dead."""
     readers = [GuardedReader(lambda number: number + 1, 20) for _ in range(3)]
     for reader in readers:
@@ -183,7 +170,7 @@ def test_no_call_is_lost_when_the_system_ends_idle_processes() -> None:
         reader.close()
 
 
-def test_a_process_frees_nothing_that_it_inherits() -> None:
+def test_a_process_frees_nothing_that_it_inherits():
     """A decoder with threads, in a circle that only the garbage collector finds."""
     container = av.open(str(next((ROOT / "data/tiny/val").glob("*.mp4"))))
     container.streams.video[0].thread_type = "AUTO"
@@ -195,3 +182,44 @@ def test_a_process_frees_nothing_that_it_inherits() -> None:
     del container, circle
     assert reader() is True
     reader.close()
+
+
+def test_the_next_item_is_read_while_the_caller_works():
+    read = {number: threading.Event() for number in range(6)}
+
+    def note(number: int) -> int:
+        read[number].set()
+        return number * 10
+
+    ahead = ReadAhead(note, range(6))
+    assert read[0].wait(timeout=10)  # before the first result is asked for
+    results = iter(ahead)
+    assert next(results) == 0
+    for number in range(1, VIDEOS_AHEAD + 1):
+        assert read[number].wait(timeout=10)
+    assert not read[VIDEOS_AHEAD + 1].is_set()  # memory is bounded
+    assert list(results) == [10, 20, 30, 40, 50]
+
+
+def test_an_exception_comes_where_its_item_would():
+    results = iter(ReadAhead(lambda number: 1 // number, [1, 0, 1]))
+    assert next(results) == 1
+    with pytest.raises(ZeroDivisionError):
+        next(results)
+
+
+def test_what_nobody_waits_for_is_not_read():
+    started, go_on, read = threading.Event(), threading.Event(), []
+
+    def note(number: int) -> None:
+        started.set()
+        go_on.wait(timeout=10)
+        read.append(number)
+
+    ahead = ReadAhead(note, range(6))
+    assert started.wait(timeout=10)
+    thread = ahead._thread
+    del ahead
+    go_on.set()
+    thread.shutdown(wait=True)
+    assert read == [0]

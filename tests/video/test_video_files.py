@@ -1,14 +1,12 @@
 """Videos are found by their names, and what is wrong with one is said in a line."""
 
-from pathlib import Path
-
 import pytest
 
 from mmact_tiny.errors import UserError
 from mmact_tiny.video.files import find_videos, reason_of, sample_of
 
 
-def test_videos_of_files_and_folders(tmp_path: Path) -> None:
+def test_videos_of_files_and_folders(tmp_path):
     for name in ("b.mp4", "a.MKV", "notes.txt", "sub/c.webm"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
@@ -30,7 +28,7 @@ def test_videos_of_files_and_folders(tmp_path: Path) -> None:
         ("0", "/dev/video0"),
     ],
 )
-def test_a_stream_is_told_from_a_file(video: str, opened: str) -> None:
+def test_a_stream_is_told_from_a_file(video, opened):
     with pytest.raises(UserError) as error:
         find_videos([video])
     assert str(error.value) == (
@@ -39,13 +37,13 @@ def test_a_stream_is_told_from_a_file(video: str, opened: str) -> None:
     )
 
 
-def test_what_decord_says_comes_without_its_stack() -> None:
+def test_what_decord_says_comes_without_its_stack():
     error = RuntimeError("[12:00:01] /src/video_reader.cc:83: ERROR opening: x\nStack trace:\n 0")
     assert reason_of(error) == "ERROR opening: x"
     assert reason_of(ValueError("\n")) == "ValueError"
 
 
-def test_what_might_never_give_anything_is_not_opened(tmp_path: Path) -> None:
+def test_what_might_never_give_anything_is_not_opened(tmp_path):
     (tmp_path / "a.mp4").touch()
     assert sample_of(tmp_path / "a.mp4")["filename"] == str(tmp_path / "a.mp4")
     with pytest.raises(UserError, match=r"^no such file$"):

@@ -14,14 +14,17 @@ from PIL import Image
 from mmact_tiny.checkpoints.config_text import read_config
 from mmact_tiny.errors import EXIT_ERROR, EXIT_OK
 from mmact_tiny.hooks.dataset import seed_generators
-from mmact_tiny.video.frames import FrameTimes
+from mmact_tiny.video.frames import FrameTimes, read_frame_times
 from mmact_tiny.view.browse import (
+    LINE_HEIGHT,
+    LINE_WIDTH,
     MAX_PICTURES,
-    WIDTH,
     browse_video,
+    draw_time_line,
     read_pictures,
     seconds_of,
 )
+from mmact_tiny.view.sampling import read_samplings
 from mmact_tiny.view.sheet import PALETTE, to_pixels
 from tools import browse
 
@@ -77,10 +80,14 @@ def dataset_of(pipeline: list, folder: Path) -> object:
 
 
 @pytest.mark.parametrize("name", PIPELINES)
-def test_pictures_are_what_the_model_gets(name: str, tmp_path: Path) -> None:
+def test_pictures_are_what_the_model_gets(name, tmp_path):
     pipeline, shape, count = PIPELINES[name]
     dataset = dataset_of(pipeline, tmp_path)
     pictures, frames, found = read_pictures(dataset, 0, seed=5)
+    if name == "clips":
+        assert np.diff(frames).tolist() == [2, 2, 2, frames[4] - frames[3], 2, 2, 2]
+    if name == "ten crops":
+        assert frames[0] == 1 and max(frames) == 58  # the middles of 25 parts of 60 frames
     assert found == shape and len(pictures) == len(frames) == count
     assert pictures[0].shape == (32, 32, 3) and pictures[0].dtype == np.uint8
     seed_generators(5, 0)
@@ -89,13 +96,6 @@ def test_pictures_are_what_the_model_gets(name: str, tmp_path: Path) -> None:
     first, last = ends
     assert (pictures[0] == first.permute(1, 2, 0).numpy()).all()
     assert (pictures[-1] == last.permute(1, 2, 0).numpy()).all()
-
-
-def test_frames_are_named_by_their_number(tmp_path: Path) -> None:
-    _, frames, _ = read_pictures(dataset_of(PIPELINES["clips"][0], tmp_path), 0, seed=0)
-    assert frames[:4] == [frames[0] + step for step in (0, 2, 4, 6)] and frames[4] > frames[3]
-    _, frames, _ = read_pictures(dataset_of(PIPELINES["ten crops"][0], tmp_path), 0, seed=0)
-    assert frames[0] == 1 and max(frames) == 58  # the middles of 25 parts of 60 frames
 
 
 class Normalized:
@@ -108,16 +108,16 @@ class Normalized:
         return dict(results, imgs=imgs)
 
 
-def test_normalized_inputs_are_shown_as_pictures(tmp_path: Path) -> None:
-    plain = [*INIT, *CROP, *PACK]
-    normalized = [*INIT, *CROP, Normalized(), *PACK]
-    expected, _, _ = read_pictures(dataset_of(plain, tmp_path), 0, seed=1)
-    pictures, _, _ = read_pictures(dataset_of(normalized, tmp_path), 0, seed=1)
-    assert pictures[0].dtype == np.uint8
-    assert np.abs(np.stack(pictures).astype(int) - np.stack(expected)).max() <= 1
+def test_normalized_inputs_are_shown_as_pictures(tmp_path):
+    shown = []
+    for steps in ([], [Normalized()]):
+        dataset = dataset_of([*INIT, *CROP, *steps, *PACK], tmp_path)
+        shown.append(np.stack(read_pictures(dataset, 0, seed=1)[0]))
+    assert shown[1].dtype == np.uint8 and np.ptp(shown[1]) > 100
+    assert np.abs(shown[0].astype(int) - shown[1]).max() <= 1
 
 
-def test_the_sheet_of_the_bundled_clips(tmp_path: Path) -> None:
+def test_the_sheet_of_the_bundled_clips_and_a_time_line(tmp_path):
     flags = ["configs/tsn_tiny.py", "--pretrained", "none", "--num", "3"]
     for name, more in (("a", []), ("b", []), ("c", ["--seed", "1"])):
         out = str(tmp_path / f"{name}.png")
@@ -126,9 +126,16 @@ def test_the_sheet_of_the_bundled_clips(tmp_path: Path) -> None:
     assert same == again != other
     width, height = Image.open(tmp_path / "a.png").size
     assert width > 3 * 3 * 150 and height > 200
+    video = write_video(tmp_path / "video.mp4", num_frames=30)
+    for name, arguments in (("d", [str(video), "--out"]), ("e", ["--out"])):
+        last = [] if name == "d" else [str(video)]
+        out = tmp_path / f"{name}.png"
+        assert browse.main([STOCK, *arguments, str(out), *last]) == EXIT_OK
+    first, second = ((tmp_path / f"{name}.png").read_bytes() for name in "de")
+    assert first == second and Image.open(out).size[0] > LINE_WIDTH
 
 
-def test_a_video_that_cannot_be_read_is_a_cell(toy_dataset: Path, tmp_path: Path) -> None:
+def test_a_video_that_cannot_be_read_is_a_cell(toy_dataset, tmp_path):
     """Six empty files: six cells with the reason, in red."""
     (toy_dataset / "train" / "3.mp4").unlink()
     flags = ["configs/tsn_tiny.py", "--pretrained", "none", "--data", str(toy_dataset)]
@@ -147,7 +154,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_a_wrong_flag(case: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wrong_flag(case, capsys):
     flags, message = WRONG[case]
     assert browse.main(["configs/tsn_tiny.py", "--pretrained", "none", *flags]) == EXIT_ERROR
     assert message in capsys.readouterr().err
@@ -159,29 +166,21 @@ TSM = (
 SLOW = "mmaction::recognition/slowonly/slowonly_r50_8xb16-4x16x1-256e_kinetics400-rgb.py"
 
 
-def test_marks_are_where_the_frames_are(tmp_path: Path) -> None:
+def test_marks_are_where_the_frames_are(tmp_path):
     """Validation, 1x1x3: the middles of three equal parts, at a steady rate."""
-    video = write_video(tmp_path / "video.mp4", num_frames=60)
-    page = browse_video(read_config(STOCK), video, seed=0)
-    _, _, validation, _ = page.subfigs
-    line, *pictures = validation.axes
-    assert [axes.get_xlabel() for axes in pictures] == [
-        "frame 10\n0.40 s, clip 1",
-        "frame 30\n1.20 s, clip 2",
-        "frame 50\n2.00 s, clip 3",
-    ]
-    assert line.get_xlim() == (0, 2.4)
-    image = to_pixels(page)[..., :3]
-    left, right = (round(line.transAxes.transform((x, 0))[0]) for x in (0, 1))
-    middle = len(image) - round(line.transAxes.transform((0, 0.5))[1])
+    cfg, video = read_config(STOCK), write_video(tmp_path / "video.mp4", num_frames=60)
+    page = browse_video(cfg, video, seed=0)
+    said = [text.get_text() for text in page.axes[0].texts]
+    assert "val: 3 clip(s) x 1 frame x interval 1, at fixed places (SampleFrames)" in said[8]
+    assert said[11:14] == ["10: 0.40 s, clip 1", "30: 1.20 s, clip 2", "50: 2.00 s, clip 3"]
+    line = draw_time_line(read_samplings(cfg, video=video)["val"], read_frame_times(video))
+    middle = line[LINE_HEIGHT * 3 // 4]
     for color, frame in zip(PALETTE, (10, 30, 50), strict=False):
-        marked = (image[middle] == np.round(255 * np.array(to_rgb(color)))).all(1)
-        assert np.flatnonzero(marked).mean() == pytest.approx(
-            left + frame / 60 * (right - left), abs=2
-        )
+        marked = (middle == np.round(255 * np.array(to_rgb(color)))).all(1)
+        assert np.flatnonzero(marked).mean() == pytest.approx(30 + frame / 60 * 1440, abs=2)
 
 
-def test_frames_are_placed_by_their_time() -> None:
+def test_frames_are_placed_by_their_time():
     times = FrameTimes(np.array([0.0, 0.1, 5.0]), 6.0, 10.0, [0, 1, 50])
     placed = [seconds_of(times, frame) for frame in (0, 1, 1.5, 2, 3)]
     assert placed == pytest.approx([0.0, 0.1, 2.55, 5.0, 6.0])
@@ -190,27 +189,16 @@ def test_frames_are_placed_by_their_time() -> None:
 @pytest.mark.parametrize(
     ("config", "num_frames"), [(STOCK, 1), (STOCK, 70), (TSM, 1), (TSM, 70), (SLOW, 70)]
 )
-def test_any_strategy_and_length(config: str, num_frames: int, tmp_path: Path) -> None:
+def test_any_strategy_and_length(config, num_frames, tmp_path):
     video = write_video(tmp_path / "video.mp4", num_frames=num_frames)
-    page = browse_video(read_config(config), video, seed=3)
-    height, width, _ = to_pixels(page).shape
-    assert width == WIDTH and height == 40 + 3 * 340
+    height, width, _ = to_pixels(browse_video(read_config(config), video, seed=3)).shape
+    assert width > LINE_WIDTH and height > 3 * (150 + LINE_HEIGHT)
 
 
-def test_a_split_that_fails_is_a_line(tmp_path: Path) -> None:
+def test_a_split_that_fails_is_a_line(tmp_path):
     video = write_video(tmp_path / "video.mp4", num_frames=30)
     cfg = read_config(STOCK)
     cfg.train_dataloader.dataset.pipeline = [dict(type="SampleFrames", clip_len=1)]
-    page = browse_video(cfg, video, seed=0)
-    assert page.subfigs[1].texts[0].get_text().startswith("train: the train pipeline does not")
-    assert to_pixels(page).shape[0] == 40 + 40 + 2 * 340
-
-
-def test_the_tool_writes_it(tmp_path: Path) -> None:
-    video = write_video(tmp_path / "video.mp4", num_frames=30)
-    out = tmp_path / "line.png"
-    assert browse.main([STOCK, "--out", str(out), str(video)]) == EXIT_OK
-    assert Image.open(out).size[0] == WIDTH
-    first = out.read_bytes()
-    browse.main([STOCK, str(video), "--out", str(out)])
-    assert out.read_bytes() == first
+    said = [text.get_text() for text in browse_video(cfg, video, seed=0).axes[0].texts]
+    assert said[2] == "train" and said[4].startswith("the train pipeline does not sample and dec")
+    assert said[5].startswith("val: 3 clip(s)")

@@ -1,7 +1,6 @@
 """The description of a config: stages, multiply-accumulates, and the frames that it takes."""
 
 import logging
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -42,7 +41,7 @@ def structure_of(config: str) -> tuple[tuple[int, ...], list[Stage]]:
     return read_structure(build_model(cfg), read_sampling(cfg, "val").sample)
 
 
-def test_tsn_structure() -> None:
+def test_tsn_structure():
     """The shapes of He et al. 2015, table 1, for 3 frames of 224 pixels."""
     input_shape, stages = structure_of(TSN)
     assert input_shape == (1, 3, 3, 224, 224)
@@ -77,9 +76,7 @@ def test_tsn_structure() -> None:
     ],
     ids=["tsm", "slowonly", "torchvision", "flow", "tpn", "timesformer"],
 )
-def test_other_recognizers(
-    config: str, input_shape: tuple[int, ...], last: tuple[int, ...], gflops: float
-) -> None:
+def test_other_recognizers(config, input_shape, last, gflops):
     found, stages = structure_of(config)
     *stages, total = stages
     assert found == input_shape
@@ -90,7 +87,7 @@ def test_other_recognizers(
     assert sum(stage.flops for stage in stages) == total.flops
 
 
-def test_a_model_that_cannot_be_traced_says_so(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_model_that_cannot_be_traced_says_so(caplog):
     cfg = config_to_describe(TSN)
     model = build_model(cfg)
 
@@ -124,7 +121,7 @@ FRAMES = {
 }
 
 
-def test_clips_crops_and_frames() -> None:
+def test_clips_crops_and_frames():
     for (config, split), expected in SAMPLINGS.items():
         found = sampling_of(config, split, 300)
         shape = (found.num_clips, found.clip_len, found.frame_interval, found.num_crops)
@@ -147,7 +144,7 @@ SEGMENTS = {
 
 
 @pytest.mark.parametrize("case", SEGMENTS)
-def test_segments(case: str) -> None:
+def test_segments(case):
     config, split, num_frames, expected = SEGMENTS[case]
     found = sampling_of(config, split, num_frames)
     assert np.array(found.segments) == pytest.approx(np.array(expected))
@@ -157,7 +154,7 @@ def test_segments(case: str) -> None:
     assert found.frame_inds == sampling_of(config, split, num_frames).frame_inds  # seeded
 
 
-def test_words() -> None:
+def test_words():
     assert say_sampling(sampling_of(TSN, "val", 100)) == [
         "3 clip(s) x 1 frame x interval 1, at fixed places (SampleFrames)",
         "1 crop(s) of 224 x 224 pixels: the centre",
@@ -175,7 +172,7 @@ def test_words() -> None:
     assert said == ["0", "4.10 K", "0.82 M", "12.26 G"]
 
 
-def test_report_of_a_stock_config_needs_no_data() -> None:
+def test_report_of_a_stock_config_needs_no_data():
     lines = describe(config_to_describe(TSN), num_frames=100).splitlines()
     assert lines[0] == "model   Recognizer2D (backbone: ResNet, cls_head: TSNHead)"
     assert lines[1] == "input   1 x 3 x 3 x 224 x 224, one video in the val pipeline"
@@ -185,7 +182,7 @@ def test_report_of_a_stock_config_needs_no_data() -> None:
     assert starts == ["train", "val", "test"]
 
 
-def test_a_failing_split_leaves_the_others() -> None:
+def test_a_failing_split_leaves_the_others():
     cfg = config_to_describe(TSN)
     cfg.train_dataloader.dataset.pipeline = [dict(type="SampleFrames", clip_len=1)]
     text = describe(cfg, num_frames=100)
@@ -193,7 +190,7 @@ def test_a_failing_split_leaves_the_others() -> None:
     assert "frames of 100: 16, 50, 83" in text
 
 
-def test_errors() -> None:
+def test_errors():
     for video, num_frames, message in (
         (None, 0, "--num-frames 0: expected 1 or more"),
         ("missing.mp4", 300, "no video missing.mp4"),
@@ -205,7 +202,7 @@ def test_errors() -> None:
         describe(cfg)
 
 
-def test_own_data_sets_the_classes(tmp_path: Path) -> None:
+def test_own_data_sets_the_classes(tmp_path):
     (tmp_path / "label_map.txt").write_text("run\njump\n")
     for split in ("train", "val"):
         (tmp_path / split).mkdir()

@@ -1,7 +1,6 @@
 """Grad-CAM by the package is Grad-CAM by hand, and draws what the network saw."""
 
 import importlib.util
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,7 +20,7 @@ needs_grad_cam = pytest.mark.skipif(
 
 @needs_grad_cam
 @pytest.mark.parametrize(("name", "count"), [("TSN", 4), ("MobileNet", 9)])  # 8 in a pass
-def test_activations_are_those_of_the_paper(name: str, count: int) -> None:
+def test_activations_are_those_of_the_paper(name, count):
     """Selvaraju et al. 2017, equations 1 and 2: ReLU of the maps, weighted by mean gradients."""
     model = build(name)
     inputs = images(count, size=64, seed=1) / 64 - 2
@@ -41,7 +40,7 @@ def test_activations_are_those_of_the_paper(name: str, count: int) -> None:
 
 
 @needs_grad_cam
-def test_frozen_stages_are_seen_through() -> None:
+def test_frozen_stages_are_seen_through():
     model = build("TSN")
     for parameter in model.backbone.parameters():
         parameter.requires_grad_(False)
@@ -49,9 +48,7 @@ def test_frozen_stages_are_seen_through() -> None:
     assert maps.max() > 0.5 and all(p.grad is None for p in model.backbone.parameters())
 
 
-def test_a_missing_extra_is_told_before_any_work(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_missing_extra_is_told_before_any_work(monkeypatch, capsys):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     video = str(next((ROOT / "data/tiny/val").glob("*.mp4")))
     flags = [video, "--checkpoint", "gone.pth", "--cam", "why.png"]
@@ -60,7 +57,7 @@ def test_a_missing_extra_is_told_before_any_work(
 
 
 @needs_grad_cam
-def test_the_picture_has_each_frame_and_its_overlay(tiny_checkpoint: Path, tmp_path: Path) -> None:
+def test_the_picture_has_each_frame_and_its_overlay(tiny_checkpoint, tmp_path):
     """Of ten crops the centre: `full` draws the pictures of its 25 clips, `val` those of its 3."""
     video = next((ROOT / "data/tiny/val").glob("*.mp4"))
     out = tmp_path / "why.png"
@@ -73,7 +70,7 @@ def test_the_picture_has_each_frame_and_its_overlay(tiny_checkpoint: Path, tmp_p
 
 
 @needs_grad_cam
-def test_a_model_that_mixes_frames_is_refused() -> None:
+def test_a_model_that_mixes_frames_is_refused():
     from small_recognizer import small_recognizer
 
     recognizer = small_recognizer(name="TSM")

@@ -1,11 +1,11 @@
 """The labelled video, decoded again: its frames, times, size and sound."""
 
-import resource
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+from jobs import full_disk
 from pattern_videos import make_video, pattern, psnr
 from sound_videos import add_tone
 from terminals import left_to_see, on_terminal
@@ -29,6 +29,10 @@ def frames_of(path: Path) -> tuple[list[float], list[np.ndarray]]:
         frames = list(container.decode(video=0))
     images = [np.rot90(f.to_ndarray(format="rgb24"), f.rotation // 90) for f in frames]
     return [float((f.pts - frames[0].pts) * f.time_base) for f in frames], images
+
+
+def silent(folder: Path) -> Path:
+    return make_video(folder / "silent.mp4", size=(320, 240), options={"bf": "0"})
 
 
 def sound_of(path: Path) -> tuple[list[str], np.ndarray]:
@@ -55,7 +59,7 @@ SIZES = {
 
 
 @pytest.mark.parametrize("case", SIZES)
-def test_size_and_orientation(case: str, tmp_path: Path) -> None:
+def test_size_and_orientation(case, tmp_path):
     stored, rotation, expected = SIZES[case]
     video = make_video(tmp_path / "v.mp4", size=stored, num_frames=8, rotation=rotation)
     render_video(video, tmp_path / "out.mp4", ONE)
@@ -71,7 +75,7 @@ def test_size_and_orientation(case: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [(321, 241), (322, 241), (321, 242)])
-def test_odd_sizes_gain_a_column_or_row(size: tuple[int, int], tmp_path: Path) -> None:
+def test_odd_sizes_gain_a_column_or_row(size, tmp_path):
     options = {"pix_fmt": "yuv444p"}  # which has odd sizes, as 4:2:0 in H.264 has not
     video = make_video(tmp_path / "v.mkv", size=size, num_frames=3, **options)
     render_video(video, tmp_path / "out.mp4", ONE)
@@ -83,7 +87,7 @@ def test_odd_sizes_gain_a_column_or_row(size: tuple[int, int], tmp_path: Path) -
     assert psnr(images[2][120:, -1], images[2][120:, -2].astype(float)) > 26
 
 
-def test_times_of_a_variable_frame_rate_stay(tmp_path: Path) -> None:
+def test_times_of_a_variable_frame_rate_stay(tmp_path):
     pts = [0, 1, 2, 7, 8, 20, 21, 22, 40]
     video = make_video(tmp_path / "v.mp4", size=(320, 240), num_frames=9, pts=pts, fps=25)
     render_video(video, tmp_path / "out.mp4", ONE)
@@ -103,10 +107,9 @@ SOUNDS = {
 
 
 @pytest.mark.parametrize("case", SOUNDS)
-def test_sound_is_kept(case: str, tmp_path: Path) -> None:
+def test_sound_is_kept(case, tmp_path):
     codec, suffix, seconds, expected = SOUNDS[case]
-    silent = make_video(tmp_path / "silent.mp4", size=(320, 240), options={"bf": "0"})
-    video = add_tone(silent, tmp_path / f"v{suffix}", codec=codec, seconds=seconds)
+    video = add_tone(silent(tmp_path), tmp_path / f"v{suffix}", codec=codec, seconds=seconds)
     render_video(video, tmp_path / "out.mp4", ONE)
     (name,), samples = sound_of(tmp_path / "out.mp4")
     _, before = sound_of(video)
@@ -119,23 +122,22 @@ def test_sound_is_kept(case: str, tmp_path: Path) -> None:
     assert abs(spectrum.argmax() * 44100 / 10240 - 440) < 5
 
 
-def test_pictures_and_sound_stay_together(tmp_path: Path) -> None:
+def test_pictures_and_sound_stay_together(tmp_path):
     """A transport stream counts from 1.4 seconds; both tracks begin as far apart as they did."""
-    silent = make_video(tmp_path / "silent.mp4", size=(320, 240), options={"bf": "0"})
-    video = add_tone(silent, tmp_path / "v.ts", seconds=0.96)
+    video = add_tone(silent(tmp_path), tmp_path / "v.ts", seconds=0.96)
     render_video(video, tmp_path / "out.mp4", ONE)
     apart = []
     for path in (video, tmp_path / "out.mp4"):
         with av.open(str(path)) as container:
-            first = {}
+            times: dict[str, list[float]] = {"audio": [], "video": []}
             for packet in container.demux():
                 if packet.pts is not None:
-                    first.setdefault(packet.stream.type, float(packet.pts * packet.time_base))
-        apart.append(first["audio"] - first["video"])
+                    times[packet.stream.type].append(float(packet.pts * packet.time_base))
+        apart.append(times["audio"][0] - times["video"][0])
     assert apart[1] == pytest.approx(apart[0], abs=0.002)
 
 
-def test_bars_and_track_change_with_time(tmp_path: Path) -> None:
+def test_bars_and_track_change_with_time(tmp_path):
     video = make_video(tmp_path / "v.mp4", size=(640, 360), options={"crf": "10"})
     render_video(video, tmp_path / "out.mp4", THREE)
     _, images = frames_of(tmp_path / "out.mp4")
@@ -156,7 +158,7 @@ def test_bars_and_track_change_with_time(tmp_path: Path) -> None:
         assert images[index][bottom, x].min() > 170
 
 
-def test_bars_are_as_long_as_their_scores() -> None:
+def test_bars_are_as_long_as_their_scores():
     rows = [("typing", 1.0, "#0000ff"), ("walking", 0.5, "#00ff00"), ("none", 0.0, "#ff0000")]
     panel = draw_bars(rows, size=16, width=300)
     assert panel.shape == (3 * 24 + 10, 12 * 16 + 10, 4)
@@ -168,14 +170,12 @@ def test_bars_are_as_long_as_their_scores() -> None:
 
 
 @pytest.mark.parametrize("width", [40, 64, 300, 4000])
-def test_a_panel_is_never_wider_than_its_room(width: int) -> None:
+def test_a_panel_is_never_wider_than_its_room(width):
     rows = [("playing squash or racquetball" * 3, 0.7, "#0000ff")]
     assert draw_bars(rows, size=12, width=width).shape[1] <= width
 
 
-def test_a_render_that_is_stopped_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_render_that_is_stopped_leaves_nothing(tmp_path, monkeypatch):
     video = make_video(tmp_path / "v.mp4", size=(320, 240))
     calls = []
 
@@ -190,25 +190,20 @@ def test_a_render_that_is_stopped_leaves_nothing(
     assert [path.name for path in tmp_path.iterdir()] == ["v.mp4"]
 
 
-def test_a_disk_that_is_full_keeps_the_old_file(tmp_path: Path) -> None:
-    """The system's own limit on a file's size stands for the full disk."""
+def test_a_disk_that_is_full_keeps_the_old_file(tmp_path):
     noise = make_video(tmp_path / "v.mp4", size=(640, 480), num_frames=60)
     out = tmp_path / "out.mp4"
     out.write_bytes(b"old")
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
-    try:
-        with pytest.raises(UserError, match=r"no space to write .*out.mp4: .*unharmed"):
-            render_video(noise, out, ONE)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    message = r"no space to write .*out.mp4: .*unharmed"
+    with full_disk(20_000), pytest.raises(UserError, match=message):
+        render_video(noise, out, ONE)
     assert out.read_bytes() == b"old"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.mp4", "v.mp4"]
     with pytest.raises(UserError, match="cannot write"):
         render_video(noise, out / "x.mp4", ONE)
 
 
-def test_a_damaged_middle_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_damaged_middle_is_left_out(tmp_path, caplog):
     video = make_video(tmp_path / "v.mkv", size=(320, 240), num_frames=60, options={"g": "10"})
     data = bytearray(video.read_bytes())
     middle = len(data) // 2
@@ -219,7 +214,7 @@ def test_a_damaged_middle_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureF
     assert f"damaged part(s) of {video} left out" in caplog.text
 
 
-def test_a_bar_tells_how_far_it_is(tmp_path: Path) -> None:
+def test_a_bar_tells_how_far_it_is(tmp_path):
     video, out = make_video(tmp_path / "video.mp4", size=(160, 120)), tmp_path / "out.mp4"
     count = len(frames_of(video)[1])
     written, status = on_terminal(lambda: render_video(video, out, ONE), columns=100)
@@ -227,7 +222,7 @@ def test_a_bar_tells_how_far_it_is(tmp_path: Path) -> None:
     assert left_to_see(written) == [] and len(frames_of(out)[1]) == count
 
 
-def test_a_video_without_frames(tmp_path: Path) -> None:
+def test_a_video_without_frames(tmp_path):
     broken = tmp_path / "v.mp4"
     broken.write_bytes(b"no video" * 100)
     with pytest.raises(UserError, match=r"cannot read video .*Invalid data"):
@@ -235,9 +230,8 @@ def test_a_video_without_frames(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["v.mp4"]
 
 
-def test_every_sound_track_is_kept(tmp_path: Path) -> None:
-    silent = make_video(tmp_path / "silent.mp4", size=(320, 240), options={"bf": "0"})
-    one = add_tone(silent, tmp_path / "one.mkv", codec="aac", seconds=0.96)
+def test_every_sound_track_is_kept(tmp_path):
+    one = add_tone(silent(tmp_path), tmp_path / "one.mkv", codec="aac", seconds=0.96)
     two = tmp_path / "two.mkv"
     with av.open(str(one)) as source, av.open(str(two), "w") as sink:
         sound = source.streams.audio[0]
@@ -255,10 +249,9 @@ def test_every_sound_track_is_kept(tmp_path: Path) -> None:
     assert sound_of(tmp_path / "out.mp4")[0] == ["aac", "aac"]
 
 
-def test_sound_that_steps_back_in_time_is_dropped_there(tmp_path: Path) -> None:
+def test_sound_that_steps_back_in_time_is_dropped_there(tmp_path):
     """MP4 refuses it; the rest of the sound and all pictures stay."""
-    silent = make_video(tmp_path / "silent.mp4", size=(320, 240), options={"bf": "0"})
-    whole = add_tone(silent, tmp_path / "whole.ts", seconds=0.96)
+    whole = add_tone(silent(tmp_path), tmp_path / "whole.ts", seconds=0.96)
     data = whole.read_bytes()
     (tmp_path / "twice.ts").write_bytes(data + data)  # begins again in the middle
     render_video(tmp_path / "twice.ts", tmp_path / "out.mp4", ONE)

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -44,12 +43,12 @@ def area(page: Figure, color: tuple[int, int, int], off: int = 0) -> int:
         ("e\u0301 \u200d", "e\u0301 \u200d"),  # accents and joiners stay
     ],
 )
-def test_a_label_is_one_line(text: str, expected: str) -> None:
+def test_a_label_is_one_line(text, expected):
     assert plain(text) == expected
     assert text_width(text, 14) > 0
 
 
-def test_text_is_shortened_to_its_room() -> None:
+def test_text_is_shortened_to_its_room():
     long = "playing squash or racquetball"
     assert shorten("typing", 14, 500) == "typing"
     for width in (30, 80, 150):
@@ -62,7 +61,7 @@ def test_text_is_shortened_to_its_room() -> None:
 
 
 @pytest.mark.parametrize("text", ["$", "$x^2$", "\\frac{", "a_b^c", "100% %s", "typing"])
-def test_no_label_is_a_formula(text: str) -> None:
+def test_no_label_is_a_formula(text):
     figure, canvas = new_canvas(120, 30)
     draw_text(canvas, (5, 15), text, 14)
     columns = np.flatnonzero((to_pixels(figure)[..., 0] < 128).any(0))
@@ -81,14 +80,12 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     sheet.choose_fonts.cache_clear()
 
 
-def test_latin_greek_and_cyrillic_are_matplotlibs_own_font(installed: list[str]) -> None:
+def test_latin_greek_and_cyrillic_are_matplotlibs_own_font(installed):
     for text in ("doing exercises", "τρέξιμο", "ходьба", "čaj, żółw, größer"):
         assert choose_fonts(text) == ("DejaVu Sans",)
 
 
-def test_characters_that_no_font_has_are_told_once(
-    installed: list[str], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_characters_that_no_font_has_are_told_once(installed, caplog):
     with caplog.at_level(logging.WARNING, logger="mmact_tiny"):
         widths = [text_width(text, 20) for text in ("打字", "打字 typing", "打")]
     (record,) = caplog.records
@@ -96,7 +93,7 @@ def test_characters_that_no_font_has_are_told_once(
     assert widths[0] == pytest.approx(2 * widths[2], abs=1) and widths[2] > 10  # boxes have room
 
 
-def test_a_system_font_is_taken_where_it_has_the_characters(installed: list[str]) -> None:
+def test_a_system_font_is_taken_where_it_has_the_characters(installed):
     """DejaVu Sans has no U+20DD; STIX has, and the upright one is taken."""
     folder = f"{get_data_path()}/fonts/ttf"
     installed += [f"{folder}/{name}.ttf" for name in ("STIXGeneralBolIta", "cmr10", "STIXGeneral")]
@@ -106,27 +103,28 @@ def test_a_system_font_is_taken_where_it_has_the_characters(installed: list[str]
     assert path.endswith("STIXGeneral.ttf")
 
 
-def test_pictures_keep_their_shape() -> None:
-    page = lay_out([Panel("one", pictures=[RED, BLUE])], heading=["h"], thumb=100)
+def test_pictures_keep_their_shape():
+    page = lay_out([Panel("one", pictures=[(RED, "r"), (BLUE, "b")])], heading=["h"], thumb=100)
     assert area(page, (255, 0, 0)) == 100 * 50 and area(page, (0, 0, 255)) == 50 * 100
 
 
 @pytest.mark.parametrize("count", [1, 8, 9, 30])
-def test_rows_of_pictures(count: int) -> None:
-    page = lay_out([Panel("many", pictures=[RED] * count)], heading=[], thumb=100)
+def test_rows_of_pictures(count):
+    page = lay_out([Panel("many", pictures=[(RED, "")] * count)], heading=[], thumb=100)
     assert area(page, (255, 0, 0)) == count * 100 * 50
 
 
-def test_panels_fill_a_page_and_a_broken_one_has_its_reason() -> None:
-    panels = [Panel(f"panel {i}", pictures=[RED] * 3) for i in range(9)]
+def test_panels_fill_a_page_and_a_broken_one_has_its_reason():
+    panels = [Panel(f"panel {i}", pictures=[(RED, "")] * 3, banner=BLUE) for i in range(9)]
     panels.append(Panel("broken", error="cannot be read: no such file"))
     page = lay_out(panels, heading=["a", "b"], thumb=100)
     assert area(page, (255, 0, 0)) == 27 * 100 * 50
+    assert area(page, (0, 0, 255)) == 9 * 80 * 40, "as large as it is"
     assert area(page, (176, 0, 32), off=8) > 20
     assert to_pixels(page).shape[1] <= 1800
 
 
-def test_a_picture_that_cannot_be_written(tmp_path: Path) -> None:
+def test_a_picture_that_cannot_be_written(tmp_path):
     page = lay_out([], heading=["nothing"])
     write_picture(page, tmp_path / "new" / "a.png")
     assert Image.open(tmp_path / "new" / "a.png").size == to_pixels(page).shape[1::-1]
