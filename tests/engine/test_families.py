@@ -10,6 +10,8 @@ from models import check_scores, scores_of, stock_scores
 from mmact_tiny.engine.engine import Engine
 
 NEEDS = {"TIN": "mmcv._ext"}  # its `tin_shift` is in the full mmcv alone
+# Networks of random weights that amplify rounding, of bfloat16 more than others.
+ROUGH = {"TRN": 0.15, "TSM, MobileNetV2": 0.15}
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -23,7 +25,7 @@ def test_scores_of_a_family_are_stocks(name: str) -> None:
         part = {key: [each[index]] if alone else each[index] for key, each in videos.items()}
         np.random.seed(0)  # TRN draws some sets of frames, in testing too
         expected.append(stock_scores(model, part))
-    for precision, within in (("fp32", 1e-5), ("bf16", 0.03)):
+    for precision, within in (("fp32", 1e-5), ("bf16", ROUGH.get(name, 0.03))):
         engine = Engine(build_family(name), precision=precision)
         engine._chunk_pixels = 2 * FAMILIES[name].frames * FAMILIES[name].size ** 2
         passes: list[int] = []
