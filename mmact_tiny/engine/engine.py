@@ -4,9 +4,7 @@ The scores are those of stock's `model.test_step`. What differs is the way there
 folded into the convolutions, the views go through the network in chunks (uint8 until then: 250
 views never stand in memory in float32), convolutions run in channels_last, in bf16 or fp16 where
 asked, or in OpenVINO. A recognizer that is not known to allow this goes through `test_step`.
-
-A head of images (TSN, TSM) takes the features of a whole video. A recognizer of clips, and one
-that is tested fully convolutionally, scores each view by itself: chunks of scores are joined.
+Chunks of features are joined where the head takes a whole video (TSN), else chunks of scores.
 """
 
 import os
@@ -27,7 +25,7 @@ from ..compat import (
     ResNet,
 )
 from ..errors import UserError
-from .openvino import OpenVinoBackbone, why_not
+from .openvino import OpenVinoBackbone, OpenVinoClips, why_not
 
 ENGINES = ("auto", "torch", "openvino")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -70,15 +68,17 @@ class Engine:
         if (precision, engine) == ("int8", "auto"):
             engine = "openvino"  # or say why not
         self.name = self._choose_engine(engine)
-        if precision == "int8" and self.name != "openvino":
-            raise UserError(f"precision int8 needs the engine openvino, not {engine}")
+        if precision == "int8" and (self.name != "openvino" or self.takes_clips):
+            lacks = "single frames" if self.takes_clips else f"the engine openvino, not {engine}"
+            raise UserError(f"precision int8 needs {lacks}")
         self._chunk_pixels = CHUNK_FRAMES.get(self.device.type, CHUNK_FRAMES["cpu"]) * FRAME_PIXELS
         self.before_chunk: Callable[[], None] = lambda: None  # may raise, to give a video up
         self._compute: Callable[[Tensor], Tensor] = self._torch_features
         if self.frames_together is None and not self.takes_clips:
             self.name, self.precision = "stock", "fp32"
         elif self.name == "openvino":
-            self._compute = OpenVinoBackbone(model, precision=self.precision, cache_dir=cache_dir)
+            compute = OpenVinoClips if self.takes_clips else OpenVinoBackbone
+            self._compute = compute(model, precision=self.precision, cache_dir=cache_dir)
         else:
             fold_batchnorm(model)
             to_channels_last(model)
@@ -178,7 +178,8 @@ class Engine:
     def _choose_engine(self, engine: str) -> str:
         if engine not in ENGINES:
             raise UserError(f"engine {engine!r}: expected one of {', '.join(ENGINES)}")
-        reason = why_not(self.device, self.frames_together)
+        clips = self.model if self.takes_clips else None
+        reason = why_not(self.device, self.frames_together, clips)
         if engine == "openvino" and reason:
             raise UserError(f"engine openvino: {reason}")
         return "openvino" if engine != "torch" and not reason else "torch"
@@ -215,11 +216,7 @@ def frames_together(model: Any) -> int | None:
 
 
 def takes_clips(model: Any) -> bool:
-    """Returns whether a recognizer takes clips, each by itself, with whatever backbone and neck.
-
-    That is what Recognizer3D hands them: the clips of all videos of a batch as one batch, or in
-    parts of `max_testing_views`.
-    """
+    """Returns whether a recognizer takes clips; Recognizer3D scores each clip by itself."""
     return type(model) is Recognizer3D and _is_plain(model, "NCTHW")
 
 
