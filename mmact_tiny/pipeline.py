@@ -95,30 +95,35 @@ def pipeline_of(cfg: Config, protocol: str) -> list[Step]:
     return exact_pipeline(cfg[key].dataset.pipeline)
 
 
-def _sampling(pipeline: Sequence[Step]) -> Step:
+def sampling_step(pipeline: Sequence[Step]) -> Step:
     """Returns the step that chooses the frames."""
-    return next((step for step in pipeline if "num_clips" in step), {})
+    return next((step for step in pipeline if {"num_clips", "clip_len"} & {*step}), {})
 
 
 def num_views(pipeline: Sequence[Step]) -> tuple[int, int]:
     """Returns `(clips, crops)` of a test pipeline; a video has clips x crops views."""
     crops = [CROPS[step["type"]] for step in pipeline if step["type"] in CROPS]
-    return _sampling(pipeline).get("num_clips", 1), crops[0] if crops else 1
+    step = sampling_step(pipeline)
+    dense = step.get("num_sample_positions", 10) if step.get("type") == "DenseSampleFrames" else 1
+    repeats = dense * (1 + bool(step.get("twice_sample"))) if step.get("test_mode") else 1
+    return step.get("num_clips", 1) * repeats, crops[0] if crops else 1
 
 
 def describe_protocol(name: str, pipeline: Sequence[Step]) -> str:
     """Returns the protocol in words: `full: 25 clips x 10 crops = 250 views a video, ...`."""
     clips, crops = num_views(pipeline)
-    sampling = _sampling(pipeline)
+    sampling = sampling_step(pipeline)
     resize = next((step["scale"] for step in pipeline if step["type"] == "Resize"), None)
     crop = next((step["crop_size"] for step in pipeline if "crop_size" in step), None)
-    length, interval = sampling.get("clip_len", 1), sampling.get("frame_interval", 1)
+    spread = str(sampling.get("type")).startswith("Uniform")
+    how = "spread over it" if spread else f"interval {sampling.get('frame_interval', 1)}"
     words = [
         f"{clips} clips x {crops} crops = {clips * crops} views a video",
-        f"clips of {length} frame(s), interval {interval}",
+        f"clips of {sampling.get('clip_len', 1)} frame(s), {how}",
     ]
     if resize is not None:
-        words.append(f"short side {max(resize)}" if -1 in resize else f"resized to {resize}")
+        short = not isinstance(resize, float) and -1 in resize
+        words.append(f"short side {max(resize)}" if short else f"resized to {resize}")
     if crop is not None:
         words.append(f"crop {crop}")
     return f"{name}: {', '.join(words)}"

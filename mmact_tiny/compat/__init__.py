@@ -31,8 +31,17 @@ PTV_BINS = 11  # pytorchvideo's magnitudes go from 0 to 10
 
 if TYPE_CHECKING:  # the same names, for the type checker
     from mmaction.datasets.transforms import DecordDecode, DecordInit, SampleFrames
-    from mmaction.models import ActionDataPreprocessor, MobileNetV2, Recognizer2D, ResNet
+    from mmaction.models import (
+        ActionDataPreprocessor,
+        BaseHead,
+        Conv2plus1d,
+        MobileNetV2,
+        Recognizer2D,
+        Recognizer3D,
+        ResNet,
+    )
     from mmaction.models.backbones.resnet import BasicBlock, Bottleneck
+    from mmaction.models.backbones.resnet_tsm import TemporalShift
     from mmaction.registry import (
         DATASETS,
         HOOKS,
@@ -44,7 +53,7 @@ if TYPE_CHECKING:  # the same names, for the type checker
     )
     from mmaction.utils import register_all_modules
     from mmcv.cnn import ConvModule
-    from mmcv.cnn.bricks.wrappers import Conv2d
+    from mmcv.cnn.bricks.wrappers import Conv2d, Conv3d
     from mmcv.transforms import BaseTransform
     from mmengine.config import Config, ConfigDict
     from mmengine.dataset import BaseDataset, ClassBalancedDataset, Compose, pseudo_collate
@@ -84,12 +93,14 @@ if TYPE_CHECKING:  # the same names, for the type checker
 
 _NAMES = {
     "mmaction.datasets.transforms": "DecordDecode DecordInit SampleFrames",
-    "mmaction.models": "ActionDataPreprocessor MobileNetV2 Recognizer2D ResNet",
+    "mmaction.models": "ActionDataPreprocessor BaseHead Conv2plus1d MobileNetV2 Recognizer2D "
+    "Recognizer3D ResNet",
     "mmaction.models.backbones.resnet": "BasicBlock Bottleneck",
+    "mmaction.models.backbones.resnet_tsm": "TemporalShift",
     "mmaction.registry": "DATASETS HOOKS METRICS MODELS OPTIM_WRAPPERS TRANSFORMS VISBACKENDS",
     "mmaction.utils": "register_all_modules",
     "mmcv.cnn": "ConvModule",
-    "mmcv.cnn.bricks.wrappers": "Conv2d",
+    "mmcv.cnn.bricks.wrappers": "Conv2d Conv3d",
     "mmcv.transforms": "BaseTransform",
     "mmengine.config": "Config ConfigDict",
     "mmengine.dataset": "BaseDataset ClassBalancedDataset Compose pseudo_collate",

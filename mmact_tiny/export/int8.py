@@ -61,6 +61,8 @@ def quantize(paths: Sequence[str | Path], checkpoint: str | Path | None = None) 
     videos = find_videos(paths)
     videos = videos[:: -(-len(videos) // MAX_VIDEOS)]
     exact = Recognizer(checkpoint, protocol=PROTOCOL, precision="fp32", engine="openvino")
+    if exact.engine.takes_clips:
+        raise UserError("precision int8 needs single frames")
     logger.info("checkpoint: %s", exact.checkpoint)
     logger.info("calibrating on %d videos", len(videos))
     read = list(progress.track(exact.read_videos(videos), "reading", len(videos)))

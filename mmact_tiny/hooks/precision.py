@@ -9,10 +9,9 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ..compat import HOOKS, OPTIM_WRAPPERS, BasicBlock, Bottleneck, Hook, OptimWrapper, Runner
+from ..engine.engine import to_channels_last
 from ._mmengine import has_loaded, model_of
 from .processes import wrap_again
-
-LAYOUTS = {4: torch.channels_last, 5: torch.channels_last_3d}  # of a weight, by its dimensions
 
 
 @OPTIM_WRAPPERS.register_module()
@@ -75,10 +74,7 @@ def fit_for_autocast(model: nn.Module) -> None:
     bf16 convolutions are fast with weights in that layout, and no value changes. Stock's heads
     turn the scores into a numpy array, which has no bfloat16.
     """
-    for tensor in (*model.parameters(), *model.buffers()):
-        memory_format = LAYOUTS.get(tensor.ndim)  # Module.to takes one for all, and raises
-        if memory_format is not None:
-            tensor.data = tensor.data.contiguous(memory_format=memory_format)
+    to_channels_last(model)
     cls_head = getattr(model, "cls_head", None)
     if isinstance(cls_head, nn.Module):
         cls_head.register_forward_hook(_to_float32)

@@ -1,10 +1,17 @@
 """Overrides of decoding and of testing: how videos are read, what is scored, and how."""
 
 from ..compat import Config
-from ..pipeline import num_views, pipeline_of, set_pipeline, split_datasets, with_decoder
+from ..pipeline import (
+    num_views,
+    pipeline_of,
+    sampling_step,
+    set_pipeline,
+    split_datasets,
+    with_decoder,
+)
 from .registry import OVERRIDES, add_hook, comes_after, use_plugin
 
-VIEWS_A_BATCH = 24
+FRAMES_A_BATCH = 24  # of all views: little for the memory, enough for one forward pass
 META_KEYS = ("img_shape", "img_key", "video_id", "timestamp")  # stock's default
 
 
@@ -54,6 +61,9 @@ def inference(
 ) -> None:
     """Chooses the engine and the decoder of testing; the scores in fp32 are stock's.
 
+    Several videos share a batch where they have few frames, one is a batch where the model takes
+    its views in parts (`max_testing_views`): stock asserts it, and the engine does that anyway.
+
     Args:
         precision: `fp32`, `bf16`, `fp16` (CUDA) or `auto`.
         engine: `torch`, `openvino` or `auto`.
@@ -62,7 +72,10 @@ def inference(
     loader = cfg.test_dataloader
     set_pipeline(cfg, "test", loader.dataset, with_decoder(loader.dataset.pipeline, decoder))
     clips, crops = num_views(loader.dataset.pipeline)
-    loader.batch_size = max(loader.batch_size, VIEWS_A_BATCH // (clips * crops))
+    frames = clips * crops * sampling_step(loader.dataset.pipeline).get("clip_len", 1)
+    loader.batch_size = max(loader.batch_size, FRAMES_A_BATCH // frames)
+    if (cfg.model.get("test_cfg") or {}).get("max_testing_views"):
+        loader.batch_size = 1
     use_plugin(cfg, "mmact_tiny.video.frames")
     use_plugin(cfg, "mmact_tiny.hooks")
     add_hook(cfg, "EngineHook", precision=precision, engine=engine)

@@ -99,6 +99,11 @@ UNKNOWN = {
     "a preprocessor of one's own": lambda m: setattr(
         m.data_preprocessor, "__class__", type("Mine", (type(m.data_preprocessor),), {})
     ),
+    "a head of one's own": lambda m: setattr(
+        m.cls_head,
+        "__class__",
+        type("Mine", (type(m.cls_head),), {"predict": lambda *_, **__: []}),
+    ),
     "clips": lambda m: setattr(m.data_preprocessor, "format_shape", "NCTHW"),
     "a neck": lambda m: setattr(m, "neck", torch.nn.Identity()),
     "no head": lambda m: delattr(m, "cls_head"),

@@ -148,3 +148,19 @@ def test_crops_count_as_views() -> None:
     steps[1].num_clips, steps[4] = 2, dict(type="ThreeCrop", crop_size=256)
     apply_overrides(cfg, [dict(type="inference")])
     assert cfg.test_dataloader.batch_size == 4  # 24 // (2 * 3)
+
+
+@pytest.mark.parametrize(
+    ("config", "clip_len", "own", "expected"),
+    [
+        ("slowonly/slowonly_r50_8xb16-4x16x1-256e_kinetics400-rgb", 4, 1, 2),  # 24 // (3 * 4)
+        ("slowonly/slowonly_r50_8xb16-4x16x1-256e_kinetics400-rgb", 16, 3, 3),
+        ("csn/ircsn_r152_32x2x1-180e_kinetics400-rgb", 2, 4, 1),  # max_testing_views
+    ],
+)
+def test_frames_of_clips_count(config: str, clip_len: int, own: int, expected: int) -> None:
+    cfg = stock(config=f"mmaction::recognition/{config}.py")
+    sampler = cfg.test_dataloader.dataset.pipeline[1]
+    sampler.num_clips, sampler.clip_len, cfg.test_dataloader.batch_size = 1, clip_len, own
+    apply_overrides(cfg, [dict(type="inference")])
+    assert cfg.test_dataloader.batch_size == expected
