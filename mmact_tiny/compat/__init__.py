@@ -122,18 +122,25 @@ _NAMES = {
 }
 _HOMES = {name: home for home, names in _NAMES.items() for name in names.split()}
 # What 0.1.0 wrote into `custom_imports`, and where the same classes are registered now.
-MOVED = {
-    "mmact_tiny.balance": "mmact_tiny.hooks",
-    "mmact_tiny.checkpoint_hooks": "mmact_tiny.hooks",
-    "mmact_tiny.engine_hook": "mmact_tiny.hooks",
-    "mmact_tiny.guarded_loader": "mmact_tiny.hooks",
-    "mmact_tiny.initialization": "mmact_tiny.hooks",
+MOVED = dict.fromkeys(
+    (
+        f"mmact_tiny.{name}"
+        for name in (
+            "balance",
+            "checkpoint_hooks",
+            "engine_hook",
+            "guarded_loader",
+            "initialization",
+            "precision",
+            "progress_hook",
+            "resume",
+            "stopping",
+            "timing_hook",
+        )
+    ),
+    "mmact_tiny.hooks",
+) | {
     "mmact_tiny.packets": "mmact_tiny.video.frames",
-    "mmact_tiny.precision": "mmact_tiny.hooks",
-    "mmact_tiny.progress_hook": "mmact_tiny.hooks",
-    "mmact_tiny.resume": "mmact_tiny.hooks",
-    "mmact_tiny.stopping": "mmact_tiny.hooks",
-    "mmact_tiny.timing_hook": "mmact_tiny.hooks",
     "mmact_tiny.tracking": "mmact_tiny.overrides.tracking",
     "mmact_tiny.transforms": "mmact_tiny.cache",
 }
@@ -348,6 +355,62 @@ def repair_pytorchvideo_wrapper() -> None:
     PytorchVideoWrapper.__init__ = init
 
 
+@cache
+def repair_models() -> None:
+    """Repairs MMAction2's models; called when the first of their names is asked for."""
+    provide_tin_shift()
+    repair_tpn_head()
+
+
+def provide_tin_shift() -> None:
+    """Gives TIN its shift of groups of channels in time, where mmcv has no compiled operations.
+
+    `mmcv.ops.tin_shift` runs on a GPU only. `input` is (N, T, C, pixels) and `shift` (N, groups), in
+    frames: frame t of a group goes to t + shift, what leaves the clip is lost, what is not reached 0.
+    """
+    import torch
+
+    mmcv = importlib.util.find_spec("mmcv")
+    if mmcv is None or mmcv.origin is None or list(Path(mmcv.origin).parent.glob("_ext.*")):
+        return
+
+    def tin_shift(input: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
+        _, length, channels, pixels = input.shape
+        shifts = shift.long().repeat_interleave(channels // shift.shape[1], dim=1)
+        source = torch.arange(length, device=input.device)[None, :, None] - shifts[:, None]
+        inside = ((source >= 0) & (source < length))[..., None]
+        index = source.clamp(0, length - 1)[..., None].expand(-1, -1, -1, pixels)
+        return input.gather(1, index) * inside
+
+    operations = ModuleType("mmcv.ops")
+    operations.__path__ = []
+    operations.tin_shift = tin_shift  # type: ignore[attr-defined]
+    sys.modules["mmcv.ops"] = operations
+
+
+def repair_tpn_head() -> None:
+    """Has TPN's head score whole clips with its weights of now.
+
+    mmaction2 1.2.0 copies them at the first test (`new_cls`) and keeps the copy: later validations
+    of a training run score with the weights of the first one, and the checkpoints have both.
+    """
+    import torch
+    from mmaction.models import TPNHead
+
+    stock = TPNHead.forward
+
+    def forward(
+        self: Any, x: Any, num_segs: int | None = None, fcn_test: bool = False, **kwargs: Any
+    ) -> Any:
+        if not fcn_test:
+            return stock(self, x, num_segs, fcn_test, **kwargs)
+        x = self.avg_pool3d(x) if self.avg_pool3d else x
+        kernel = self.fc_cls.weight[..., None, None, None]
+        return torch.nn.functional.conv3d(x, kernel, self.fc_cls.bias).flatten(1)
+
+    TPNHead.forward = forward
+
+
 def leave_out_sharding() -> None:
     """Imports MMEngine without FSDP and ZeRO, a second of every start of what does not train.
 
@@ -446,6 +509,8 @@ def __getattr__(name: str) -> Any:
     repair()
     if _HOMES[name] == "mmaction.datasets.transforms":
         import_transforms()
+    if _HOMES[name].startswith("mmaction.models"):
+        repair_models()
     value = globals()[name] = getattr(importlib.import_module(_HOMES[name]), name)
     return value
 
