@@ -10,7 +10,6 @@ docs/benchmarks.md, are written after each part, and so hold what there is if th
 
 import argparse
 import json
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -19,13 +18,12 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "benchmarks"))  # also where a test imports this file
+sys.path.insert(0, str(Path(__file__).parent))  # also where a test imports this file
 
-from measured import measure  # noqa: E402
-from report import machine  # noqa: E402
+from measured import ROOT, environment, measure
+from report import machine
 
-from mmact_tiny.files import write_json  # noqa: E402
+from mmact_tiny.files import write_json
 
 LEAST_SECONDS = 20  # with less time left a part is not started
 TAIL = 2000  # characters of a part's output that are kept
@@ -69,9 +67,9 @@ def run_part(part: Part, seconds: float, out: Path) -> dict[str, Any]:
     record: dict[str, Any] = dict(name=part.name, command=list(part.command), why="", result=None)
     started = time.monotonic()
     try:
-        env = {**os.environ, "PYTHONPATH": os.pathsep.join(paths())}
         command = [sys.executable, *part.command]
-        measure(command, cwd=ROOT, env=env, log=log, seconds=min(part.seconds, seconds))
+        limit = min(part.seconds, seconds)
+        measure(command, cwd=ROOT, env=environment(), log=log, seconds=limit)
         record["status"] = "passed"
     except Exception as error:  # whatever it is, the next part gets its turn
         record |= dict(status="failed", why=str(error).partition(", see ")[0])
@@ -81,13 +79,9 @@ def run_part(part: Part, seconds: float, out: Path) -> dict[str, Any]:
         try:
             record["result"] = read_result(part.result)
         except Exception as error:  # a file that was cut off
-            record["why"] += f"; {part.result.name}: {error}"
+            unread = f"{part.result.name}: {error}"
+            record["why"] = f"{record['why']}; {unread}" if record["why"] else unread
     return record
-
-
-def paths() -> list[str]:
-    """Returns where a part finds this project, and what was installed from wheels."""
-    return [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
 
 
 def read_result(path: Path) -> Any:

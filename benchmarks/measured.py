@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 
+ROOT = Path(__file__).resolve().parent.parent
 SAMPLE_SECONDS = 0.25
 
 
@@ -23,6 +24,12 @@ class Measured:
     cpu_seconds: float
     peak_bytes: int
     output: str
+
+
+def environment() -> dict[str, str]:
+    """Returns this process's environment, in which Python finds this project first."""
+    others = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *others])}
 
 
 def measure(
@@ -124,9 +131,11 @@ class Watch:
 def end_processes_of(pid: int) -> None:
     """Ends the children of a process, and theirs, whatever session they are in."""
     with suppress(psutil.NoSuchProcess):
-        for process in psutil.Process(pid).children(recursive=True):
+        children = psutil.Process(pid).children(recursive=True)
+        for process in children:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
+        psutil.wait_procs(children, timeout=5)
 
 
 def main() -> int:

@@ -23,16 +23,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "benchmarks"))  # also where a test imports this file
+sys.path.insert(0, str(Path(__file__).parent))  # also where a test imports this file
 
-from against_stock import subset  # noqa: E402
-from measured import end_processes_of, measure  # noqa: E402
-from report import machine  # noqa: E402
+from against_stock import subset
+from measured import ROOT, end_processes_of, environment, measure
+from report import machine
 
-from mmact_tiny.checkpoints.config_text import stock_configs  # noqa: E402
-from mmact_tiny.files import write_json  # noqa: E402
-from mmact_tiny.hardware import describe_machine  # noqa: E402
+from mmact_tiny.checkpoints.config_text import stock_configs
+from mmact_tiny.files import write_json
+from mmact_tiny.hardware import describe_machine
 
 TOLERANCE = 1e-5  # of a score, between our test in fp32 and stock's
 MEMORY_SHARE = 0.9
@@ -42,13 +41,13 @@ Written by `python benchmarks/zoo.py`, which runs all of it again.
 """
 WHAT_WAS_RUN = """
 Each config ran in processes of its own: `train.py mmaction::CONFIG` on two of the bundled clips,
-two steps of one video from random weights; `test.py` on two clips with the config's own clips and
-crops; `infer.py` on one. Then stock's own `Runner.test`, with the stock config and the same
-checkpoint. "Input" is what the run's frames were reduced to, where the model allows another size:
-the same layers, with fewer positions. "From stock" is the largest difference of a score between the
-two tests, in fp32; "between videos" that between the scores of the two videos in one test, which it
-has to be read beside. Seconds and peak memory (of the process tree, what is shared counted once)
-are those of all of it.
+two steps of one video from random weights, fp32 on a CPU; `test.py` on two clips; `infer.py` on
+one. Then stock's own `Runner.test`, with the stock config and the same checkpoint. "Input" is what
+the frames were reduced to, where the model allows another size (the same layers, with fewer
+positions); "views" are clips x crops of the test, of clips of several frames at most two. "From
+stock" is the largest difference of a score between the two tests, in fp32; "between videos" that
+between the scores of the two videos in one test, beside which it has to be read. Seconds and peak
+memory (of the process tree, what is shared counted once) are those of all of it.
 """
 RATES = """
 ## Learning rates
@@ -102,7 +101,7 @@ class Settings:
             measured = measure(
                 command,
                 cwd=ROOT,
-                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                env=environment(),
                 log=folder / f"{job}.txt",
                 seconds=self.seconds,
                 max_bytes=self.max_bytes,

@@ -22,6 +22,7 @@ from mmact_tiny.hardware import select_device
 NUM_CLASSES = 4  # of data/tiny
 SIDE, PATCHES = 64, 4  # pixels; of a vision transformer so many patches
 FRAMES = 8
+CLIPS = 2  # of several frames each: 2-D models need the number of clips that they have
 SIDE_KEYS = ("img_size", "spatial_size", "input_resolution")  # of transformers' backbones
 FRAME_KEYS = ("num_frames", "temporal_size", "t_size")
 SIZE_KEYS = ("scale", "size", "crop_size", "input_size")  # of a pipeline's steps
@@ -70,8 +71,6 @@ def smaller_input(cfg: Any, target: Any = None) -> tuple[dict[str, Any], str]:
     from mmact_tiny.compat import MODELS
 
     backbone = cfg.model.get("backbone") or {}
-    if backbone.get("type") in FIXED_SIDE:
-        return {}, "its own"
     arguments = inspect.signature(MODELS.get(backbone.type).__init__).parameters
     values, words = {}, []
     factors = {"side": 1.0, "frames": 1.0}
@@ -79,11 +78,11 @@ def smaller_input(cfg: Any, target: Any = None) -> tuple[dict[str, Any], str]:
     for kind, keys, smallest in (("side", SIDE_KEYS, SIDE), ("frames", FRAME_KEYS, FRAMES)):
         key = next((key for key in keys if key in arguments), None)
         now = backbone.get(key, arguments[key].default) if key else None
-        if kind == "side" and key and "patch_size" in backbone and backbone.patch_size > 4:
+        if kind == "side" and key and isinstance(backbone.get("patch_size"), int):
             smallest = PATCHES * backbone.patch_size
         if kind == "side" and now is None:
             now = min(size for steps in pipelines[:1] for size in _sizes(steps))
-        if now is None or now <= smallest:
+        if now is None or now <= smallest or (kind == "side" and backbone.type in FIXED_SIDE):
             continue
         factors[kind] = smallest / now
         words.append(f"{smallest} of {now} {'pixels' if kind == 'side' else 'frames'}")
@@ -114,6 +113,8 @@ def _scaled_steps(node: Any, factors: Mapping[str, float], path: str = "") -> di
             found[where] = _scaled(value, factors["side"])
         elif key == "clip_len" and value > 1:
             found[where] = round(value * factors["frames"])
+            if node.get("num_clips", 1) > CLIPS:
+                found[f"{path}.num_clips"] = CLIPS
         else:
             found.update(_scaled_steps(value, factors, where))
     return found
