@@ -26,6 +26,7 @@ from report import machine
 from mmact_tiny.files import write_json
 
 LEAST_SECONDS = 20  # with less time left a part is not started
+TESTS = ("tests/gpu", "tests/overrides/test_training_overrides.py")  # they need no extra
 TAIL = 2000  # characters of a part's output that are kept
 GOALS = {"train_epoch": 15, "tiny_job": 5, "test_full": 8, "infer_many": 8}  # times stock
 CEILING_GOAL = 0.85  # of train_ceiling, what train_epoch is to reach
@@ -44,7 +45,8 @@ class Part:
 
 def parts_of(args: argparse.Namespace, out: Path) -> list[Part]:
     """Returns the parts in the order of worth; their limits are shares of 25 minutes."""
-    tests = ["-m", "pytest", "-m", "gpu", "-q", "--junitxml", str(out / "tests.xml"), "tests"]
+    tests = ["-m", "pytest", "-m", "gpu", "-v", "--timeout", "120", "--junitxml"]
+    tests += [str(out / "tests.xml"), *TESTS]
     speed = ["benchmarks/against_stock.py", "--data", args.data, "--device", "cuda", "--repeats"]
     rows = ["train_epoch", "train_ceiling", "test_full", "infer_many", "tiny_job", "test_full_fp32"]
     batch = ["--batch-size", str(args.batch_size)]

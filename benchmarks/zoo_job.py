@@ -129,6 +129,7 @@ def _scaled(size: Any, factor: float) -> Any:
 def ours(record: Record, stem: str, args: argparse.Namespace) -> None:
     """Goes the way of a user: train.py, test.py and infer.py by the config's name."""
     import numpy as np
+    import torch
 
     from mmact_tiny.config import load_config
     from mmact_tiny.evaluate import test
@@ -172,6 +173,8 @@ def ours(record: Record, stem: str, args: argparse.Namespace) -> None:
         checkpoint = facts["checkpoint"] = str(open_run(args.folder / "run").checkpoint)
         scores = Recognizer(checkpoint).scores(rows[0]["video"])
         facts["infer_difference"] = float(np.abs(scores - np.array(rows[0]["scores"])).max())
+    if torch.cuda.is_available():
+        facts["gpu_mib"] = torch.cuda.max_memory_reserved() / 2**20
 
 
 class Gradients:
@@ -196,6 +199,14 @@ class Gradients:
             for name, parameter in model.named_parameters()
             if parameter.requires_grad and id(parameter) not in self._seen
         ]
+
+
+def same_relations(module: Any, *_: Any) -> None:
+    """Has TRN's head, which draws relations at random in tests too, draw the same each time."""
+    if type(module).__name__ == "RelationModuleMultiScale":
+        import numpy as np
+
+        np.random.seed(0)
 
 
 def views_of(cfg: Any) -> str:
@@ -298,6 +309,9 @@ def main() -> int:
     parser.add_argument("--full-input", action="store_true")
     args = parser.parse_args()
     select_device(args.device)
+    from torch.nn.modules.module import register_module_forward_pre_hook
+
+    register_module_forward_pre_hook(same_relations)
     record = Record(args.folder / f"{args.job}.json")
     try:
         globals()[args.job](record, args.stem, args)
