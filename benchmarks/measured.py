@@ -131,11 +131,9 @@ class Watch:
 def end_processes_of(pid: int) -> None:
     """Ends the children of a process, and theirs, whatever session they are in."""
     with suppress(psutil.NoSuchProcess):
-        children = psutil.Process(pid).children(recursive=True)
-        for process in children:
+        for process in psutil.Process(pid).children(recursive=True):
             with suppress(psutil.NoSuchProcess):
                 process.kill()
-        psutil.wait_procs(children, timeout=5)
 
 
 def main() -> int:

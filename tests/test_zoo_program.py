@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,15 @@ from benchmarks import zoo
 CHILD = "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'import time; time."
 SLEEPS = CHILD + "sleep(99)  # zoo child'], start_new_session=True); time.sleep(99)"
 FILLS = "held = bytearray(300 << 20); import time; time.sleep(99)"
+
+
+def living_children() -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter(["cmdline", "status"]):
+        ended = process.info["status"] == psutil.STATUS_ZOMBIE
+        if "# zoo child" in str(process.info["cmdline"]) and not ended:
+            found.append(process)
+    return found
 
 
 @pytest.mark.parametrize(
@@ -36,8 +46,10 @@ def test_a_command_past_a_limit_is_ended_with_its_children(
     command = [sys.executable, "-c", code]
     with pytest.raises(RuntimeError, match=message):
         zoo.measure(command, cwd=ROOT, env=dict(os.environ), log=tmp_path / "log", **limits)
-    left = [p for p in psutil.process_iter(["cmdline"]) if "# zoo child" in str(p.info["cmdline"])]
-    assert [p for p in left if p.status() != psutil.STATUS_ZOMBIE] == []
+    end = time.monotonic() + 10  # a signal takes a moment
+    while (left := living_children()) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert left == []
 
 
 SCORES = [[0.5, 0.5], [0.25, 0.75]]
