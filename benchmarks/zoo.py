@@ -48,7 +48,8 @@ positions); "views" are clips x crops of the test, of clips of several frames at
 stock" is the largest difference of a score between the two tests, in fp32; "between videos" that
 between the scores of the two videos in one test, beside which it has to be read. Seconds and peak
 memory (of the process tree, what is shared counted once) are those of all of it. TRN draws
-relations at random in tests too; here it draws the same each time.
+relations at random in tests too; here it draws the same each time. BatchNorm takes the statistics
+of the last step, so that random weights keep videos apart.
 """
 RATES = """
 ## Learning rates
@@ -193,9 +194,7 @@ def as_cells(row: Row) -> list[str]:
         notes.append(f"no gradient: {', '.join(missing[:3])}{more}")
     if "gpu_mib" in facts:
         notes.append(f"GPU memory {facts['gpu_mib']:,.0f} MiB")
-    numbers = [f"{value:.0e}" if value else "" for value in (row.difference, row.spread)]
-    if row.difference == 0:
-        numbers[0] = "0"
+    numbers = ["" if n is None else f"{n:.0e}" if n else "0" for n in (row.difference, row.spread)]
     size = f"{facts['parameters'] / 1e6:.1f}" if "parameters" in facts else ""
     cells = [row.config, row.result, size, facts.get("input", ""), facts.get("views", "")]
     cells += [f"{row.seconds:.0f}", f"{row.peak_mib:,.0f}" if row.peak_mib else "", *numbers]
