@@ -1,10 +1,10 @@
-# make train | make test | make lint | make mutants
+# make train | make test | make lint | make mutants | make gpu
 # (PYTHON=python3.12 VENV=.venv312 to choose an interpreter)
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: train test test-slow lint mutants setup clean
+.PHONY: train test test-slow lint mutants gpu wheels setup clean
 train: setup
 	$(BIN)/python tools/train.py configs/tsn_tiny.py
 
@@ -22,6 +22,22 @@ lint: setup
 mutants: setup
 	$(BIN)/python -m pip install -e '.[test,mutants]' -c constraints.txt
 	$(BIN)/python benchmarks/mutants.py
+
+# Tests and measures all of CUDA on a GPU machine, in 25 minutes. With WHEELS=DIR, of `make wheels`, nothing
+# is fetched: what lies there goes into a folder beside the packages of $(PYTHON), which has torch.
+GPU = benchmarks/gpu.py $(if $(DATA),--data $(DATA)) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(OUT),--out $(OUT))
+ifdef WHEELS
+gpu:
+	$(PYTHON) -m pip install -q --no-index --no-deps --upgrade --target .wheels_installed $(WHEELS)/*.whl
+	PYTHONPATH=$(CURDIR):$(CURDIR)/.wheels_installed $(PYTHON) $(GPU)
+else
+gpu: setup
+	$(BIN)/python $(GPU)
+endif
+
+# Fetches the wheels for such a machine: make wheels WHEELS=DIR [HAVE=FILE], FILE of its `pip list`.
+wheels: setup
+	$(BIN)/python benchmarks/wheels.py $(WHEELS) $(if $(HAVE),--have $(HAVE))
 
 setup: $(VENV)/.installed
 

@@ -11,7 +11,6 @@ start. DIR is a dataset folder: train.txt, val.txt, label_map.txt.
 
 import argparse
 import json
-import os
 import shutil
 import sys
 import tempfile
@@ -19,10 +18,9 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
-from measured import Measured, measure
+from measured import ROOT, Measured, environment, measure
 from report import Side, as_text, machine, summarize
 
-ROOT = Path(__file__).resolve().parent.parent
 CONFIG = "mmaction::recognition/tsn/tsn_imagenet-pretrained-r50_8xb32-1x1x3-100e_kinetics400-rgb.py"
 
 
@@ -33,7 +31,7 @@ class Bench:
         self.args = args
         self.folder = folder
         self.cache = folder / "cache"
-        self.env = {**os.environ, "PYTHONPATH": str(ROOT), "MMACT_TINY_CACHE": str(self.cache)}
+        self.env = {**environment(), "MMACT_TINY_CACHE": str(self.cache)}
         for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
             self.env.pop(name, None)  # both sides take the machine's cores
         if args.device == "cpu":

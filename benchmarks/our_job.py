@@ -1,4 +1,4 @@
-"""What against_stock.py measures of this project and no tool does: samples, ceiling, weights."""
+"""What the benchmarks measure of this project and no tool does: samples, ceiling, profile."""
 
 import argparse
 import json
@@ -61,6 +61,43 @@ def ceiling(cfg: Any, args: argparse.Namespace) -> dict:
     return {"seconds": sum(seconds[1:]), "samples": args.batch_size * (args.samples - 1)}
 
 
+def profile(cfg: Any, args: argparse.Namespace) -> dict:
+    """Profiles the second epoch of a training, and exports it for chrome://tracing."""
+    import torch
+    from mmengine.hooks import Hook
+    from mmengine.registry import HOOKS
+    from torch.profiler import ProfilerActivity
+
+    from mmact_tiny.train import train
+
+    cuda = torch.cuda.is_available()
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]
+    profiler = torch.profiler.profile(activities=activities)
+
+    @HOOKS.register_module()
+    class SecondEpoch(Hook):  # MMEngine's ProfilerHook has the first, with its start-up in it
+        def before_train_epoch(self, runner: Any) -> None:
+            if runner.epoch == 1:
+                profiler.start()
+
+        def after_train_epoch(self, runner: Any) -> None:
+            if runner.epoch == 1:
+                profiler.stop()
+
+    cfg.work_dir = str(Path(args.work_dir) / "profile")
+    cfg.train_cfg.max_epochs = 2
+    cfg.custom_hooks = [*cfg.get("custom_hooks", []), dict(type="SecondEpoch")]
+    train(cfg)
+    trace = Path(args.work_dir) / "trace.json"
+    profiler.export_chrome_trace(str(trace))
+    key = "self_device_time_total" if cuda else "self_cpu_time_total"
+    averages = profiler.key_averages()
+    print(averages.table(sort_by=key, row_limit=30))
+    longest = sorted(averages, key=lambda event: -getattr(event, key))[:5]
+    named = [f"{event.key[:60]} {getattr(event, key) / 1000:.1f} ms" for event in longest]
+    return {"trace": str(trace), "longest": named}
+
+
 def weights(cfg: Any, args: argparse.Namespace) -> dict:
     """Writes a recognizer of random weights, whose scores differ from video to video."""
     import torch
@@ -85,7 +122,7 @@ def weights(cfg: Any, args: argparse.Namespace) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("job", choices=("pipeline", "ceiling", "weights"))
+    parser.add_argument("job", choices=("pipeline", "ceiling", "profile", "weights"))
     parser.add_argument("--data", required=True)
     parser.add_argument("--work-dir", required=True)
     parser.add_argument("--batch-size", type=int, default=2)
