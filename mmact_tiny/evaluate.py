@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from . import compat, hardware
+from . import hardware
 from .build import build_runner, explained
 from .checkpoints import stock as stock_checkpoints
 from .checkpoints.config_text import STOCK_PREFIX, resolve_path
@@ -18,6 +18,7 @@ from .config import load_config
 from .errors import UserError
 from .files import sha256, write_json
 from .hooks.guard import DataGuardHook
+from .hooks.processes import start_processes
 from .hooks.progress import ProgressHook
 from .metrics import Accuracy, VideoResult, VideoScores, summarize
 from .pipeline import describe_protocol
@@ -145,7 +146,7 @@ def evaluate(cfg: Config) -> TestResult:
     """
     check_inputs(cfg, splits=("test",))
     stock_checkpoints.register()
-    compat.start_processes(cfg.get("launcher", "none"))
+    start_processes(cfg.get("launcher", "none"))
     runner = build_runner(cfg, ProgressHook())
     started = time.perf_counter()
     with explained():

@@ -9,6 +9,7 @@ import sys
 import sysconfig
 import warnings
 from contextlib import ExitStack
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +46,7 @@ def set_up(*, verbose: bool) -> None:
 
     for stream in (sys.stdout, sys.stderr):
         # The name of a video may have what the terminal has not.
-        if getattr(stream, "errors", None) in ("strict", "surrogateescape"):
+        if isinstance(stream, TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
             stream.reconfigure(errors="backslashreplace")
     shown = TerminalHandler(verbose=verbose)
     if not verbose:

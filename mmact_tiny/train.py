@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
-from . import compat, hardware
 from . import dataset as datasets
+from . import hardware
 from .build import build_runner, explained
 from .compat import Config, Runner
 from .errors import UserError
 from .files import held
+from .hooks.processes import start_processes
 from .hooks.progress import ProgressHook
 from .overrides.learning_rate import describe_learning_rate
 from .overrides.registry import reason_for
@@ -39,7 +40,7 @@ def train(cfg: Config, command: str | None = None) -> Runner:
     check_inputs(cfg)
     log_job(cfg)
     log_choices(cfg)
-    compat.start_processes(cfg.get("launcher", "none"))
+    start_processes(cfg.get("launcher", "none"))
     main = hardware.rank() == 0
     with held(cfg.work_dir) if main else nullcontext():
         if main and cfg.get("resume") and cfg.load_from is None:

@@ -23,9 +23,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from .. import hardware
-from ..errors import UserError
-
 NOT_A_VIDEO = "it is not a video that can be read"
 PTV_BINS = 11  # pytorchvideo's magnitudes go from 0 to 10
 
@@ -122,28 +119,16 @@ _NAMES = {
 }
 _HOMES = {name: home for home, names in _NAMES.items() for name in names.split()}
 # What 0.1.0 wrote into `custom_imports`, and where the same classes are registered now.
-MOVED = dict.fromkeys(
-    (
-        f"mmact_tiny.{name}"
-        for name in (
-            "balance",
-            "checkpoint_hooks",
-            "engine_hook",
-            "guarded_loader",
-            "initialization",
-            "precision",
-            "progress_hook",
-            "resume",
-            "stopping",
-            "timing_hook",
-        )
-    ),
-    "mmact_tiny.hooks",
-) | {
+MOVED = {
     "mmact_tiny.packets": "mmact_tiny.video.frames",
     "mmact_tiny.tracking": "mmact_tiny.overrides.tracking",
     "mmact_tiny.transforms": "mmact_tiny.cache",
 }
+for _name in (
+    *("balance", "checkpoint_hooks", "engine_hook", "guarded_loader", "initialization"),
+    *("precision", "progress_hook", "resume", "stopping", "timing_hook"),
+):
+    MOVED[f"mmact_tiny.{_name}"] = "mmact_tiny.hooks"
 
 _muting = threading.Lock()
 
@@ -365,8 +350,8 @@ def repair_models() -> None:
 def provide_tin_shift() -> None:
     """Gives TIN its shift of groups of channels in time, where mmcv has no compiled operations.
 
-    `mmcv.ops.tin_shift` runs on a GPU only. `input` is (N, T, C, pixels) and `shift` (N, groups), in
-    frames: frame t of a group goes to t + shift, what leaves the clip is lost, what is not reached 0.
+    mmcv's own runs on a GPU only. `input` is (N, T, C, pixels), `shift` (N, groups) in frames:
+    frame t goes to t + shift; what leaves the clip is lost, what is not reached is 0.
     """
     import torch
 
@@ -475,32 +460,6 @@ def _muted() -> Iterator[None]:
         finally:
             os.dup2(kept, 2)
             os.close(kept)
-
-
-def start_processes(launcher: str) -> None:
-    """Joins the processes of a job on CPUs with gloo; does nothing on GPUs or without a launcher.
-
-    MMEngine 0.10.7 calls `torch.cuda.set_device` whatever the backend (`_init_dist_pytorch`), and
-    leaves a process group alone that is there already. Can go when it asks for CUDA first.
-
-    Args:
-        launcher: pytorch, slurm or mpi, whose variables give rank and number of processes. The
-            last two also need MASTER_ADDR; MASTER_PORT is 29500 by default.
-    """
-    import torch
-
-    if launcher == "none" or torch.cuda.is_available() or torch.distributed.is_initialized():
-        return
-    os.environ.setdefault("MASTER_PORT", "29500")
-    os.environ.setdefault("LOCAL_RANK", "0")  # MMEngine reads it, to name a GPU
-    if "MASTER_ADDR" not in os.environ:
-        raise UserError(
-            f"--launcher {launcher}: MASTER_ADDR is not set\n"
-            "  start with: torchrun --nproc_per_node=2 tools/train.py ... --launcher pytorch"
-        )
-    torch.distributed.init_process_group(
-        "gloo", rank=hardware.rank(), world_size=hardware.world_size()
-    )
 
 
 def __getattr__(name: str) -> Any:

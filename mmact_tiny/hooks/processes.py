@@ -5,18 +5,44 @@ gradients that the others accumulated since the last step of the optimizer, and 
 statistics of BatchNorm, which stock averages over the processes only when an epoch ends.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
 import torch
 
+from .. import hardware
 from ..compat import Runner, all_gather_object, all_reduce, get_device, get_rank, get_world_size
 from ..errors import EXIT_ERROR, UserError
 from ._mmengine import is_between_steps, model_of
 
 FIND_UNUSED = "find_unused_parameters"
 State = Mapping[str, Mapping[str, torch.Tensor]]
+
+
+def start_processes(launcher: str) -> None:
+    """Joins the processes of a job on CPUs with gloo; does nothing on GPUs or without a launcher.
+
+    MMEngine 0.10.7 calls `torch.cuda.set_device` whatever the backend (`_init_dist_pytorch`), and
+    leaves a process group alone that is there already. Can go when it asks for CUDA first.
+
+    Args:
+        launcher: pytorch, slurm or mpi, whose variables give rank and number of processes. The
+            last two also need MASTER_ADDR; MASTER_PORT is 29500 by default.
+    """
+    if launcher == "none" or torch.cuda.is_available() or torch.distributed.is_initialized():
+        return
+    os.environ.setdefault("MASTER_PORT", "29500")
+    os.environ.setdefault("LOCAL_RANK", "0")  # MMEngine reads it, to name a GPU
+    if "MASTER_ADDR" not in os.environ:
+        raise UserError(
+            f"--launcher {launcher}: MASTER_ADDR is not set\n"
+            "  start with: torchrun --nproc_per_node=2 tools/train.py ... --launcher pytorch"
+        )
+    torch.distributed.init_process_group(
+        "gloo", rank=hardware.rank(), world_size=hardware.world_size()
+    )
 
 
 def agree(value: int, how: str = "max") -> int:

@@ -8,7 +8,7 @@ import torch
 
 from mmact_tiny.build import build_model
 from mmact_tiny.checkpoints.config_text import read_config
-from mmact_tiny.compat import MODELS, TRANSFORMS, DecordInit, init_default_scope
+from mmact_tiny.compat import MODELS, TRANSFORMS, DecordInit, Recognizer2D, init_default_scope
 from mmact_tiny.errors import UserError
 
 MOBILE_ONE = "mmaction.models.backbones.mobileone_tsm"
@@ -17,8 +17,9 @@ RESNEXT = dict(depth=50, num_stages=4, groups=32, width_per_group=4)
 
 
 @pytest.fixture(autouse=True)
-def transforms() -> None:
-    assert DecordInit.__module__.startswith("mmaction.")  # its module is imported, and repaired
+def repaired() -> None:
+    for name in (DecordInit, Recognizer2D):  # their modules are imported, and repaired
+        assert name.__module__.startswith("mmaction.")
 
 
 @pytest.mark.parametrize(
@@ -91,3 +92,23 @@ def test_without_the_extra_a_line_names_it(stem: str, monkeypatch: pytest.Monkey
     with pytest.raises(UserError) as error:
         build_model(cfg)
     assert str(error.value).endswith("it is of timm or mmpretrain: pip install 'mmact-tiny[zoo]'")
+
+
+def test_tin_shifts_groups_of_channels_in_time() -> None:
+    from mmcv.ops import tin_shift
+
+    clip = torch.arange(1.0, 13.0).reshape(1, 3, 4, 1).requires_grad_()  # rows are frames
+    shifted = tin_shift(clip, torch.tensor([[1, -2]], dtype=torch.int32))
+    assert shifted[0, :, :, 0].tolist() == [[0, 0, 11, 12], [1, 2, 0, 0], [5, 6, 0, 0]]
+    shifted.sum().backward()
+    assert clip.grad[0, :, :, 0].tolist() == [[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 1]]
+
+
+def test_tpn_scores_with_the_weights_of_now() -> None:
+    head = MODELS.build(dict(type="mmaction.TPNHead", num_classes=2, in_channels=3)).eval()
+    clips = torch.ones(2, 3, 4, 7, 7)
+    for value in (1.0, 2.0):
+        torch.nn.init.constant_(head.fc_cls.weight, value)
+        torch.nn.init.constant_(head.fc_cls.bias, 0.5)
+        assert head(clips, fcn_test=True).tolist() == [[3 * value + 0.5] * 2] * 2
+    assert [name for name in head.state_dict() if "new_cls" in name] == []

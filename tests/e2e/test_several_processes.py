@@ -179,8 +179,8 @@ def check_first_gradients() -> None:
     import torch
     from torch.nn.parallel import DistributedDataParallel
 
-    from mmact_tiny.compat import start_processes
     from mmact_tiny.hooks.precision import PrecisionHook
+    from mmact_tiny.hooks.processes import start_processes
 
     start_processes("pytorch")
     torch.manual_seed(0)

@@ -1,6 +1,5 @@
 """The engine's scores are stock's for every family of MMAction2's recognizers."""
 
-import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +10,12 @@ from models import check_scores, scores_of, stock_scores
 from mmact_tiny.engine.engine import Engine
 from mmact_tiny.errors import UserError
 
-NEEDS = {"TIN": "mmcv._ext"}  # its `tin_shift` is in the full mmcv alone
 # A network of random weights that amplifies rounding, of bfloat16 more than others.
 ROUGH = {"TSM, MobileNetV2": 0.15}
 
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_scores_of_a_family_are_stocks(name: str) -> None:
-    if name in NEEDS and importlib.util.find_spec(NEEDS[name]) is None:
-        pytest.skip(f"no {NEEDS[name]}")
     model, videos = build_family(name), family_views(name, num_videos=2, num_views=3)
     alone = (model.test_cfg or {}).get("max_testing_views")  # which wants one video in a batch
     expected = []
