@@ -65,6 +65,8 @@ class Engine:
         self.takes_clips = takes_clips(model)
         self._scores_views = self.takes_clips or bool((model.test_cfg or {}).get("fcn_test"))
         self.precision = choose_precision(precision, self.device)
+        if type(model.backbone).__name__ == "ResNetTIN":  # what it shifts comes out in float32
+            self.precision = "fp32"
         if (precision, engine) == ("int8", "auto"):
             engine = "openvino"  # or say why not
         self.name = self._choose_engine(engine)
