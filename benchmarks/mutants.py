@@ -346,7 +346,7 @@ def preload(tree: Path) -> None:
     """Imports what all children need, but nothing that is mutated: they import that anew."""
     sys.path.insert(0, str(tree))
     door = import_module("mmact_tiny.compat")
-    for name in door._HOMES:
+    for name in door._homes():
         getattr(door, name)
     for name in ("av", "cv2", "matplotlib"):
         import_module(name)

@@ -5,6 +5,7 @@ upstream is whole. A name such as `compat.Config` is imported when it is first a
 the repairs, because the whole of both packages takes seconds.
 """
 
+import ast
 import importlib
 import importlib.metadata
 import importlib.util
@@ -26,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 NOT_A_VIDEO = "it is not a video that can be read"
 PTV_BINS = 11  # pytorchvideo's magnitudes go from 0 to 10
 
-if TYPE_CHECKING:  # the same names, for the type checker
+if TYPE_CHECKING:  # what the door hands out: see `_homes`
     from mmaction.datasets.transforms import DecordDecode, DecordInit, SampleFrames
     from mmaction.models import (
         ActionDataPreprocessor,
@@ -88,36 +89,6 @@ if TYPE_CHECKING:  # the same names, for the type checker
     from mmengine.utils import import_modules_from_strings
     from mmengine.visualization import WandbVisBackend
 
-_NAMES = {
-    "mmaction.datasets.transforms": "DecordDecode DecordInit SampleFrames",
-    "mmaction.models": "ActionDataPreprocessor BaseHead Conv2plus1d MobileNetV2 Recognizer2D "
-    "Recognizer3D ResNet",
-    "mmaction.models.backbones.resnet": "BasicBlock Bottleneck",
-    "mmaction.models.backbones.resnet_tsm": "TemporalShift",
-    "mmaction.registry": "DATASETS HOOKS METRICS MODELS OPTIM_WRAPPERS TRANSFORMS VISBACKENDS",
-    "mmaction.utils": "register_all_modules",
-    "mmcv.cnn": "ConvModule",
-    "mmcv.cnn.bricks.wrappers": "Conv2d Conv3d",
-    "mmcv.transforms": "BaseTransform",
-    "mmengine.config": "Config ConfigDict",
-    "mmengine.dataset": "BaseDataset ClassBalancedDataset Compose pseudo_collate",
-    "mmengine.device": "get_device",
-    "mmengine.dist": "all_gather_object all_reduce barrier broadcast_object_list "
-    "get_local_rank get_rank get_world_size is_main_process",
-    "mmengine.evaluator": "BaseMetric",
-    "mmengine.fileio": "LocalBackend get register_backend",
-    "mmengine.hooks": "CheckpointHook EMAHook EarlyStoppingHook Hook",
-    "mmengine.logging": "HistoryBuffer MMLogger print_log",
-    "mmengine.model": "is_model_wrapper",
-    "mmengine.optim": "OptimWrapper",
-    "mmengine.registry": "Registry init_default_scope",
-    "mmengine.runner": "BaseLoop EpochBasedTrainLoop Runner "
-    "TestLoop ValLoop find_latest_checkpoint",
-    "mmengine.runner.checkpoint": "CheckpointLoader get_mmcls_models get_torchvision_models",
-    "mmengine.utils": "import_modules_from_strings",
-    "mmengine.visualization": "WandbVisBackend",
-}
-_HOMES = {name: home for home, names in _NAMES.items() for name in names.split()}
 # What 0.1.0 wrote into `custom_imports`, and where the same classes are registered now.
 MOVED = {
     "mmact_tiny.packets": "mmact_tiny.video.frames",
@@ -345,6 +316,7 @@ def repair_models() -> None:
     """Repairs MMAction2's models; called when the first of their names is asked for."""
     provide_tin_shift()
     repair_tpn_head()
+    repair_trn_head()
 
 
 def provide_tin_shift() -> None:
@@ -394,6 +366,26 @@ def repair_tpn_head() -> None:
         return torch.nn.functional.conv3d(x, kernel, self.fc_cls.bias).flatten(1)
 
     TPNHead.forward = forward
+
+
+def repair_trn_head() -> None:
+    """Has TRN relate the same frames in every test; mmaction2 1.2.0 draws them anew for each."""
+    import numpy as np
+    from mmaction.models.heads.trn_head import RelationModuleMultiScale
+
+    stock = RelationModuleMultiScale.forward
+
+    def forward(self: Any, x: Any) -> Any:
+        if self.training:
+            return stock(self, x)
+        state = np.random.get_state()
+        np.random.seed(0)
+        try:
+            return stock(self, x)
+        finally:
+            np.random.set_state(state)
+
+    RelationModuleMultiScale.forward = forward
 
 
 def leave_out_sharding() -> None:
@@ -462,15 +454,25 @@ def _muted() -> Iterator[None]:
             os.close(kept)
 
 
+@cache
+def _homes() -> dict[str, str]:
+    """Returns the module of each name that this file imports for the type checker alone."""
+    tree = ast.parse(Path(__file__).read_text(encoding="utf-8"))
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    imports = [node for node in block.body if isinstance(node, ast.ImportFrom)]
+    return {alias.name: str(node.module) for node in imports for alias in node.names}
+
+
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    home = _homes().get(name)
+    if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     repair()
-    if _HOMES[name] == "mmaction.datasets.transforms":
+    if home == "mmaction.datasets.transforms":
         import_transforms()
-    if _HOMES[name].startswith("mmaction.models"):
+    if home.startswith("mmaction.models"):
         repair_models()
-    value = globals()[name] = getattr(importlib.import_module(_HOMES[name]), name)
+    value = globals()[name] = getattr(importlib.import_module(home), name)
     return value
 
 

@@ -112,3 +112,17 @@ def test_tpn_scores_with_the_weights_of_now() -> None:
         torch.nn.init.constant_(head.fc_cls.bias, 0.5)
         assert head(clips, fcn_test=True).tolist() == [[3 * value + 0.5] * 2] * 2
     assert [name for name in head.state_dict() if "new_cls" in name] == []
+
+
+def test_trn_relates_the_same_frames_in_every_test() -> None:
+    torch.manual_seed(0)
+    settings = dict(num_classes=5, in_channels=16, num_segments=8, relation_type="TRNMultiScale")
+    head = MODELS.build(dict(type="mmaction.TRNHead", **settings))
+    images = torch.randn(8, 16, 7, 7)
+    drawn = [head(images, 8).detach() for _ in range(3)]
+    assert not torch.equal(drawn[0], drawn[1])  # in training
+    np.random.seed(1)
+    before = np.random.get_state()[1].copy()
+    tested = [head.eval()(images, 8) for _ in range(3)]
+    assert torch.equal(tested[0], tested[1]) and torch.equal(tested[1], tested[2])
+    assert np.array_equal(before, np.random.get_state()[1])
