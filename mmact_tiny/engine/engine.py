@@ -65,7 +65,10 @@ class Engine:
         self.takes_clips = takes_clips(model)
         self._scores_views = self.takes_clips or bool((model.test_cfg or {}).get("fcn_test"))
         self.precision = choose_precision(precision, self.device)
-        if type(model.backbone).__name__ == "ResNetTIN":  # what it shifts comes out in float32
+        backbone = type(model.backbone).__name__
+        # What TIN shifts comes out in float32; nn.MultiheadAttention is slower in bf16 on a CPU.
+        slow = backbone == "TimeSformer" and precision == "auto" and self.device.type == "cpu"
+        if backbone == "ResNetTIN" or slow:
             self.precision = "fp32"
         if (precision, engine) == ("int8", "auto"):
             engine = "openvino"  # or say why not

@@ -35,6 +35,11 @@ def test_scores_of_a_family_are_stocks(name: str) -> None:
         assert engine.precision == "fp32" or np.abs(got - np.concatenate(expected)).max() > 1e-5
 
 
+def test_auto_is_no_slower_precision() -> None:
+    for name in ("TimeSformer, divST", "TIN"):
+        assert Engine(build_family(name), precision="auto").precision == "fp32"
+
+
 CLIPS = [name for name in FAMILIES if not name.startswith(("TSN", "TRN", "TSM", "TIN", "TANet"))]
 
 QUICK = ("TPN", "MViT", "SlowOnly", "X3D", "VideoMAE", "TimeSformer, divST")  # to export
