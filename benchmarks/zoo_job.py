@@ -203,26 +203,6 @@ class Gradients:
         ]
 
 
-def same_relations(module: Any, *_: Any) -> None:
-    """Has TRN's head, which draws relations at random in tests too, draw the same each time."""
-    if type(module).__name__ == "RelationModuleMultiScale":
-        import numpy as np
-
-        np.random.seed(0)
-
-
-def keep_apart(module: Any, *_: Any) -> None:
-    """Has BatchNorm take its statistics from the last step alone.
-
-    After two steps from random weights its usual means are nearly those that it starts with, the
-    signal dies away over the layers, and the scores of all videos are the same.
-    """
-    from torch.nn.modules.batchnorm import _BatchNorm
-
-    if isinstance(module, _BatchNorm):
-        module.momentum = 1.0
-
-
 def views_of(cfg: Any) -> str:
     from mmact_tiny.pipeline import num_views
 
@@ -255,8 +235,9 @@ def stock(record: Record, stem: str, args: argparse.Namespace) -> None:
     from mmengine.fileio import load
     from stock_job import trust_own_checkpoints
 
-    from mmact_tiny.compat import Runner
+    from mmact_tiny.compat import Runner, repair_models
 
+    repair_models()
     trust_own_checkpoints()
     torch.backends.cudnn.allow_tf32 = False  # the scores are compared in fp32
     cfg = stock_config(stem)
@@ -323,9 +304,6 @@ def main() -> int:
     parser.add_argument("--full-input", action="store_true")
     args = parser.parse_args()
     select_device(args.device)
-    from torch.nn.modules.module import register_module_forward_pre_hook
-
-    register_module_forward_pre_hook(same_relations)
     record = Record(args.folder / f"{args.job}.json")
     try:
         globals()[args.job](record, args.stem, args)

@@ -2,12 +2,11 @@
 
 import argparse
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
-from torch.nn.modules.module import register_module_forward_pre_hook
 
 from benchmarks import zoo, zoo_job
 from mmact_tiny.config import load_config
@@ -48,12 +47,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("data")
     zoo.subset(ROOT / "data/tiny", folder, argparse.Namespace(num_train=2, num_val=1))
     return str(folder)
-
-
-@pytest.fixture
-def alike() -> Iterator[None]:
-    with register_module_forward_pre_hook(zoo_job.same_relations):
-        yield
 
 
 def small(stem: str, data: str) -> Sequence[str]:
