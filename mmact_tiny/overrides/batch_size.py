@@ -87,7 +87,7 @@ def largest_batch(fits: Callable[[int], bool], limit: int) -> int:
 
 
 class TrainingStep:
-    """A config's model with one sample, to run the training step of any batch size.
+    """A config's model with one video, to run the training step of any batch size.
 
     Args:
         cfg: A config whose dataset, classes and model are set.
@@ -102,7 +102,8 @@ class TrainingStep:
         if memory_bytes is None and self.device.type == "cuda":
             total = torch.cuda.get_device_properties(self.device).total_memory
             self.memory_bytes = int(total * MEMORY_SHARE)
-        self.sample = _first_sample(cfg)
+        sample = _first_sample(cfg)
+        self.samples = sample if isinstance(sample, list) else [sample]  # of RepeatAugDataset
         precision, _ = hardware.choose_precision("auto", cuda=self.device.type == "cuda")
         self.dtype = getattr(torch, hardware.DTYPES[precision])
         self.model = MODELS.build(cfg.model).to(self.device)
@@ -130,7 +131,7 @@ class TrainingStep:
     def _run(self, batch_size: int) -> None:
         self.model.train()
         with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype.itemsize < 4):
-            data = self.model.data_preprocessor(pseudo_collate([self.sample] * batch_size), True)
+            data = self.model.data_preprocessor(pseudo_collate(self.samples * batch_size), True)
             losses = self.model(**data, mode="loss")
         loss, _ = self.model.parse_losses(losses)
         self.optimizer.zero_grad()
