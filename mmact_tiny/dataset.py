@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import UserError
-from .video.files import walk_videos
+from .video.files import refuse_archive, walk_videos
 
 # What tools/prepare_data.py writes, then the names in the tutorial's archive.
 ANN_FILES = {
@@ -56,6 +56,7 @@ def find_dataset(data_root: str | Path) -> Dataset:
         UserError: no such folder, or no annotation file; names the command that makes it.
     """
     root = Path(data_root).expanduser()
+    refuse_archive(root)
     if not root.is_dir():
         raise UserError(f"no dataset folder {root}\n  {how_to_get(root)}")
     splits = {}

@@ -33,7 +33,7 @@ FLAGS = {
     "--precision --protocol --render --stride --time-limit --top-k --verbose --window",
     "prepare_data": "--batch-size --cache --cache-size --clear-cache --copy --debug --help "
     "--keep-leaks "
-    "--min-frames --no-convert --out --seed --time-limit --val --workers",
+    "--min-frames --no-convert --out --seed --split --time-limit --val --workers",
     "quantize": "--checkpoint --debug --help --precision --verbose",
     "render_tiny": "--debug --help --out --seed",
     "report": "--debug --help --out",

@@ -4,9 +4,10 @@
 
 SRC is one of
   SRC/<class>/*.mp4                        class folders
-  SRC/train/<class>/*.mp4, SRC/val/...     split class folders
+  SRC/train/<class>/*.mp4, SRC/val/...     split class folders; or SRC/<class>/train/*.mp4
   SRC/train.txt, SRC/val.txt               lists: a path and a label on each line
   SRC/*.csv or *.tsv, or SRC is the file   a table: path,label[,split]
+  the official lists of UCF101, HMDB51, Kinetics and others (docs/prepare_data.md)
 
 Every video is decoded from start to end. What cannot be used is left out and listed in
 quarantine.csv; everything else that is wrong is reported at once, and in summary.json. Run it
@@ -28,6 +29,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         "src", nargs="?", metavar="SRC", help="the videos: a folder, a list or a table"
     )
     parser.add_argument("--out", metavar="DIR", help="where the dataset goes")
+    parser.add_argument(
+        "--split", type=int, metavar="N", help="of official lists that have several, as UCF101's"
+    )
     for flag, value, what in (
         ("--val", DEFAULTS.val, "part of each class for validation"),
         ("--seed", DEFAULTS.seed, "of the validation draw"),
@@ -73,6 +77,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from mmact_tiny.prepare.prepare import prepare_data
 
     settings = Settings(
+        split=args.split,
         val=args.val,
         seed=args.seed,
         min_frames=args.min_frames,

@@ -115,6 +115,8 @@ def classes(cfg: Config, label_map: str | None = None, names: list[str] | None =
     head = cfg.model.get("cls_head")
     if head is None or "num_classes" not in head:
         raise UserError(f"classes sets model.cls_head.num_classes; {cfg.model.type} has none")
+    if len(names) == 1:
+        logger.warning("%r is the only class: any model is right on all videos", names[0])
     others = head.num_classes != len(names)
     head.num_classes = len(names)
     for node, key in _class_counts(cfg):

@@ -140,7 +140,11 @@ def check_classes(findings: Findings, settings: Settings) -> None:
         for name in empty:
             report(f"class without {what} video", "", f"class {name!r} has no {what} video")
     if len(classes) == 1:
-        report("one class", "", f"{classes[0]!r} is the only class: there is nothing to tell apart")
+        message = (
+            f"{classes[0]!r} is the only class: any model is right on all videos; give a source "
+            "whose folders or labels are the classes"
+        )
+        report("one class", "", message)
     train = [count for (split, _), count in counts.items() if split == "train"]
     if train and sum(train) < settings.batch_size:
         message = f"{sum(train)} training videos, fewer than a batch of {settings.batch_size}"

@@ -1,46 +1,152 @@
 """Turns labels as people write them, by name or by number, into classes counted from 0."""
 
+import codecs
+import json
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from ..errors import UserError
 from .types import Findings
 
-LABEL_MAP_PATTERN = re.compile(r"(label_?map\w*|labels|classes|class_?ind|class_?names)\.txt", re.I)
+LABEL_MAP_PATTERN = re.compile(
+    r"(.*[_-])?(label_?map\w*|labels?|classes|class_?ind|class_?names|categories|vocab)"
+    r"\.(txt|csv|json)",
+    re.I,
+)
 _NUMBER = re.compile(r"-?\d+(\.0+)?")  # a table program may write 1.0 for 1
-_NUMBERED = re.compile(r"(\d+)[\s,:]+(.*)")  # a line of UCF101's: 1 ApplyEyeMakeup
+_NUMBERED = re.compile(r"(\d+)[\s,:;]+(.*)")  # a line of UCF101's: 1 ApplyEyeMakeup
+_NUMBER_LAST = re.compile(r"(.*?)\s*[,;\t]\s*(\d+)")  # of Moments in Time: clapping,0
+_BOMS = {
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+_OTHER_ENCODINGS = ("gb18030", "big5", "shift_jis", "euc_kr", "cp1252", "latin-1", "cp1251")
+_NO_TEXT = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 
 
-def find_label_map(findings: Findings) -> None:
-    """Sets the label map from the source's `label_map.txt` or the like: line i names class i."""
-    root = findings.root
-    files = sorted(p for p in root.iterdir() if p.is_file() and LABEL_MAP_PATTERN.fullmatch(p.name))
-    files = [p for p in files if p.name == "label_map.txt"] or files
-    if not files:
+def find_label_map(
+    findings: Findings, folders: Sequence[Path], passed: Collection[Path]
+) -> list[Path]:
+    """Sets the label map from a `label_map.txt` or the like: line i names class i; returns it.
+
+    Args:
+        findings: What gets it.
+        folders: Where to look; the first that has one.
+        passed: Files that are lists in spite of their names.
+    """
+    for root in folders:
+        found = [p for p in sorted(root.iterdir()) if LABEL_MAP_PATTERN.fullmatch(p.name)]
+        files = [p for p in found if p.is_file() and p not in passed]
+        files = [p for p in files if p.name == "label_map.txt"] or files
+        if len(files) > 1:
+            names = ", ".join(path.name for path in files)
+            fix = "keep one, or name it label_map.txt"
+            raise UserError(f"several label maps in {root}: {names}; {fix}")
+        if files:
+            _take_label_map(findings, files[0])
+            return files
+    return []
+
+
+def _take_label_map(findings: Findings, file: Path) -> None:
+    folders = {p.name for p in findings.root.iterdir()}
+    text = read_text(file, lambda line: line.strip() in folders)
+    lines = [line.strip() for line in text.rstrip().splitlines()]
+    if file.suffix.lower() == ".json":
+        lines = _names_in_json(file, text)
+    pairs = [(int(m[1]), m[2]) for m in map(_NUMBERED.fullmatch, lines) if m]
+    pairs = pairs or [(int(m[2]), m[1]) for m in map(_NUMBER_LAST.fullmatch, lines) if m]
+    numbers = [number for number, _ in sorted(pairs)]
+    num_headers = len(lines) - len(pairs)
+    is_whole = num_headers == 0 or (
+        num_headers == 1 and file.suffix == ".csv" and not any(map(str.isdigit, lines[0]))
+    )
+    if is_whole and numbers in (list(range(len(pairs))), list(range(1, len(pairs) + 1))):
+        lines = [name.strip("\"'") for _, name in sorted(pairs)]
+        findings.first_label = numbers[0] if numbers else None
+    elif file.suffix.lower() == ".csv" and all(re.search("[,;\t]", line) for line in lines):
+        what = "neither a list of videos nor one of class names: passed over"
+        findings.report("list not read", f"{file.name}:1", what)
         return
-    if len(files) > 1:
-        names = ", ".join(path.name for path in files)
-        fix = "keep one, or name it label_map.txt"
-        raise UserError(f"several label maps in {root}: {names}; {fix}")
-    lines = [line.strip() for line in read_text(files[0]).rstrip().splitlines()]
-    matches = [match for match in map(_NUMBERED.fullmatch, lines) if match]
-    first = int(matches[0][1]) if matches else 0
-    if [int(match[1]) for match in matches] == list(range(first, first + len(lines))):
-        lines = [match[2] for match in matches]
     for number, name in enumerate(lines, 1):
         if not name or name in lines[: number - 1]:
             also = f"{name!r} is also on line {lines.index(name) + 1}"
             message = also if name else "no name on the line"
-            findings.report("label map", f"{files[0].name}:{number}", message, fatal=True)
+            findings.report("label map", f"{file.name}:{number}", message, fatal=True)
     findings.label_map = lines
 
 
-def read_text(file: Path) -> str:
-    """Returns a file's text, lines ended by \\n; names that are not UTF-8 survive."""
-    text = file.read_bytes().decode("utf-8-sig", "surrogateescape")
+def _names_in_json(file: Path, text: str) -> list[str]:
+    """Returns the lines of a list of names, or of names and numbers by one another.
+
+    Diving48's vocabulary has lists of words in the place of names.
+    """
+    try:
+        data = json.loads(text)
+    except ValueError as error:
+        raise UserError(f"{file}:{getattr(error, 'lineno', 1)}: no JSON: {error}") from None
+    if isinstance(data, list):
+        return [" ".join(map(str, x)) if isinstance(x, list) else str(x) for x in data]
+    if isinstance(data, dict) and all(str(x).isdigit() for x in data.values()):
+        return [f"{number} {name}" for name, number in data.items()]
+    if isinstance(data, dict) and all(x.isdigit() for x in data):
+        return [f"{number} {name}" for number, name in data.items()]
+    raise UserError(f"{file}:1: expected a list of class names, or names and numbers")
+
+
+def read_text(file: Path, is_known: Callable[[str], bool] = lambda line: False) -> str:
+    """Returns a file's text, lines ended by \\n.
+
+    UTF-8, UTF-16 and UTF-32 are known by their bytes. Another encoding is taken where a line
+    that is not ASCII `is_known` in it, as the name of a file that is there.
+
+    Raises:
+        UserError: no text, or of an encoding that cannot be known; with the line.
+    """
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise UserError(f"{file}:1: cannot be read: {error.strerror}") from None
+    encoding = next((name for bom, name in _BOMS.items() if data.startswith(bom)), "utf-8")
+    if encoding == "utf-16" and data.startswith(codecs.BOM_UTF32_LE):
+        encoding = "utf-32"
+    if encoding == "utf-8" and b"\0" in data[:4000]:
+        odd, even = data[1:4000:2].count(0), data[:4000:2].count(0)
+        encoding = "utf-16-le" if odd > even else "utf-16-be"
+    try:
+        text = data.decode(encoding)
+        if bad := _NO_TEXT.search(text):
+            line = text.count("\n", 0, bad.start()) + 1
+            raise UserError(f"{file}:{line}: no text: a character {bad[0]!r}; give a list in UTF-8")
+    except UnicodeDecodeError as error:
+        text = _decode_otherwise(data, is_known) if encoding == "utf-8" else ""
+        if not text:
+            line = data[: error.start].decode(encoding, "ignore").count("\n") + 1
+            raise UserError(
+                f"{file}:{line}: not {encoding.upper()}, and its encoding cannot be told: no file "
+                "or folder has such a name in any that was tried; save it as UTF-8"
+            ) from None
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _decode_otherwise(data: bytes, is_known: Callable[[str], bool]) -> str:
+    """Returns the text in the encoding in which most lines are known, or nothing."""
+    texts = [data.decode("utf-8", "surrogateescape")]  # as the names on disk are
+    for encoding in _OTHER_ENCODINGS:
+        with suppress(UnicodeDecodeError):
+            texts.append(data.decode(encoding))
+
+    def count(text: str) -> int:
+        return sum(not line.isascii() and is_known(line) for line in text.splitlines())
+
+    counts = list(map(count, texts))
+    return texts[counts.index(max(counts))] if max(counts) else ""
 
 
 def assign_labels(findings: Findings) -> None:
@@ -91,7 +197,13 @@ def _plain(name: str) -> str:
 
 def _shift(findings: Findings, numbers: dict[str, int], num_classes: int) -> dict[str, int]:
     present = set(numbers.values())
-    first = 1 if 0 not in present and num_classes in present else 0
+    first = findings.first_label
+    if first is None:
+        first = 1 if 0 not in present and num_classes in present else 0
+    elif first and 0 in present:
+        message = f"labels count from 0, the label map from {first}: the labels are followed"
+        findings.report("labels against label map", findings.listed[0].where, message)
+        first = 0
     if first:
         message = f"labels count from 1 to {num_classes}: written from 0"
         findings.report("labels from 1", findings.listed[0].where, message)
@@ -101,7 +213,7 @@ def _shift(findings: Findings, numbers: dict[str, int], num_classes: int) -> dic
 def _close_up(findings: Findings, numbers: dict[str, int]) -> tuple[list[str], dict[str, int]]:
     """Numbers the classes without a gap, and says so where that changes what was written."""
     values = sorted({value for value in numbers.values() if value >= 0})
-    if findings.layout in ("lists", "table") and values:
+    if "folders" not in findings.layout and values:
         kept = "label_map.txt keeps the numbers as names"
         if values[0] == 1:
             message = f"labels count from 1: written from 0, {kept}"

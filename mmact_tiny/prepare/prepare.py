@@ -30,7 +30,7 @@ def prepare_data(
     """
     settings = settings or Settings()
     out = Path(out)
-    findings = find_source(src, out=out)
+    findings = find_source(src, out=out, split=settings.split)
     with held(out, advice="choose another --out"):
         try:
             summary = _fill(findings, out, settings)
@@ -105,6 +105,9 @@ def _divide(
                 video.split = "train"
     if not findings.is_drawn or given == {"test"}:
         return
+    if given > {None} or "train" in given:
+        message = f"the source has no validation videos: {settings.val:g} of each class are drawn"
+        findings.report("no validation list", "", f"{message} from those for training")
     kept = {
         groups[row["content"]]: row["split"]
         for row in (read_videos_table(earlier) if earlier else ())

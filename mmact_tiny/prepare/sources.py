@@ -1,103 +1,387 @@
 """Finds the videos and labels in whatever layout a person has."""
 
-import csv
-import io
-import itertools
 import os
-import re
 import unicodedata
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
+from functools import cached_property, partial
 from hashlib import sha256
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from ..errors import UserError
-from ..video.files import VIDEO_SUFFIXES, is_video, walk_videos
-from .labels import LABEL_MAP_PATTERN, find_label_map, read_text
-from .types import Findings, Video
+from ..video.files import Walk, is_video, refuse_archive
+from . import formats
+from .formats import UNUSED, WRAPPERS, Entry, Listing, NotUnderstood, speaks_of_list
+from .labels import LABEL_MAP_PATTERN, find_label_map
+from .types import SPLIT_WORDS, Findings, Video, split_of, splits_of_folder
 
 LAYOUTS = """  SRC/<class>/*.mp4                        class folders
-  SRC/train/<class>/*.mp4, SRC/val/...     split class folders
+  SRC/train/<class>/*.mp4, SRC/val/...     split class folders; or SRC/<class>/train/*.mp4
   SRC/train.txt, SRC/val.txt               lists: a path and a label on each line
-  SRC/*.csv or *.tsv, or SRC is the file   a table: path,label[,split]"""
-SPLIT_WORDS = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation"), "val"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
-COLUMNS = {
-    "path": ("path", "video", "filename", "file", "video_path", "filepath", "file_name", "clip"),
-    "label": ("label", "class", "category", "action", "label_name", "class_name", "target"),
-    "split": ("split", "subset", "set", "partition", "fold"),
-}
-_HIDDEN = (".", "__MACOSX")
-_SUFFIXES = "|".join(re.escape(suffix) for suffix in sorted(VIDEO_SUFFIXES))
-_LIST_LINE = re.compile(rf"""(["']?)(?P<path>.+?(?:{_SUFFIXES}))\1[\s,;]+(?P<label>.+)""", re.I)
+  SRC/*.csv or *.tsv, or SRC is the file   a table: path,label[,split]
+  the official lists of UCF101, HMDB51, Kinetics and others (docs/prepare_data.md)"""
+
+NOT_UNDERSTOOD = "lists that are not understood; docs/prepare_data.md has the formats:"
 
 
-def find_source(src: str | Path, *, out: str | Path | None = None) -> Findings:
+class VideoIndex:
+    """The videos below a folder by name, for what lists say of them; found at the first need."""
+
+    def __init__(self, walk: Walk) -> None:
+        self.walk = walk
+        self.num_moved, self.moved = 0, ""  # found by the ends of their paths; an example
+
+    @cached_property
+    def videos(self) -> list[str]:
+        return [str(path) for path in self.walk.videos()]
+
+    @cached_property
+    def _by_stem(self) -> dict[str, list[tuple[str, list[str]]]]:
+        """Each video, and the parts of its path below the root, by its name without suffix."""
+        found = defaultdict(list)
+        for path in self.videos:
+            parts = _parts(os.path.relpath(path, self.walk.root))
+            found[_stem(parts[-1])].append((path, parts))
+        return found
+
+    def has(self, folder: Path, cell: str) -> bool:
+        """Returns whether a cell of a list in `folder` names a video."""
+        path = os.path.abspath(folder / cell)  # noqa: PTH100
+        if not cell or (is_video(cell) and os.path.isfile(path)):  # noqa: PTH113
+            return bool(cell)
+        return bool(self._find_by_end(_parts(cell.replace("\\", "/")), None))
+
+    def find(self, refs: Iterable[str], folder: Path, split: str | None) -> list[str]:
+        """Returns the video that a list in `folder` means; several where it may be either.
+
+        As written, else by the longest common end of the paths, with another suffix, or by an id;
+        never in the folder of another split than `split`.
+        """
+        for ref in refs:
+            for form in dict.fromkeys((ref, ref.replace("\\", "/"))):
+                path = os.path.abspath(folder / form)  # noqa: PTH100
+                if os.path.isfile(path):  # noqa: PTH113
+                    return [path]
+            parts = _parts(ref.replace("\\", "/"))
+            if found := self._find_by_end(parts, split):
+                path, common = found[0]
+                if common < len(parts) - 1 or (is_video(ref) and not path.endswith(ref[-4:])):
+                    self.num_moved += 1
+                    self.moved = self.moved or f"{ref} from {path}"
+                return [path for path, _ in found]
+        return []
+
+    def _find_by_end(self, ref: list[str], split: str | None) -> list[tuple[str, int]]:
+        """Returns the paths that fit best, each with how many of the listed folders it has."""
+        fitting = []
+        for path, parts in self._by_stem.get(_stem(ref[-1]), ()) if ref else ():
+            common = 0
+            while common < min(len(ref), len(parts)) - 1 and ref[-2 - common] == parts[-2 - common]:
+                common += 1
+            splits = {found for part in parts[:-1] for found in splits_of_folder(part)}
+            is_flat = len(parts) == 1 or splits_of_folder(parts[-2]) or parts[-2] in WRAPPERS
+            is_elsewhere = common == 0 and len(ref) > 1 and not is_flat  # in another class's folder
+            if not is_elsewhere and not (split and splits and split not in splits):
+                fitting.append(((common, parts[-1] == ref[-1], split in splits), path))
+        best = max((rank for rank, _ in fitting), default=None)
+        return [(path, rank[0]) for rank, path in fitting if rank == best]
+
+
+def _parts(path: str) -> list[str]:
+    """Returns the parts of a path in a form for comparison: systems write letters differently."""
+    return [unicodedata.normalize("NFC", p).casefold() for p in PurePosixPath(path).parts]
+
+
+def _stem(name: str) -> str:
+    return os.path.splitext(name)[0] if is_video(name) else name  # noqa: PTH122
+
+
+def find_source(
+    src: str | Path, *, out: str | Path | None = None, split: int | None = None
+) -> Findings:
     """Returns the videos below a folder, or in a table or list, with labels and splits.
 
     Args:
-        src: a folder in one of the known layouts, or a .csv, .tsv or .txt file.
+        src: a folder in one of the known layouts, or a list or table of a known format.
         out: a folder to pass over, where the dataset is written.
+        split: which of the official splits, as of UCF101; by default the first there is.
 
     Raises:
-        UserError: no known layout, or nothing in it.
+        UserError: no known layout, or nothing in it; a list that is not understood.
     """
     src = Path(os.path.abspath(src))  # noqa: PTH100  (resolve() would follow symbolic links)
     skip = Path(os.path.abspath(out)) if out is not None else None  # noqa: PTH100
-    if not src.exists():
-        raise UserError(
-            f"{src} does not exist; give a folder of videos in one of these layouts:\n{LAYOUTS}"
-        )
+    refuse_archive(src)
+    if not src.exists() or (src.is_file() and is_video(src.name)):
+        what = "is a video" if src.exists() else "does not exist"
+        raise UserError(f"{src} {what}; give a folder in one of these layouts:\n{LAYOUTS}")
     if skip == src:
         raise UserError(f"--out {out} is the source itself: give another folder")
     findings = Findings(src if src.is_dir() else src.parent, skip)
-    if annotations := _find_annotations(src):
-        _read_annotations(findings, annotations, walk=src.is_dir())
+    index = VideoIndex(Walk(findings.root, skip))
+    listings = _find_listings(findings, src, index, split)
+    walk = index.walk
+    if listings:
+        _read_listings(findings, listings, index, whole=src.is_dir())
+        _compare_with_folders(findings)
     else:
-        _read_folders(findings)
-    find_label_map(findings)
+        walk = Walk(findings.root, skip)
+        _read_folders(findings, walk)
+        unread = [f"\n  {one}" for one in findings.problems if one.kind == "list not read"]
+        if unread and not findings.listed:
+            raise UserError(NOT_UNDERSTOOD + "".join(unread[:20]))
+    folders = dict.fromkeys((findings.root, *(listing.file.parent for listing in listings)))
+    used = [listing.file for listing in listings]
+    used += find_label_map(findings, list(folders), used)
+    walk.take_back(file for file in used if file.is_relative_to(findings.root))
+    findings.left_out += walk.left_out
+    findings.left_out_told = walk.told()
     if not findings.listed and not findings.problems:
-        raise UserError(f"no videos in {src}; known layouts:\n{LAYOUTS}")
+        told = f" (left out: {walk.told()})" if walk.left_out else ""
+        raise UserError(f"no videos in {src}{told}; known layouts:\n{LAYOUTS}")
     return findings
 
 
-def _read_folders(findings: Findings) -> None:
-    folders = [path for path in _children(findings.root, findings) if path.is_dir()]
-    splits = {f: SPLIT_WORDS[f.name.lower()] for f in folders if f.name.lower() in SPLIT_WORDS}
-    if not splits or not any(
-        child.is_dir() and next(walk_videos(child, findings.skip), None)
-        for child in next(iter(splits)).iterdir()
-    ):
-        _read_class_folders(findings, findings.root, None)
-        return
+def _candidates(root: Path, skip: Path | None) -> Iterator[Path]:
+    """Yields the files that may be lists: of the source, and of folders beside the videos."""
+    todo = [(str(root), 0)]
+    for folder, depth in todo:
+        with os.scandir(folder) as entries:
+            found = sorted(entries, key=lambda entry: entry.name)
+        has_videos = depth and any(is_video(entry.name) for entry in found)
+        for entry in found:
+            suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122
+            if entry.name.startswith((".", "__MACOSX")) or entry.path == str(skip):
+                continue
+            if suffix in formats.LIST_SUFFIXES or (
+                suffix in formats.TO_CONVERT and formats.is_list_like(entry.name)
+            ):
+                if entry.is_file() and (not has_videos or speaks_of_list(entry.name)):
+                    yield Path(entry.path)
+            elif depth < 4 and not is_video(entry.name) and entry.is_dir(follow_symlinks=False):
+                todo.append((entry.path, depth + 1))
+
+
+def _find_listings(
+    findings: Findings, src: Path, index: VideoIndex, number: int | None
+) -> list[Listing]:
+    """Returns the lists that are followed; reports the others.
+
+    Raises:
+        UserError: a list is not understood, and nothing else says what it should say.
+    """
+    given = src.is_file()
+    listings: list[Listing] = []
+    unread: list[tuple[Path, NotUnderstood]] = []
+    for file in [src] if given else _candidates(src, findings.skip):
+        try:
+            if file.suffix.lower() in formats.TO_CONVERT:
+                raise NotUnderstood(1, f"{file.suffix} is not read: save it as CSV")
+            listing = formats.read_listing(file, partial(index.has, file.parent), given=given)
+            listings += [listing] if listing else []
+        except NotUnderstood as error:
+            if given or speaks_of_list(file.name) or not LABEL_MAP_PATTERN.fullmatch(file.name):
+                unread.append((file, error))
+    chosen = _choose(findings, listings, number)
+    known = {_split_in(entry, listing) for listing in chosen for entry in listing.entries}
+    needed = []
+    for file, reason in unread:
+        split = split_of(file.stem)
+        is_extra = split in known or (reason.unlabelled and split == "test")
+        if given or (speaks_of_list(file.name) and not is_extra):
+            needed.append(f"\n  {file}:{reason.line}: {reason}")
+    if needed:
+        raise UserError(NOT_UNDERSTOOD + "".join(needed[:20]))
+    done = f"{_shown(chosen[0].file, findings)} is" if chosen else "the folders are"
+    for file, reason in unread:
+        where = f"{_shown(file, findings)}:{reason.line}"
+        findings.report("list not read", where, f"{reason}: {done} followed")
+    numbers = {listing.number for listing in chosen}
+    for listing in listings:
+        if listing not in chosen and (listing.number is None or listing.number in numbers):
+            findings.report("list not read", _shown(listing.file, findings), f"{done} followed")
+    return chosen
+
+
+def _choose(findings: Findings, listings: list[Listing], number: int | None) -> list[Listing]:
+    """Returns the lists to follow: official ones, else those with a split's name, else a table.
+
+    Raises:
+        UserError: it cannot be told which of several files is meant.
+    """
+    found = [listing for listing in listings if listing.is_official] or listings
+    numbers = sorted({one.number for one in found if one.number is not None})
+    if number is not None and number not in numbers:
+        there = f"the lists there are of {', '.join(map(str, numbers)) or 'no numbered split'}"
+        raise UserError(f"--split {number}: {there}; UCF101 and HMDB51 have several")
+    if numbers:
+        taken = numbers[0] if number is None else number
+        found = [one for one in found if one.number == taken]
+        if len(numbers) > 1 and number is None:
+            message = f"split {taken} of {numbers} is taken; --split takes another"
+            findings.report("several official splits", "", message)
+    found = [one for one in found if one.split] or found
+    chosen: dict[object, Listing] = {}
+    for one in sorted(found, key=_order):
+        key = one.file.name if one.format == "HMDB51" else one.split  # a file for each class
+        first = chosen.setdefault(key, one)
+        is_tie = first is not one and _order(first)[:2] == _order(one)[:2]
+        if is_tie or (one.is_official and one.format != next(iter(chosen.values())).format):
+            names = ", ".join(sorted(listing.file.name for listing in found))
+            raise UserError(
+                f"cannot tell which of these in {findings.root} to read: {names}; give one as SRC"
+            )
+    return list(chosen.values())
+
+
+def _order(listing: Listing) -> tuple[bool, int, str]:
+    """Returns what comes first: .txt files, then those nearer to the source, then by name."""
+    file = listing.file
+    return file.suffix.lower() != ".txt", len(file.parts), file.name
+
+
+def _shown(file: Path, findings: Findings) -> str:
+    return os.path.relpath(file, findings.root)
+
+
+def _split_in(entry: Entry, listing: Listing) -> str | None:
+    """Returns an entry's split; None where it has none or another word."""
+    return SPLIT_WORDS.get(entry.split.lower()) if entry.split else listing.split
+
+
+def _read_listings(
+    findings: Findings, listings: list[Listing], index: VideoIndex, *, whole: bool
+) -> None:
+    """Takes in what the lists say; reports the videos that none of them lists."""
+    first, listed = listings[0], set()
+    findings.layout = "lists" if first.split or first.file.suffix == ".txt" else "table"
+    if first.is_official:
+        findings.layout = first.format + (f", split {first.number}" if first.number else "")
+    for listing in listings:
+        name = _shown(listing.file, findings)
+        named, num_others = listing.split, 0
+        for entry in listing.entries:
+            where, split = f"{name}:{entry.line}", _split_in(entry, listing)
+            num_others += bool(split and named and split != named and not listing.number)
+            if not entry.refs[-1] or not entry.label:
+                message = f"{entry.text} is not a path and a label: left out"
+                findings.report("no label", where, message)
+            elif entry.split and split is None and entry.split != UNUSED:
+                message = f"split {entry.split!r} is not train, val or test: left out"
+                findings.report("unknown split", where, message)
+            elif not (found := index.find(entry.refs, listing.file.parent, split)):
+                findings.report("missing file", where, f"{entry.refs[-1]!r}: left out")
+            else:
+                listed.update(found)
+                if len(found) > 1:
+                    message = f"{entry.refs[-1]!r} may be {found[0]} or {found[1]}: left out"
+                    findings.report("several files", where, message)
+                elif entry.split == UNUSED:
+                    findings.left_out["in neither set of the lists"] += 1
+                else:
+                    _list_video(findings, found[0], entry.label, split, where)
+        if num_others:
+            message = f"{num_others} lines have another split than the file's name: followed"
+            findings.report("split in the line", name, message)
+    if index.num_moved:
+        message = f"{index.num_moved} paths are found by their ends, as {index.moved}"
+        findings.report("not where the list says", "", message)
+    folders = [] if whole else sorted({Path(path).parent for path in listed})
+    beside = (str(video) for folder in folders for video in Walk(folder).children(folder)[1])
+    videos = index.videos if whole else beside
+    _report_unlisted(findings, (Path(v) for v in videos if v not in listed), "in no list")
+
+
+def _compare_with_folders(findings: Findings) -> None:
+    """Reports the videos whose list says another class or split than their folder."""
+    folders: dict[str, Counter[str]] = defaultdict(Counter)
+    for video in findings.listed:
+        folders[video.written][Path(video.path).parent.name] += 1
+    parents = set().union(*folders.values())
+    usual = {label: counts.most_common(1)[0][0] for label, counts in folders.items()}
+    usual |= {label: label for label in folders if label in parents}
+    classes = set(usual.values()) if len(set(usual.values())) == len(usual) > 1 else set()
+    for video in findings.listed:
+        parts = video.name.split("/")[:-1]
+        splits = {split for part in parts for split in splits_of_folder(part)}
+        parent = Path(video.path).parent.name
+        says = f"class {video.written!r}" if parent in classes - {usual[video.written]} else ""
+        if video.split and splits and video.split not in splits:
+            says = f"split {video.split}"
+        if says:
+            message = f"{says}, but the folder of {video.path} another: the list is followed"
+            findings.report("list against folders", video.where, message)
+
+
+def _has_videos(folder: Path) -> bool:
+    return next(Walk(folder).videos(), None) is not None
+
+
+def _read_folders(findings: Findings, walk: Walk) -> None:
+    """Reads class folders, in those of splits or not.
+
+    Raises:
+        UserError: a folder is named like a split, or two, but none has class folders.
+    """
+    root = _unwrapped(findings, walk, findings.root)
+    folders, _ = walk.children(root)
+    splits = {f: splits_of_folder(f.name) for f in folders if splits_of_folder(f.name)}
+    splits = {folder: names for folder, names in splits.items() if _has_videos(folder)}
+    if not splits:
+        return _read_class_folders(findings, walk, root, None)
+    has_classes = any(map(_has_videos, (f for folder in splits for f in walk.children(folder)[0])))
+    for folder, names in splits.items():
+        if len(names) > 1 or not has_classes:
+            raise UserError(
+                f"{folder} is named like a split ({' and '.join(names)}), never a class, and has "
+                "no class folders of one split: make some, give a list of paths and labels, or "
+                "rename it"
+            )
     findings.layout = "split class folders"
     for folder in folders:
         if folder in splits:
-            _read_class_folders(findings, folder, splits[folder])
+            inner = _unwrapped(findings, walk, folder)
+            _read_class_folders(findings, walk, inner, splits[folder][0])
         else:
-            videos = walk_videos(folder, findings.skip)
-            _report_unlisted(findings, videos, "not in a split's folder")
+            _report_unlisted(findings, walk.videos(folder), "not in a split's folder")
 
 
-def _read_class_folders(findings: Findings, parent: Path, split: str | None) -> None:
-    children = _children(parent, findings)
-    for folder in filter(Path.is_dir, children):
+def _unwrapped(findings: Findings, walk: Walk, folder: Path) -> Path:
+    """Returns the folder that has those of splits or classes, where others lie around it."""
+    folders, videos = walk.children(folder)
+    full = list(filter(_has_videos, folders)) if len(folders) < 9 else folders
+    if len(full) != 1 or videos or splits_of_folder(full[0].name):
+        return folder
+    inner = [one for one in walk.children(full[0])[0] if _has_videos(one)]
+    splits = [f for f in inner if splits_of_folder(f.name)]
+    is_around = any(map(_has_videos, (f for one in splits for f in walk.children(one)[0])))
+    if not is_around and not (inner and full[0].name.lower() in WRAPPERS):
+        return folder
+    where = os.path.relpath(full[0], findings.root)
+    findings.report("folder around all", where, "the classes are looked for below it")
+    return _unwrapped(findings, walk, full[0])
+
+
+def _read_class_folders(findings: Findings, walk: Walk, parent: Path, split: str | None) -> None:
+    folders, loose = walk.children(parent)
+    for folder in folders:
         where = os.path.relpath(folder, findings.root)
-        paths = [str(path) for path in walk_videos(folder, findings.skip)]
+        paths = list(walk.videos(folder))
+        if paths and splits_of_folder(folder.name):
+            raise UserError(f"{folder} is named like a split, but lies where classes do: rename it")
         for path in paths:
-            _list_video(findings, path, folder.name, split, where)
+            below = path.relative_to(folder).parts[:-1]
+            inner = splits_of_folder(below[0]) if below else ()
+            if inner and split is None:
+                findings.layout = "split class folders"
+            elif inner and inner != (split,):
+                message = f"below a folder of {split} and one of {inner[0]}: {split} is followed"
+                findings.report("split within a split", str(path), message)
+            own = split or (inner[0] if len(inner) == 1 else None)
+            _list_video(findings, str(path), folder.name, own, where)
         if not paths:
             findings.report("empty folder", where, "no video in it: not a class")
-    loose = (path for path in children if is_video(path.name) and not path.is_dir())
     _report_unlisted(findings, loose, "not in a class folder")
-
-
-def _children(folder: Path, findings: Findings) -> list[Path]:
-    """Returns the files and folders that are not hidden, and not the dataset itself."""
-    paths = sorted(folder.iterdir())
-    return [p for p in paths if not p.name.startswith(_HIDDEN) and p != findings.skip]
 
 
 def _list_video(findings: Findings, path: str, label: str, split: str | None, where: str) -> None:
@@ -114,133 +398,3 @@ def _report_unlisted(findings: Findings, paths: Iterable[Path], reason: str) -> 
     """Adds a problem for each video that is left out because nothing gives it a label."""
     for path in paths:
         findings.report("not listed", str(path), f"{reason}: left out")
-
-
-def _find_annotations(src: Path) -> dict[Path, str | None]:
-    """Returns the list and table files of a source, each with the split that its name says.
-
-    Raises:
-        UserError: it cannot be told which of several files is meant.
-    """
-    if not src.is_dir():
-        return {src: _split_of_name(src)}
-    files = sorted(p for p in src.iterdir() if p.is_file() and not p.name.startswith("."))
-    found = [p for p in files if p.suffix == ".txt" and _split_of_name(p) and _lists_videos(p)]
-    if not found:
-        found = [p for p in files if _is_table(p) and _has_columns(p)]
-    splits = {path: _split_of_name(path) for path in found}
-    is_one_table = len(found) == 1 and _is_table(found[0])
-    if not is_one_table and (None in splits.values() or len(set(splits.values())) < len(splits)):
-        names = ", ".join(path.name for path in found)
-        raise UserError(f"cannot tell which of these in {src} to read: {names}; give one as SRC")
-    return splits
-
-
-def _split_of_name(file: Path) -> str | None:
-    """Returns the split that a file's name speaks of: val for `kinetics_tiny_val_video`."""
-    words = re.split(r"[^a-z]+", file.stem.lower())
-    return next((SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS), None)
-
-
-def _is_table(file: Path) -> bool:
-    return file.suffix.lower() in (".csv", ".tsv")
-
-
-def _lists_videos(file: Path) -> bool:
-    if LABEL_MAP_PATTERN.fullmatch(file.name):
-        return False
-    return any(len(row) == 2 and is_video(row[0]) for _, row in _rows(file))
-
-
-def _has_columns(file: Path) -> bool:
-    return any(_find_columns(row) for _, row in itertools.islice(_rows(file), 1))
-
-
-def _read_annotations(findings: Findings, files: dict[Path, str | None], *, walk: bool) -> None:
-    """Reads what the files list; with `walk`, reports the videos that none of them lists."""
-    for file, split in files.items():
-        findings.layout = "table" if _is_table(file) else "lists"
-        for where, cells in _read_file(file, findings):
-            word = (cells.get("split") or split or "").lower()
-            if not cells.get("path") or not cells.get("label"):
-                message = f"{cells['']} is not a path and a label: left out"
-                findings.report("no label", where, message)
-            elif word and word not in SPLIT_WORDS:
-                message = f"split {cells['split']!r} is not train, val or test: left out"
-                findings.report("unknown split", where, message)
-            elif found := _locate(cells["path"], file.parent, SPLIT_WORDS.get(word)):
-                _list_video(findings, found, cells["label"], SPLIT_WORDS.get(word), where)
-            else:
-                findings.report("missing file", where, f"{cells['path']!r}: left out")
-    listed = {video.path for video in findings.listed}
-    folders = [findings.root] if walk else sorted({Path(path).parent for path in listed})
-    for folder in folders:
-        videos = (v for v in walk_videos(folder, findings.skip) if walk or v.parent == folder)
-        _report_unlisted(findings, (v for v in videos if str(v) not in listed), "in no list")
-
-
-def _read_file(file: Path, findings: Findings) -> Iterator[tuple[str, dict[str, str]]]:
-    """Yields the place of each line, and its path, label and split, and as "" the whole line."""
-    columns = None if _is_table(file) else ["path", "label"]
-    shown = file.name if file.parent == findings.root else file
-    for number, row in _rows(file):
-        where = f"{shown}:{number}"
-        if columns is None:
-            columns = _find_columns(row)
-            if columns is None:
-                expected = f"{'/'.join(COLUMNS['path'])}, {'/'.join(COLUMNS['label'])}"
-                raise UserError(
-                    f"{where}: no column for path and label in {row}; expected {expected}"
-                )
-            if not is_video(row[columns.index("path")].strip()):
-                continue  # the header
-        cells = zip(columns, map(str.strip, row), strict=False)
-        yield where, dict(cells) | {"": repr(",".join(row))}
-
-
-def _rows(file: Path) -> Iterator[tuple[int, list[str]]]:
-    """Yields the number and the cells of lines that have any; of a list, path and label."""
-    text = read_text(file)
-    if not _is_table(file):
-        for number, line in enumerate(map(str.strip, text.split("\n")), 1):
-            if line and not line.startswith("#"):
-                yield number, _cells_of_list(line)
-        return
-    first = text.split("\n", 1)[0]
-    delimiter = "\t" if file.suffix.lower() == ".tsv" else max(",;\t", key=first.count)
-    reader = csv.reader(io.StringIO(text), delimiter=delimiter, skipinitialspace=True)
-    yield from ((reader.line_num, row) for row in reader if any(map(str.strip, row)))
-
-
-def _cells_of_list(line: str) -> list[str]:
-    if match := _LIST_LINE.fullmatch(line):
-        return [match["path"], match["label"].strip().strip("\"'")]
-    return [line] if is_video(line) else line.rsplit(maxsplit=1)
-
-
-def _find_columns(row: list[str]) -> list[str] | None:
-    """Returns path, label, split or nothing for each column, by the first row, header or not."""
-    cells = [cell.strip().lower() for cell in row]
-    if len(cells) >= 2 and is_video(cells[0]):
-        return ["path", "label", "split"][: len(cells)]
-    columns = [""] * len(cells)
-    for meaning, names in COLUMNS.items():
-        name = next((name for name in names if name in cells), None)
-        if name is not None:
-            columns[cells.index(name)] = meaning
-        elif meaning != "split":
-            return None
-    return columns
-
-
-def _locate(path: str, folder: Path, split: str | None) -> str | None:
-    """Returns the absolute path of a listed video, or None; also where Kinetics lists mean it."""
-    path = path.replace("\\", "/") if "\\" in path and not (folder / path).exists() else path
-    words = [word for word, meaning in SPLIT_WORDS.items() if meaning == split]
-    parents = ["", "videos", *words, *(f"videos_{word}" for word in words)]
-    forms = dict.fromkeys((path, *(unicodedata.normalize(f, path) for f in ("NFC", "NFD"))))
-    for form, parent in itertools.product(forms, parents):
-        candidate = os.path.abspath(folder / parent / form)  # noqa: PTH100
-        if os.path.isfile(candidate):  # noqa: PTH113
-            return candidate
-    return None

@@ -37,6 +37,7 @@ def summarize(findings: Findings, settings: Settings) -> dict[str, Any]:
         "read_now": findings.num_read,
         "videos": {split: sum(v.split == split for v in videos) for split in SPLITS},
         "quarantined": _count(kind for _, (kind, _) in findings.quarantine),
+        "left_out": dict(findings.left_out),
         "problem_counts": _count(problem.kind for problem in findings.problems),
         "classes": per_class,
         # how many times the smallest class's training videos the largest has
@@ -81,11 +82,16 @@ def show_summary(findings: Findings, summary: dict[str, Any], out: Path) -> None
             console.print(f"{name.replace('_', ' ')}: {low:g} to {high:g}, median {middle:g}")
     codecs = ", ".join(f"{codec} {count}" for codec, count in summary["codecs"].items())
     console.print(f"codecs: {codecs or 'none'}")
+    if findings.left_out_told:
+        console.print(printable(f"left out: {findings.left_out_told}"))
     kept = " + ".join(f"{summary['videos'][split]} {split}" for split in SPLITS)
     console.print(
         f"{summary['listed']} videos listed ({summary['layout']}), {summary['read_now']} read now: "
         f"{kept}, {len(findings.quarantine)} in quarantine"
     )
+    for problem in findings.problems:
+        if problem.kind == "one class":
+            console.print(printable(f"WARNING: {problem}"))
     if not findings.fatal:
         command = f"python tools/train.py configs/tsn_tiny.py --data {shlex.quote(str(out))}"
         console.print(printable(f"next: {command}"))

@@ -1,6 +1,10 @@
 """Names what a dataset is made from: the videos that a source lists, what is found, settings."""
 
+import re
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import TypedDict
 
@@ -8,6 +12,13 @@ from ..errors import UserError
 from ..hardware import num_usable_cores
 
 SPLITS = ("train", "val", "test")
+SPLIT_WORDS = {
+    **dict.fromkeys(("train", "training", "trn"), "train"),
+    **dict.fromkeys(("val", "valid", "validate", "validation", "dev", "eval", "evaluation"), "val"),
+    **dict.fromkeys(("test", "testing", "tst"), "test"),
+}
+_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
+_COMPANION = re.compile(r"(lists?|sets?|splits?|data(set)?|videos?|clips?|files?|labels?)\d*$")
 # Why a video is left out, or what is unusual about it: a few words, and the particulars.
 Verdict = tuple[str, str]
 
@@ -50,6 +61,26 @@ class Record(TypedDict, total=False):
     thumbnails: bytes  # 8 x 8 x 9, see `leaks`
 
 
+def splits_in(words: Iterable[str]) -> list[str]:
+    """Returns the splits that words speak of: train of `Training`, `trainlist`."""
+    lower = [word.lower() for word in words]
+    found = (SPLIT_WORDS.get(w, SPLIT_WORDS.get(_COMPANION.sub("", w))) for w in lower)
+    return list(dict.fromkeys(split for split in found if split))
+
+
+def split_of(name: str) -> str | None:
+    """Returns the one split that a file's name speaks of: val for `kinetics_tiny_val_video`."""
+    splits = splits_in(_WORD.findall(name))
+    return splits[0] if len(splits) == 1 else None
+
+
+@lru_cache(maxsize=4096)
+def splits_of_folder(name: str) -> tuple[str, ...]:
+    """Returns the splits that a folder's first and last word say, with `_` or `-` between."""
+    words = re.split(r"[_-]", re.sub(r"[_-]?\d+p?$", "", name))
+    return tuple(splits_in((words[0], words[-1])))
+
+
 def length_of(record: Record) -> float:
     """Returns a video's length in seconds."""
     return record["duration_seconds"] or record["frames"] / (record["fps"] or 25)
@@ -77,12 +108,15 @@ class Findings:
 
     root: Path  # the folder that the source's paths are relative to
     skip: Path | None = None  # a folder below it to pass over, where the dataset is written
-    layout: str = "class folders"  # or `split class folders`, `lists`, `table`
+    layout: str = "class folders"  # or `split class folders`, `lists`, `table`, a format's name
     listed: list[Video] = field(default_factory=list)  # by the source
     label_map: list[str] | None = None  # line i names class i; None without such a file
+    first_label: int | None = None  # the number of its first class, where the file has numbers
     classes: list[str] = field(default_factory=list)
     videos: list[Video] = field(default_factory=list)  # those that can be used
     problems: list[Problem] = field(default_factory=list)  # all else that is to be said
+    left_out: Counter[str] = field(default_factory=Counter)  # files and folders, by reason
+    left_out_told: str = ""  # the same in words
     num_read: int = 0  # videos decoded, and not known from an earlier run
     is_drawn: bool = False  # the source names no validation videos
 
@@ -103,6 +137,7 @@ class Findings:
 class Settings:
     """What the user can choose."""
 
+    split: int | None = None  # of an official list that has several; None: the first
     val: float = 0.2  # part of each class for validation, where the source has no such split
     seed: int = 0  # of that draw
     min_frames: int = 3  # fewer make a video unusable; 3 are what TSN 1x1x3 samples

@@ -1,19 +1,26 @@
 """Tells videos by their names, finds them in folders, and says in a line why one cannot be read."""
 
+import logging
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
+from ..files import printable
 
+logger = logging.getLogger("mmact_tiny")
 VIDEO_SUFFIXES = frozenset(
     (
         *(".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mjpeg", ".mjpg", ".mkv", ".mov", ".mp4"),
         *(".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm", ".wmv"),
     )
 )
+ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar")
+OTHER_FILES = "not videos by their names"
+SYSTEM_FOLDERS = {"__MACOSX", "$RECYCLE.BIN", "System Volume Information", "@eaDir", "lost+found"}
 _DECORD_PLACE = re.compile(r"^\[[\d:]+\] \S+:\d+: ")
 
 
@@ -22,19 +29,138 @@ def is_video(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES  # noqa: PTH122
 
 
+class Walk:
+    """Finds the videos below folders in one way for all tools, and counts what it leaves out.
+
+    Symbolic links are followed, but not to a folder around the link (a loop) nor to one below
+    `root` that is reached without it. Hidden files, `._x.mp4` and `__MACOSX` are left out.
+    """
+
+    def __init__(self, root: Path, skip: Path | None = None) -> None:
+        self.root, self.skip = root, skip
+        self.left_out: Counter[str] = Counter()  # files and folders by reason
+        self._examples: dict[str, Counter[str]] = defaultdict(Counter)
+        self._real_root = os.path.realpath(root)
+        self._seen: set[str] = set()  # folders outside of the root
+        self._children: dict[Path, tuple[list[Path], list[Path]]] = {}
+
+    def videos(self, folder: Path | None = None) -> Iterator[Path]:
+        """Yields the videos below `folder` in order; by default below the root."""
+        start = folder or self.root
+        todo = [(str(start), os.path.realpath(start))]
+        while todo:
+            folders, videos = self._entries(*todo.pop(), self._is_new)
+            yield from map(Path, videos)
+            todo += reversed(folders)
+
+    def children(self, folder: Path) -> tuple[list[Path], list[Path]]:
+        """Returns the folders and the videos of one folder; also links to folders elsewhere."""
+        if folder not in self._children:
+
+            def is_new(link: str, real: str, parent: str) -> bool:
+                folder, _, name = real.rpartition(os.sep)
+                if folder != parent or _reason_to_pass(name):
+                    return True
+                self._leave("links to folders of the same source", link)
+                return False
+
+            found = self._entries(str(folder), os.path.realpath(folder), is_new)
+            self._children[folder] = [Path(path) for path, _ in found[0]], list(map(Path, found[1]))
+        return self._children[folder]
+
+    def _entries(
+        self, folder: str, real: str, is_new: Callable[[str, str, str], bool]
+    ) -> tuple[list[tuple[str, str]], list[str]]:
+        """Returns the folders, each with its real path, and the videos of a folder in order."""
+        folders, videos = [], []
+        try:
+            with os.scandir(folder) as entries:
+                found = sorted(entries, key=lambda entry: entry.name)
+        except OSError:
+            self._leave("folders that cannot be read", folder)
+            return [], []
+        for entry in found:
+            if reason := _reason_to_pass(entry.name):
+                self._leave(reason, entry.path)
+            elif entry.is_dir():
+                is_link = entry.is_symlink()
+                target = os.path.realpath(entry.path) if is_link else f"{real}{os.sep}{entry.name}"
+                if is_link and any(_is_below(place, target) for place in (real, self._real_root)):
+                    self._leave("links in a circle", entry.path)
+                elif entry.path != str(self.skip) and (
+                    not (is_link or not _is_below(real, self._real_root))
+                    or is_new(entry.path, target, real)
+                ):
+                    if is_video(entry.name):
+                        self._leave("folders named like videos, searched as folders", entry.path)
+                    folders.append((entry.path, target))
+            elif is_video(entry.name):
+                videos.append(entry.path)
+            else:
+                is_archive = entry.name.lower().endswith(ARCHIVES)
+                kind = "archives, not unpacked" if is_archive else OTHER_FILES
+                self._leave(kind, entry.path)
+        return folders, videos
+
+    def _is_new(self, link: str, real: str, parent: str) -> bool:
+        """Returns whether a folder by a link, or below one, is reached in no other way."""
+        inside = Path(os.path.relpath(real, self._real_root)).parts
+        if inside[0] != ".." and not any(map(_reason_to_pass, inside)):
+            self._leave("links to folders of the same source", link)
+            return False
+        if real in self._seen:
+            self._leave("links to a folder seen before", link)
+            return False
+        self._seen.add(real)
+        return True
+
+    def _leave(self, reason: str, path: str) -> None:
+        self.left_out[reason] += 1
+        examples = self._examples[reason]
+        shown = self._shown(reason, path)
+        if shown in examples or len(examples) < 5:
+            examples[shown] += 1
+
+    def _shown(self, reason: str, path: str) -> str:
+        suffix = os.path.splitext(path)[1].lower() or "no suffix"  # noqa: PTH122
+        return suffix if reason == OTHER_FILES else os.path.relpath(path, self.root)
+
+    def take_back(self, files: Iterable[Path]) -> None:
+        """Counts files no longer that are read as lists."""
+        for file in files:
+            self.left_out[OTHER_FILES] -= 1
+            self._examples[OTHER_FILES][self._shown(OTHER_FILES, str(file))] -= 1
+        self.left_out = +self.left_out
+
+    def told(self) -> str:
+        """Returns how many files and folders were left out for which reason, or nothing."""
+        return "; ".join(
+            f"{count} {reason} ({', '.join(+self._examples[reason])})"
+            for reason, count in self.left_out.items()
+        )
+
+
+def _reason_to_pass(name: str) -> str | None:
+    if name in SYSTEM_FOLDERS:
+        return "of the system"
+    return "hidden" if name.startswith(".") and name not in (".", "..") else None
+
+
+def _is_below(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
+
+
 def walk_videos(folder: Path, skip: Path | None = None) -> Iterator[Path]:
-    """Yields the video files below a folder in order, also through symbolic links; none hidden."""
-    seen = set()
-    for parent, folders, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(parent)
-        if real in seen or (skip is not None and Path(parent) == skip):
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
-        for name in sorted(files):
-            if is_video(name) and not name.startswith("."):
-                yield Path(parent, name)
+    """Yields the video files below a folder in order, as `Walk` finds them."""
+    return Walk(folder, skip).videos()
+
+
+def refuse_archive(path: Path) -> None:
+    """Raises:
+    UserError: the path is an archive.
+    """
+    if path.name.lower().endswith(ARCHIVES) and path.is_file():
+        raise UserError(f"{path} is an archive: unpack it, and give the folder")
 
 
 def find_videos(paths: Sequence[str | Path]) -> list[Path]:
@@ -46,13 +172,17 @@ def find_videos(paths: Sequence[str | Path]) -> list[Path]:
     videos: list[Path] = []
     for text in map(str, paths):
         path = Path(text)
+        refuse_archive(path)
         if ("://" in text or text.isdigit()) and not path.exists():
             raise UserError(
                 f"{text} is no file: streams and cameras are not read; record some seconds first: "
                 f"ffmpeg -i {'/dev/video' * text.isdigit()}{text} -t 10 clip.mp4"
             )
         if path.is_dir():
-            found = sorted(walk_videos(path))
+            walk = Walk(path)
+            found = sorted(walk.videos())
+            if walk.left_out:
+                logger.info("left out below %s: %s", printable(str(path)), printable(walk.told()))
             if not found:
                 suffixes = " ".join(sorted(VIDEO_SUFFIXES))
                 raise UserError(f"no video in {path}; looked for {suffixes}")

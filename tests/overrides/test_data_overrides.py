@@ -83,6 +83,11 @@ def test_classes_of_a_dataset_with_several_labels_a_video(toy_dataset: Path) -> 
     assert "num_classes" not in cfg.val_dataloader.dataset
 
 
+def test_one_class_alone_is_warned_of(toy_dataset: Path, caplog: pytest.LogCaptureFixture) -> None:
+    apply_overrides(stock(toy_dataset), [dict(type="classes", names=["run"])])
+    assert "'run' is the only class" in caplog.text
+
+
 def test_classes_wants_a_head(toy_dataset: Path) -> None:
     cfg = stock(toy_dataset)
     del cfg.model["cls_head"]

@@ -43,9 +43,17 @@ def test_counts_are_those_planted(messy: Path, capsys: pytest.CaptureFixture[str
         "copy": 3,
         "not read by decord": 2,
         "not listed": 1,
+        "list not read": 1,
         "empty folder": 1,
         "rotated": 1,
         "frame count": 1,
+    }
+    assert summary["left_out"] == {
+        "of the system": 1,
+        "hidden": 2,
+        "not videos by their names": 3,
+        "links in a circle": 1,
+        "folders named like videos, searched as folders": 1,
     }
     names = {Path(row["path"]).name: row["reason"] for row in rows(out / "quarantine.csv")}
     assert names == {
@@ -132,9 +140,15 @@ def test_a_source_without_labelled_videos_leaves_the_dataset_as_it_is(
     shutil.copytree(tmp_path / "src" / "train" / "c0", tmp_path / "one class")
     (tmp_path / "one class" / "empty").mkdir()  # looks like class folders
     (tmp_path / "notes.txt").write_text("Some text\nthat is no list of videos.\n")
-    with pytest.raises(UserError, match="no dataset written: no labelled video"):
+    with pytest.raises(UserError, match=r"no labelled video|:1: 'Some text'"):
         prepare_data(tmp_path / source_name, out)
     assert lists(out) == before and len(before["train"]) == 8
+
+
+def test_one_class_alone_is_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(split_source(tmp_path / "src") / "train" / "c0", tmp_path / "one" / "c0")
+    prepare_data(tmp_path / "one", tmp_path / "out")
+    assert "\nWARNING: 'c0' is the only class: any model is right" in capsys.readouterr().out
 
 
 def test_copies_never_part_when_the_split_is_drawn(tmp_path: Path) -> None:
