@@ -14,7 +14,9 @@ from mmact_tiny.overrides.registry import apply_overrides
 
 LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 SLOWONLY = "mmaction::recognition/slowonly/slowonly_r50_8xb16-4x16x1-256e_kinetics400-rgb.py"
-C3D = "mmaction::recognition/c3d/c3d_sports1m-pretrained_8xb30-16x1x1-45e_ucf101-rgb.py"
+TIMESFORMER = "mmaction::timesformer_spaceOnly_8xb8-8x32x1-15e_kinetics400-rgb"
+    "mmaction::recognition/timesformer/timesformer_spaceOnly_8xb8-8x32x1-15e_kinetics400-rgb.py"
+)
 
 
 @pytest.mark.parametrize("with_test", [False, True])
@@ -126,15 +128,16 @@ def test_classes_wants_a_head(toy_dataset: Path) -> None:
             },
         ),
         (
-            C3D,
-            224,
+            TIMESFORMER,
+            448,
             {
-                "train.3.scale.1": 256,
-                "train.4.size": 224,
-                "val.3.scale.1": 256,
-                "val.4.crop_size": 224,
-                "test.3.scale.1": 256,
-                "test.4.crop_size": 224,
+                "train.3.scale_range.0": 512,
+                "train.3.scale_range.1": 640,
+                "train.4.size": 448,
+                "val.3.scale.1": 512,
+                "val.4.crop_size": 448,
+                "test.3.scale.1": 448,
+                "test.4.crop_size": 448,
             },
         ),
     ],
@@ -144,7 +147,9 @@ def test_input_size_keeps_the_proportions(
 ) -> None:
     cfg = stock(config=config) if config else stock()
     places = ("{}_pipeline", "{}_dataloader.dataset.pipeline")
-    assert changes_by(cfg, dict(type="input_size", crop=crop)) == {
+    changed = changes_by(cfg, dict(type="input_size", crop=crop))
+    assert changed.pop("model.backbone.img_size", None) == (448 if crop == 448 else None)
+    assert changed == {
         f"{place.format(key.partition('.')[0])}.{key.partition('.')[2]}": value
         for key, value in expected.items()
         for place in places
