@@ -14,7 +14,7 @@ from mmact_tiny.overrides.registry import apply_overrides
 
 LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 SLOWONLY = "mmaction::recognition/slowonly/slowonly_r50_8xb16-4x16x1-256e_kinetics400-rgb.py"
-TIMESFORMER = "mmaction::timesformer_spaceOnly_8xb8-8x32x1-15e_kinetics400-rgb"
+TIMESFORMER = (
     "mmaction::recognition/timesformer/timesformer_spaceOnly_8xb8-8x32x1-15e_kinetics400-rgb.py"
 )
 
