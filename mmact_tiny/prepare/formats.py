@@ -50,11 +50,20 @@ class Entry(NamedTuple):
 
 
 class NotUnderstood(Exception):
-    """A file that should list videos and does not; `unlabelled`: only for want of labels."""
+    """A file that should list videos and does not.
 
-    def __init__(self, line: int, why: str, *, unlabelled: bool = False) -> None:
+    Args:
+        line: Of the file, counted from 1.
+        why: In words.
+        unlabelled: It does not only for want of labels.
+        names_videos: It has names of videos that are there.
+    """
+
+    def __init__(
+        self, line: int, why: str, *, unlabelled: bool = False, names_videos: bool = False
+    ) -> None:
         super().__init__(why)
-        self.line, self.unlabelled = line, unlabelled
+        self.line, self.unlabelled, self.names_videos = line, unlabelled, names_videos
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +127,12 @@ def read_listing(file: Path, find: Callable[[str], bool], *, given: bool = False
     try:
         text = read_text(file, lambda line: any(map(find, _pieces(line))))
     except UserError as error:
-        if not should:
+        cells = re.split(r"[\t\n,;| ]+", file.read_bytes().decode("latin-1"))
+        names_videos = any(is_video(cell) and find(cell) for cell in map(_bare, cells))
+        if not should and not names_videos:
             return None
         line, _, why = str(error).removeprefix(f"{file}:").partition(": ")
-        raise NotUnderstood(int(line), why) from None
+        raise NotUnderstood(int(line), why, names_videos=names_videos) from None
     page = Page(file, text, find)
     for one in FORMATS:
         match = re.fullmatch(one.files, file.name, re.I)

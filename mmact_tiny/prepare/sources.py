@@ -180,7 +180,8 @@ def _find_listings(
             listing = formats.read_listing(file, partial(index.has, file.parent), given=given)
             listings += [listing] if listing else []
         except NotUnderstood as error:
-            if given or speaks_of_list(file.name) or not LABEL_MAP_PATTERN.fullmatch(file.name):
+            named = given or error.names_videos or speaks_of_list(file.name)
+            if named or not LABEL_MAP_PATTERN.fullmatch(file.name):
                 unread.append((file, error))
     chosen = _choose(findings, listings, number)
     known = {_split_in(entry, listing) for listing in chosen for entry in listing.entries}

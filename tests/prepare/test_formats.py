@@ -191,6 +191,10 @@ def test_what_is_known_is_read(tmp_path: Path, name: str) -> None:
         ({"train.csv": "file,frames\na.mp4,9\n"}, r"train.csv:1: no column for path and label"),
         ({"train.txt": "a.mp4\nb.mp4\n"}, r"train.txt:1: no label beside 'a.mp4'"),
         ({"train.txt": "a.mp4 0\nb.mp4 caf\u00e9\n".encode("latin-1")}, r"train.txt:2: not UTF-8"),
+        (
+            {"labels.csv": "标签,文件\n跑,a.mp4\n跳,b.mp4\n".encode("gbk")},
+            r"labels.csv:1: not UTF-8",
+        ),
         ({"train.txt": b"a.mp4 0\nb\x01\x02 1\n"}, r"train.txt:2: no text"),
         ({"train.json": '[{"path": "a.mp4",\n}]'}, r"train.json:2: no JSON"),
         ({"train.xlsx": b"PK", "val.xlsx": b"PK"}, r"train.xlsx:1: .*save it as CSV"),
