@@ -17,11 +17,11 @@ import mmact_tiny
 PACKAGE = ROOT / "mmact_tiny"
 ROOMS = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
 MOST_LINES_OF_A_FUNCTION = 50
-MOST_LINES = 17_500
+MOST_LINES = 18_000
 # Of pip, torchrun, docker, nvidia-smi, tensorboard and mlflow; names of colours in a style sheet.
 OTHER_FLAGS = {
     *("--backend-store-uri", "--c", "--force-reinstall", "--format", "--line", "--logdir"),
-    *("--no-deps", "--query-gpu", "--shm-size"),
+    *("--no-deps", "--only-binary", "--query-gpu", "--shm-size"),
 }
 FLAGS = {
     "browse": "--cfg-options --data --debug --help --num --out --pretrained --seed --split",
@@ -29,11 +29,14 @@ FLAGS = {
     "describe": "--cfg-options --data --debug --help --num-frames --video",
     "download": "--debug --force --help --list",
     "export": "--debug --help --out",
+    "extract": "--checkpoint --config --debug --device --help --out --per --time-limit --verbose",
     "infer": "--cam --checkpoint --config --debug --device --engine --help --label-map --out "
     "--precision --protocol --render --stride --time-limit --top-k --verbose --window",
     "prepare_data": "--batch-size --cache --cache-size --clear-cache --copy --debug --help "
     "--keep-leaks "
     "--min-frames --no-convert --out --seed --split --time-limit --val --workers",
+    "probe": "--cfg-options --checkpoint --config --data --debug --device --folds --help "
+    "--launcher --looks --nproc_per_node --time-limit --verbose --work-dir",
     "quantize": "--checkpoint --debug --help --precision --verbose",
     "render_tiny": "--debug --help --out --seed",
     "report": "--debug --help --out",
@@ -175,6 +178,6 @@ def test_inference_imports_little_and_no_optional_room(tiny_checkpoint):
     )
     environ = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
     ours = run_python("-c", code, env=environ).stdout.splitlines()[-1].split()[1:]
-    assert len(ours) <= 25, ours
+    assert len(ours) <= 26, ours
     assert not [name for name in ours if name.startswith("mmact_tiny.download")]
     assert not [name for name in ours if name.split(".")[1:2] in [[r] for r in OPTIONAL_ROOMS]]

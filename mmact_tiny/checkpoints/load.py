@@ -5,7 +5,7 @@ import logging
 import os
 import stat
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -13,6 +13,7 @@ from typing import IO, Any
 from .. import compat
 from ..dataset import NAMES_SUFFIX, read_label_map
 from ..errors import UserError
+from .backbones import BACKBONE, HEAD, as_recognizer, weights_of
 from .config_text import config_from_json, config_from_text
 from .pickles import (
     LEGACY_MAGIC,
@@ -24,8 +25,6 @@ from .pickles import (
     plain_data,
 )
 
-HEAD = "cls_head."
-BACKBONE = "backbone."
 MAPPINGS = ("state_dict", "meta", "message_hub", "progress")  # of what the Runner writes
 CONFIG_KEY = "cfg_json"  # of `meta`; stock's `cfg` beside it is Python source
 OTHER_KINDS = {
@@ -298,7 +297,7 @@ def match_weights(
     and errors are those of `load_weights`.
     """
     own = model.state_dict()
-    theirs = weights_of(checkpoint)
+    theirs = as_recognizer(weights_of(checkpoint), own, path)
     fits = {key for key in own if key in theirs and theirs[key].shape == own[key].shape}
     # Counters of batches came with PyTorch 0.4.1; files without them are complete.
     wrong = [key for key in own if key not in fits and not key.endswith(".num_batches_tracked")]
@@ -319,19 +318,7 @@ def match_weights(
     return state_dict, message
 
 
-def weights_of(checkpoint: dict) -> dict[str, Any]:
-    """Returns the tensors by name, without the prefix of a model saved from data parallel."""
-    import torch
-
-    state_dict = checkpoint.get("state_dict", checkpoint)
-    return {
-        str(key).removeprefix("module."): value
-        for key, value in state_dict.items()
-        if isinstance(value, torch.Tensor)
-    }
-
-
-def _explain_body(body: list[str], own: dict, theirs: dict, path: Any) -> str:
+def _explain_body(body: list[str], own: dict, theirs: Mapping, path: Any) -> str:
     """Names the first few keys that differ and how."""
     described = []
     for key in body[:3]:
@@ -350,7 +337,9 @@ def _explain_body(body: list[str], own: dict, theirs: dict, path: Any) -> str:
     )
 
 
-def _describe_head(wrong: list[str], own: dict, theirs: dict) -> str:
+def _describe_head(wrong: list[str], own: dict, theirs: Mapping) -> str:
+    if not any(key.startswith(HEAD) for key in theirs):
+        return "it has no head"
     for key in wrong:
         if key in theirs and theirs[key].shape[1:] == own[key].shape[1:]:
             return f"checkpoint has {len(theirs[key])} classes, the config {len(own[key])}"

@@ -37,6 +37,7 @@ if TYPE_CHECKING:  # what the door hands out: see `_homes`
         Recognizer2D,
         Recognizer3D,
         ResNet,
+        TSNHead,
     )
     from mmaction.models.backbones.resnet import BasicBlock, Bottleneck
     from mmaction.models.backbones.resnet_tsm import TemporalShift

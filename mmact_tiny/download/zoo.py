@@ -17,6 +17,7 @@ from typing import Any
 from ..dataset import NAMES_SUFFIX, read_annotations
 from ..errors import UserError, suggest
 from ..files import locked
+from .backbones import BACKBONES, fetch_backbone
 from .transfer import download, published_hash, unpack
 
 HOST = "https://download.openmmlab.com"
@@ -115,6 +116,14 @@ def list_published() -> tuple[Published, ...]:
     return (dataset, *(item for item in weights if owners.get(item.url, item) is item))
 
 
+def list_backbones() -> list[Published]:
+    """Returns the weights of backbones alone, which are not MMAction2's."""
+    return [
+        Published(b.name, b.url, b.path, b.backbone, b.config, "ImageNet", b.top1)
+        for b in BACKBONES
+    ]
+
+
 def _read_model(name: str, model: dict[str, Any], configs: dict[str, str]) -> Published:
     """Returns a metafile's entry; its config is the one named like the model or like its file."""
     file_name = PurePosixPath(model["Weights"]).name
@@ -150,7 +159,7 @@ def find_published(name: str) -> Published:
     Raises:
         UserError: nothing has; the nearest name is suggested.
     """
-    items = list_published()
+    items = [*list_backbones(), *list_published()]
     named = {Path(item.config).stem: item for item in items if item.config}
     named |= {key: item for item in items for key in (item.model, item.name)}
     stem = PurePosixPath(name.removeprefix("mmaction::")).name.removesuffix(".py")
@@ -167,7 +176,7 @@ def table(word: str = "") -> str:
         UserError: nothing has the word.
     """
     rows = [("NAME", "DATASET", "TOP-1", "TOP-5", "PARAMS", "FLOPS", "INPUT", "")]
-    for item in list_published():
+    for item in (*list_published(), *list_backbones()):
         top1, top5 = (f"{value:.2f}" if value else "" for value in (item.top1, item.top5))
         row = (item.name, item.dataset, top1, top5, item.parameters, item.flops, item.resolution)
         if word.lower() in f"{row} {item.model} {item.config}".lower():
@@ -230,6 +239,9 @@ def fetch_weights(item: Published, *, force: bool = False) -> Path:
     Raises:
         UserError: as `download` does.
     """
+    for backbone in BACKBONES:
+        if backbone.name == item.name:
+            return fetch_backbone(backbone, force=force)
     hash_prefix = published_hash(item.url)
     return download(mirrored(item.url), item.path, sha256_prefix=hash_prefix, force=force)
 

@@ -309,7 +309,7 @@ def test_list(monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["--list"]) == EXIT_OK
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 188
+    assert len(lines) == 191
     assert re.match(r"kinetics400_tiny +-$", lines[1])
     tutorial = r"tsn_r50_k400 +Kinetics-400 +72\.83 +90\.65 +24\.33M +102\.7G +224x224 +-"
     assert len([line for line in lines if re.fullmatch(tutorial, line)]) == 1

@@ -11,6 +11,7 @@ VIDEO = "data/tiny/val/waving_flag1.mp4"
 TOOLS = {
     "doctor": ["check_env"],
     "export": ["export", "quantize"],
+    "features": ["extract", "probe"],
     "prepare": ["prepare_data"],
     "report": ["report"],
     "serve": ["serve"],

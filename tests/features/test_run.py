@@ -1,0 +1,231 @@
+"""A probe is an ordinary run: tested, asked, trained on, and resumed from like any other."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from mmact_tiny.build import build_model
+from mmact_tiny.checkpoints.load import load_checkpoint, read_meta
+from mmact_tiny.compat import Config
+from mmact_tiny.config import load_config
+from mmact_tiny.errors import EXIT_OK, EXIT_PARTIAL, UserError
+from mmact_tiny.evaluate import test as run_test
+from mmact_tiny.features import extract, run
+from mmact_tiny.recognizer import Recognizer
+from mmact_tiny.train import train
+from tools import extract as extract_tool
+from tools import probe as probe_tool
+
+FC = "cls_head.fc_cls.weight"
+
+
+@pytest.fixture(scope="module")
+def weights(config: Path) -> Path:
+    """Random weights of the small job's backbone, as torchvision would save them."""
+    torch.manual_seed(0)
+    state = build_model(load_config(config)).backbone.state_dict()
+    names = {key: key.replace(".conv.", ".").replace("conv1.bn", "bn1") for key in state}
+    path = config.with_name("backbone.pth")
+    torch.save({"model": {names[key]: value for key, value in state.items()}}, path)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _own_features(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MMACT_TINY_FEATURES", str(config.with_name("features")))
+
+
+def probe(config: Path, weights: Path, work_dir: Path, *flags: str, data: Any = None) -> int:
+    words = ["--data", str(data or config.with_name("data")), "--work-dir", str(work_dir)]
+    words += ["--config", str(config), "--checkpoint", str(weights), "--device", "cpu"]
+    return probe_tool.main([*words, *flags])
+
+
+def results(work_dir: Path) -> dict[str, list[float]]:
+    rows = json.loads((work_dir / "test/results.json").read_text())["videos"]
+    return {row["video"]: row["scores"] for row in rows if "scores" in row}
+
+
+@pytest.mark.parametrize("pooling", ["mean", "thirds"])
+def test_test_and_inference_give_the_scores_of_the_probe(
+    pooling: str, config: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if pooling == "thirds":  # which these videos give no reason for
+        monkeypatch.setattr("mmact_tiny.features.probe.POOLINGS", ("thirds",))
+    work_dir = tmp_path / "probe"
+    assert probe(config, weights, work_dir) == EXIT_OK
+    own = results(work_dir)
+    assert len(own) == 4 and np.std([*own.values()]) > 0.01
+    tested = run_test(work_dir=work_dir)
+    assert {row["video"] for row in tested.rows} == {*own}
+    for row in tested.rows:
+        np.testing.assert_allclose(row["scores"], own[row["video"]], atol=1e-4)
+    best = work_dir / "best_probe.pth"
+    recognizer = Recognizer(best, engine="torch")
+    assert recognizer.labels == ["red", "white"]
+    for video, scores in own.items():
+        np.testing.assert_allclose(recognizer.scores(video), scores, atol=1e-4)
+    record = json.loads((work_dir / "report.json").read_text())
+    assert record["runs"][0]["name"] == "probe"
+
+
+@pytest.mark.parametrize(
+    ("backbone", "head", "clips"),
+    [
+        ("MobileNetV2TSM", dict(type="TSMHead", in_channels=1280, num_segments=4), (1, 4)),
+        ("ResNet3dSlowOnly", dict(type="I3DHead", in_channels=512), (4, 2)),
+    ],
+)
+def test_other_recognizers(
+    backbone: str, head: dict, clips: tuple[int, int], config: Path, tmp_path: Path
+) -> None:
+    """One that shifts features between frames, and one of 3-D convolutions and two clips."""
+    cfg = load_config(config)
+    cfg.model.cls_head = dict(head, num_classes=2, average_clips="prob")
+    cfg.model.backbone = dict(type=backbone, pretrained=None)
+    if backbone == "MobileNetV2TSM":
+        cfg.model.backbone |= dict(num_segments=4, pretrained2d=False)
+    else:
+        cfg.model.type, cfg.model.data_preprocessor.format_shape = "Recognizer3D", "NCTHW"
+        cfg.model.backbone |= dict(
+            depth=18, lateral=False, conv1_kernel=(1, 7, 7), inflate=(0,) * 4
+        )
+    for split in ("train", "val", "test"):
+        for step in cfg[f"{split}_dataloader"].dataset.pipeline:
+            if "num_clips" in step:
+                step |= dict(clip_len=clips[0], num_clips=clips[1])
+            if step.type == "FormatShape":
+                step.input_format = cfg.model.data_preprocessor.format_shape
+    cfg.dump(tmp_path / "other.py")
+    model = build_model(Config.fromfile(tmp_path / "other.py"))
+    model.init_weights()
+    torch.save(model.state_dict(), tmp_path / "other.pth")
+    data = config.with_name("data")
+    work_dir = tmp_path / "probe"
+    assert probe(tmp_path / "other.py", tmp_path / "other.pth", work_dir, data=data) == EXIT_OK
+    own = results(work_dir)
+    for row in run_test(work_dir=work_dir).rows:
+        np.testing.assert_allclose(row["scores"], own[row["video"]], atol=1e-4)
+    assert len(own) == 4 and np.std([*own.values()]) > 1e-4
+
+
+def test_training_goes_on_from_a_probe(config: Path, weights: Path, tmp_path: Path) -> None:
+    probe(config, weights, tmp_path / "probe")
+    best = tmp_path / "probe/best_probe.pth"
+    changes = dict(
+        pretrained=dict(weights=str(best)),
+        schedule=dict(max_epochs=1),
+        run=dict(work_dir=str(tmp_path / "tuned")),
+    )
+    dump = tmp_path / "probe/job.py"
+    train(load_config(dump, changes=changes, options={"optim_wrapper.optimizer.lr": 0.0}))
+    tuned = load_checkpoint(tmp_path / "tuned/epoch_1.pth")["state_dict"]
+    assert torch.equal(tuned[FC], load_checkpoint(best)["state_dict"][FC])
+    assert read_meta(tmp_path / "tuned/epoch_1.pth")["dataset_meta"]["classes"] == ["red", "white"]
+
+
+def test_the_validation_videos_do_not_reach_the_probe(
+    config: Path, weights: Path, tmp_path: Path
+) -> None:
+    """Other labels of the validation videos, and other validation videos: the same probe."""
+    data = config.with_name("data")
+    states = []
+    for name, lines in (("true", None), ("swapped", "0.mp4 1\n1.mp4 0\n"), ("one", "3.mp4 0\n")):
+        folder = tmp_path / name
+        folder.mkdir()
+        for item in data.iterdir():
+            (folder / item.name).symlink_to(item)
+        if lines:
+            (folder / "val.txt").unlink()
+            (folder / "val.txt").write_text(lines)
+        assert probe(config, weights, tmp_path / f"run_{name}", data=folder) == EXIT_OK
+        states.append(load_checkpoint(tmp_path / f"run_{name}/best_probe.pth")["state_dict"])
+    for state in states[1:]:
+        assert all(torch.equal(value, states[0][key]) for key, value in state.items())
+
+
+def test_a_second_run_computes_nothing_and_a_broken_video_costs_itself(
+    config: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(config.with_name("data"), data)
+    (data / "train/16.mp4").write_text("no video")
+    with (data / "train.txt").open("a") as file:
+        file.write("16.mp4 1\n")
+    monkeypatch.setenv("MMACT_TINY_FEATURES", str(tmp_path / "features"))
+    assert probe(config, weights, tmp_path / "first", data=data) == EXIT_PARTIAL
+    kept = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("features/**/*.npz")}
+    assert len(kept) == 16 * 2 + 4
+    rows = json.loads((tmp_path / "first/test/results.json").read_text())["videos"]
+    assert [Path(row["video"]).name for row in rows if "error" in row] == ["16.mp4"]
+    (data / "train/0.mp4").rename(data / "train/0.mkv")  # the content counts, not the name
+    text = (data / "train.txt").read_text()
+    (data / "train.txt").write_text(
+        text.replace("0.mp4 0\n", "0.mkv 0\n", 1).replace("16.mp4 1\n", "")
+    )
+    monkeypatch.setattr(extract.Extractor, "engine", None)  # fails if it is asked for anything
+    assert probe(config, weights, tmp_path / "second", data=data) == EXIT_OK
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("features/**/*.npz")} == kept
+    assert results(tmp_path / "first") == results(tmp_path / "second")
+
+
+def test_looks(config: Path, weights: Path) -> None:
+    """The second is the first mirrored; the third is of other frames; where nothing else is."""
+    cfg = load_config(config, changes={"pretrained": {"weights": str(weights)}})
+    looked = extract.Extractor(cfg, weights)
+    assert looked.looks(4) == [(0, False), (0, True), (1, False), (1, True)]
+    video = config.with_name("data") / "val/0.mp4"
+    assert looked.compute({video: 3}) == {}
+    units = [looked.load(video, look)[0] for look in looked.looks(3)]
+    assert [each.shape for each in units] == [(2, 128)] * 3
+    assert not np.allclose(units[0], units[1]) and not np.allclose(units[0], units[2])
+    seconds = looked.load(video)[1]
+    np.testing.assert_allclose(seconds, [[0.3, 0.4], [0.9, 1.0]], err_msg="12 frames, 10 a second")
+    cfg.train_dataloader.dataset.pipeline[4].flip_ratio = 0.0
+    assert extract.Extractor(cfg, weights).looks(2) == [(0, False), (1, False)]
+
+
+def test_extract(config: Path, weights: Path, tmp_path: Path) -> None:
+    safetensors = pytest.importorskip("safetensors.numpy")
+    videos = config.with_name("data") / "val"
+    words = [str(videos), "--config", str(config), "--checkpoint", str(weights)]
+    for per, name in (("video", "a.npz"), ("clip", "b.npz"), ("clip", "c.safetensors")):
+        assert extract_tool.main([*words, "--per", per, "--out", str(tmp_path / name)]) == EXIT_OK
+    with np.load(tmp_path / "a.npz") as one, np.load(tmp_path / "b.npz") as clips:
+        assert one["features"].shape == (4, 128) and clips["features"].shape == (8, 128)
+        means = clips["features"].reshape(4, 2, 128).mean(axis=1)
+        np.testing.assert_allclose(one["features"], means, rtol=1e-5)
+        assert [Path(name).name for name in clips["videos"][::2]] == [f"{i}.mp4" for i in range(4)]
+        assert one["seconds"][0].tolist() == pytest.approx([0.3, 1.0])
+        assert str(one["protocol"]).startswith("val: 2 clips x 1 crops")
+        loaded = safetensors.load_file(tmp_path / "c.safetensors")
+        np.testing.assert_array_equal(loaded["features"], clips["features"])
+    assert extract_tool.main([*words, "--out", str(tmp_path / "d.txt")]) == 2
+
+
+def test_which_recognizer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The K400 recognizer of the highest accuracy, then the backbone of the highest."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"download\.py mobilenetv2_imagenet"):
+        run.choose_recognizer(None, None)
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    for name, config in (
+        ("mobilenetv2_imagenet.pth", "tsn_mobilenetv2.py"),
+        ("resnet50_torchvision.pth", "1x1x8-100e_kinetics400-rgb.py"),
+        (
+            "tsn_imagenet-pretrained-r50_8xb32-1x1x3-100e_kinetics400-rgb_20220906-cd10898e.pth",
+            "1x1x3-100e_kinetics400-rgb.py",
+        ),
+    ):
+        (folder / name).touch()
+        found, path = run.choose_recognizer(None, None)
+        assert str(found).endswith(config) and path == f"checkpoints/{name}"
+    (folder / "mine.pth").touch()
+    with pytest.raises(UserError, match="name its config with --config"):
+        run.choose_recognizer(None, folder / "mine.pth")
