@@ -7,13 +7,13 @@ import stat
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import zip_longest
 from pathlib import Path
 from typing import IO, Any
 
 from .. import compat
 from ..dataset import NAMES_SUFFIX, read_label_map
 from ..errors import UserError
-from .backbones import BACKBONE, HEAD, as_recognizer, weights_of
 from .config_text import config_from_json, config_from_text
 from .pickles import (
     LEGACY_MAGIC,
@@ -34,6 +34,11 @@ OTHER_KINDS = {
     b"<": "a web page, perhaps of a failed download: fetch it again",
     b"\x89HDF": "an HDF5 file, not a PyTorch checkpoint",
 }
+BACKBONE = "backbone."
+HEAD = "cls_head."
+WRAPPERS = ("state_dict", "model", "module", "model_state", "state_dict_ema", "model_ema")
+PREFIXES = ("model.", "_orig_mod.", "encoder.")
+COUNTER = "num_batches_tracked"  # came with PyTorch 0.4.1; files without it are complete
 logger = logging.getLogger("mmact_tiny")
 
 
@@ -344,3 +349,71 @@ def _describe_head(wrong: list[str], own: dict, theirs: Mapping) -> str:
         if key in theirs and theirs[key].shape[1:] == own[key].shape[1:]:
             return f"checkpoint has {len(theirs[key])} classes, the config {len(own[key])}"
     return f"checkpoint has another head ({wrong[0]} does not fit)"
+
+
+def weights_of(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the tensors of a checkpoint by name, wherever a library puts them.
+
+    The prefix of a model that was saved within another is left out.
+    """
+    import torch
+
+    for key in WRAPPERS:
+        inner = checkpoint.get(key)
+        if isinstance(inner, Mapping) and inner:
+            return weights_of(inner)
+    tensors = {
+        str(key).removeprefix("module."): value  # of data parallel
+        for key, value in checkpoint.items()
+        if isinstance(value, torch.Tensor)
+    }
+    prefix = next((p for p in PREFIXES if all(key.startswith(p) for key in tensors)), None)
+    if prefix is None or not tensors:
+        return tensors
+    return weights_of({key.removeprefix(prefix): value for key, value in tensors.items()})
+
+
+def as_recognizer(
+    theirs: Mapping[str, Any], own: Mapping[str, Any], path: Any
+) -> Mapping[str, Any]:
+    """Returns tensors by a recognizer's names; those of a recognizer's file as they are.
+
+    A backbone's file may have the model's names, as where the backbone is a timm model itself, or
+    others. Then its tensors have to be the model's one for one, in the order of the layers, alike
+    in shape and in the last part of their names (`weight`, `running_mean`): so they are in the
+    ResNets and MobileNetV2 of torchvision, timm and MMPretrain. What follows, a classifier, is
+    left out.
+
+    Args:
+        theirs: Tensors by name, as the file has them.
+        own: The model's.
+        path: The file, for the error.
+
+    Raises:
+        UserError: they do not fit; names the first keys of both sides.
+    """
+    mine = [key for key in own if key.startswith(BACKBONE)]
+    named = {key: value for key, value in theirs.items() if key.startswith(BACKBONE)}
+    if not mine or any(key.startswith(HEAD) or key in own for key in theirs):
+        return theirs
+    names = {key.removeprefix(BACKBONE): value for key, value in (named or theirs).items()}
+    renamed = {key: names[name] for key in mine if (name := key.removeprefix(BACKBONE)) in names}
+    if all(key in renamed or key.endswith(COUNTER) for key in mine):
+        return renamed
+    if not any(key.endswith(COUNTER) for key in names):
+        mine = [key for key in mine if not key.endswith(COUNTER)]
+    for key, name in zip_longest(mine, list(names)[: len(mine)]):
+        if name is None or _kind(key, own) != _kind(name, names):
+            found = f"{name} {tuple(names[name].shape)}" if name else "nothing"
+            raise UserError(
+                f"checkpoint {path} is of another architecture: where the model has "
+                f"{key} {tuple(own[key].shape)}, it has {found}\n"
+                f"  its {len(names)} tensors begin with {', '.join([*names][:3]) or 'none'}\n"
+                f"  the backbone's {len(mine)} with {', '.join(mine[:3])}\n"
+                "  use weights of this backbone, or change the config"
+            )
+    return dict(zip(mine, names.values(), strict=False))
+
+
+def _kind(key: str, tensors: Mapping[str, Any]) -> tuple[str, tuple[int, ...]]:
+    return key.rpartition(".")[2], tuple(tensors[key].shape)
