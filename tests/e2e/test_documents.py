@@ -108,10 +108,8 @@ def run_all(document: str, *, quick: bool) -> None:
         name = Path(script).name
         if name in LEFT_OUT or ("--cam" in words and find_spec("pytorch_grad_cam") is None):
             continue
-        if words[:1] and words[0].startswith(
-            "mmaction::"
-        ):  # tests/e2e/test_zoo.py trains those, at a small size
-            continue
+        if words[:1] and words[0].startswith("mmaction::"):
+            continue  # test_zoo_families.py trains those, at a small size
         arguments = cut_short(words) if name == "train.py" else words
         if quick and name in ("test.py", "infer.py") and "--protocol" not in words:
             arguments = [*arguments, "--protocol", "val"]

@@ -124,13 +124,15 @@ def test_a_host_beyond_loopback_is_said_and_keeps_to_its_names(
         (["--max-seconds", "nan"], "--max-seconds nan: expected a number above 0"),
         (["--checkpoint", "gone.pth"], "gone.pth"),
         (["--examples", "gone"], "error: no video file gone"),
-        (["--port", str(TAKEN)], f"{TAKEN} of 127.0.0.1 is taken: another program serves there"),
-        (["--port", str(TAKEN)], f"choose another: --port {TAKEN + 1}, or a free one"),
+        (["--port", "TAKEN"], "TAKEN of 127.0.0.1 is taken: another program serves there"),
+        (["--port", "TAKEN"], "choose another: --port NEXT, or a free one"),
     ],
 )
 def test_what_cannot_be(
     flags: list[str], message: str, checkpoint: Path, capsys: pytest.CaptureFixture
 ) -> None:
+    flags = [flag.replace("TAKEN", str(TAKEN)) for flag in flags]  # another one in each process
+    message = message.replace("TAKEN", str(TAKEN)).replace("NEXT", str(TAKEN + 1))
     assert serve.main(["--port", "0", "--checkpoint", str(checkpoint), *flags]) == 2
     printed = capsys.readouterr().err
     assert printed.startswith("error: ") and message in printed and "Traceback" not in printed
