@@ -57,6 +57,7 @@ def build_model(cfg: Config) -> "nn.Module":
         UserError: a part of the config that cannot be built.
     """
     init_default_scope("mmaction")
+    compat.repair_models()
     with explained():
         return MODELS.build(cfg.model)
 

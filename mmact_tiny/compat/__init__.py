@@ -352,19 +352,15 @@ def repair_tpn_head() -> None:
     mmaction2 1.2.0 copies them at the first test (`new_cls`) and keeps the copy: later validations
     of a training run score with the weights of the first one, and the checkpoints have both.
     """
-    import torch
     from mmaction.models import TPNHead
 
     stock = TPNHead.forward
 
-    def forward(
-        self: Any, x: Any, num_segs: int | None = None, fcn_test: bool = False, **kwargs: Any
-    ) -> Any:
-        if not fcn_test:
-            return stock(self, x, num_segs, fcn_test, **kwargs)
-        x = self.avg_pool3d(x) if self.avg_pool3d else x
-        kernel = self.fc_cls.weight[..., None, None, None]
-        return torch.nn.functional.conv3d(x, kernel, self.fc_cls.bias).flatten(1)
+    def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return stock(self, *args, **kwargs)
+        finally:
+            self.new_cls = None
 
     TPNHead.forward = forward
 

@@ -110,7 +110,8 @@ def test_tpn_scores_with_the_weights_of_now() -> None:
     for value in (1.0, 2.0):
         torch.nn.init.constant_(head.fc_cls.weight, value)
         torch.nn.init.constant_(head.fc_cls.bias, 0.5)
-        assert head(clips, fcn_test=True).tolist() == [[3 * value + 0.5] * 2] * 2
+        with torch.inference_mode():
+            assert head(clips, fcn_test=True).tolist() == [[3 * value + 0.5] * 2] * 2
     assert [name for name in head.state_dict() if "new_cls" in name] == []
 
 

@@ -69,7 +69,7 @@ def test_tsn_structure():
         (SLOWONLY, (1, 1, 3, 4, 224, 224), (1, 400), 20.96),
         (DENSENET, (1, 3, 3, 224, 224), (1, 400), 23.35),
         (FLOW, (1, 3, 10, 224, 224), (1, 400), 13.16),
-        (TPN, (1, 8, 3, 224, 224), (1, 174, 1, 1, 1), 41.41),
+        (TPN, (1, 8, 3, 224, 224), (1, 2048, 1, 1, 1), 41.41),  # the scores' layer is a copy
         pytest.param(  # MMAction2's table: 196 G
             TIMESFORMER, (1, 1, 3, 8, 224, 224), (1, 400), 196.05, marks=pytest.mark.slow
         ),
