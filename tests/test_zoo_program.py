@@ -121,6 +121,16 @@ def test_how_scores_are_judged(
     assert row.difference == pytest.approx(difference)
 
 
+def test_ours_may_differ_as_stock_does_from_itself() -> None:
+    facts = {**FACTS, "scores": [[0.5, 0.5], [0.75, 0.25]], "infer_difference": 0.0}
+    stock = {"scores": [[0.5, 0.5], [0.751, 0.249]]}
+    for moved, result in ((0.749, "works"), (0.7515, "failed")):
+        row = zoo.Row("x", "works", facts=facts)
+        zoo.judge_scores(row, stock, {"scores": [[0.5, 0.5], [moved, 1 - moved]]})
+        assert row.result == result
+    assert row.why == "stock's test differs by 1.0e-03"
+
+
 def test_a_run_goes_on_and_tries_again_what_failed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
