@@ -5,7 +5,7 @@ Luma and chroma are scaled as they come out of the decoder, by the bilinear rule
 but for rounding: measured, 1 to 2 dB nearer to the pipeline's than by way of RGB.
 """
 
-import logging
+import contextlib
 from collections.abc import Iterator
 from fractions import Fraction
 from itertools import chain
@@ -14,14 +14,12 @@ from typing import Any, BinaryIO
 
 import av
 import cv2
-import decord
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
 from ..errors import UserError
+from ..video.frames import best_stream, orientation_of, upright
 from .clip import CODECS, ClipInfo, Codec, append_record, checksum
-
-logger = logging.getLogger("mmact_tiny")
 
 
 class ClipError(UserError):
@@ -43,8 +41,8 @@ def write_clip(
 ) -> ClipInfo:
     """Encodes a video into an empty file that is open for reading and writing.
 
-    The frames are those that decord shows, in number and order, so that a frame index means the
-    same in both.
+    The frames are those that the source shows, in number and order, so that a frame index means
+    the same in both.
 
     Args:
         video: What to encode.
@@ -58,25 +56,17 @@ def write_clip(
         OSError: the file cannot be written; a full disk, for one.
     """
     codec = CODECS[format]
-    try:
-        reader = decord.VideoReader(str(video), num_threads=1)
-        expected, fps = len(reader), Fraction(reader.get_avg_fps()).limit_denominator(1001)
-        del reader  # and its buffers
-    except (RuntimeError, decord.DECORDError):
-        expected, fps = None, Fraction(0)
-    encoder = _Encoder(file, codec, short_side, fps or Fraction(25))
-    try:
-        encoder.run(_frames_with_av(video), video)
-    except ClipError:
-        if expected is None:
-            raise
-        encoder.num_frames = -1
-    if expected is not None and encoder.num_frames != expected:
-        logger.debug("%s: not the %d frames of decord, which decodes it now", video, expected)
-        file.seek(0)
-        file.truncate()
-        encoder = _Encoder(file, codec, short_side, encoder.fps)
-        encoder.run(_frames_with_decord(video), video)
+    with contextlib.ExitStack() as stack:
+        try:
+            container = stack.enter_context(av.open(str(video)))
+            stream = best_stream(container)
+        except (UserError, av.FFmpegError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise ClipError(f"cannot cache {video}: {reason}") from error
+        stream.thread_type = "NONE"  # the cores are taken by other videos
+        fps = Fraction(stream.average_rate or 25).limit_denominator(1001)
+        encoder = _Encoder(file, codec, short_side, fps)
+        encoder.run(_frames(container, stream, video), video)
     pts_step = _check_layout(file, encoder.num_frames, codec.keyint, video)
     num_bytes = file.seek(0, 2)
     info = ClipInfo(
@@ -95,25 +85,11 @@ def write_clip(
     return info
 
 
-def _frames_with_av(video: str | Path) -> Iterator[av.VideoFrame]:
+def _frames(container: Any, stream: Any, video: str | Path) -> Iterator[av.VideoFrame]:
     try:
-        with av.open(str(video)) as container:
-            if not container.streams.video:
-                raise ClipError(f"cannot cache {video}: it has no video stream")
-            stream = container.streams.video[0]
-            stream.thread_type = "NONE"  # the cores are taken by other videos
-            yield from container.decode(stream)
+        yield from container.decode(stream)
     except av.FFmpegError as error:
         raise ClipError(f"cannot cache {video}: {error.strerror or error}") from error
-
-
-def _frames_with_decord(video: str | Path) -> Iterator[av.VideoFrame]:
-    try:
-        reader = decord.VideoReader(str(video), num_threads=1)
-        for _ in range(len(reader)):
-            yield av.VideoFrame.from_ndarray(reader.next().asnumpy(), format="rgb24")
-    except (RuntimeError, StopIteration, decord.DECORDError) as error:
-        raise ClipError(f"cannot cache {video}: {str(error).splitlines()[0]}") from error
 
 
 class _Encoder:
@@ -122,7 +98,7 @@ class _Encoder:
     def __init__(self, file: BinaryIO, codec: Codec, short_side: int, fps: Fraction) -> None:
         self.file, self.codec, self.short_side, self.fps = file, codec, short_side, fps
         self.num_frames = self.width = self.height = 0
-        self._from_source, self._to_codec = VideoReformatter(), VideoReformatter()
+        self._to_codec = VideoReformatter()
 
     def run(self, frames: Iterator[av.VideoFrame], video: str | Path) -> None:
         """Encodes all frames; a ClipError where there are none, or of several sizes."""
@@ -134,7 +110,7 @@ class _Encoder:
             with av.open(self.file, "w", format="mp4") as container:
                 stream = self._open_stream(container, first)
                 for frame in chain([first], frames):
-                    shapes = {(f.width, f.height, f.rotation) for f in (first, frame)}
+                    shapes = {(f.width, f.height, orientation_of(f)) for f in (first, frame)}
                     if len(shapes) > 1:
                         raise ClipError(f"cannot cache {video}: its frames vary in size")
                     scaled = self._scale(frame)
@@ -148,7 +124,7 @@ class _Encoder:
             raise ClipError(f"cannot cache {video}: {error}") from error
 
     def _open_stream(self, container: Any, frame: av.VideoFrame) -> Any:
-        turned = frame.rotation % 180 == 90
+        turned = orientation_of(frame).transposed
         size = (frame.height, frame.width) if turned else (frame.width, frame.height)
         self.width, self.height = scaled_size(*size, self.short_side)
         even = 2 if self.codec.name == "libx264" else 1  # 4:2:0 H.264 has no odd sizes
@@ -158,7 +134,6 @@ class _Encoder:
             frame.format.name == "yuv420p"
             and self.codec.pix_fmt == "yuv420p"
             and frame.color_range != ColorRange.JPEG
-            and frame.rotation % 90 == 0
         )
         stream = container.add_stream(self.codec.name, rate=self.fps, options=self.codec.options)
         stream.width, stream.height = self._padded
@@ -170,12 +145,9 @@ class _Encoder:
         return stream
 
     def _scale(self, frame: av.VideoFrame) -> av.VideoFrame:
-        quarter_turns = frame.rotation // 90
         if not self._by_plane:
             range_ = ColorRange.JPEG if self.codec.name == "mjpeg" else ColorRange.MPEG
-            rgb = self._from_source.reformat(frame, format="rgb24", threads=1).to_ndarray()
-            image = np.rot90(rgb, quarter_turns)
-            image = _fit(image, (self.width, self.height), self._padded)
+            image = _fit(upright(frame), (self.width, self.height), self._padded)
             return self._to_codec.reformat(
                 av.VideoFrame.from_ndarray(image, format="rgb24"),
                 format=self.codec.pix_fmt,
@@ -184,11 +156,11 @@ class _Encoder:
                 interpolation=Interpolation.BILINEAR | Interpolation.ACCURATE_RND,
                 threads=1,
             )
-        scaled = av.VideoFrame(*self._padded, "yuv420p")
+        scaled, orientation = av.VideoFrame(*self._padded, "yuv420p"), orientation_of(frame)
         for number, (plane, target) in enumerate(zip(frame.planes, scaled.planes, strict=True)):
             padded = (target.width, target.height)
             size = padded if number else (self.width, self.height)
-            pixels = np.rot90(_pixels(plane), quarter_turns)
+            pixels = orientation.turn(_pixels(plane))
             _pixels(target)[:] = _fit(pixels, size, padded)
         scaled.colorspace = frame.colorspace
         return scaled

@@ -29,7 +29,15 @@ def find_faults(record: Record, *, min_frames: int) -> Iterator[Verdict]:
     if _falls_short(packets, header, FRAMES_TOLERANCE):
         yield "truncated", f"the header says {header} frames, {packets} are there"
     margin = FRAMES_TOLERANCE / (record["fps"] or 25)
-    if header is None and seconds > 0 and _falls_short(seconds, header_seconds, margin):
+    # A header counts from the first packet, or, as FFmpeg's Matroska and FLV, from time 0.
+    end = record["start_seconds"] + seconds
+    whole = header_seconds is not None and abs(end - header_seconds) <= margin
+    if (
+        header is None
+        and seconds > 0
+        and not whole
+        and _falls_short(seconds, header_seconds, margin)
+    ):
         detail = f"the header says {header_seconds:.1f} s, the data ends after {seconds:.1f} s"
         yield "truncated", detail
     expected = packets - record["discarded_packets"]
@@ -52,8 +60,20 @@ def find_warnings(record: Record) -> Iterator[Verdict]:
         yield "frame count", f"the header says {header}, {frames} were decoded"
     if record["damaged_frames"]:
         yield "damaged frames", f"{record['damaged_frames']} of {frames}"
-    if record["rotation"]:
+    if record["mirrored"]:
+        yield "mirrored", "by its display matrix, as players show it; stock's decord does not"
+    elif record["rotation"] % 90:
+        yield "rotated", f"by {record['rotation']} degrees, no quarter turn: shown as stored"
+    elif record["rotation"]:
         yield "rotated", f"shown turned by {record['rotation']} degrees"
+    if record["video_streams"] > 1:
+        number, count = record["stream"], record["video_streams"]
+        yield "several video streams", f"stream {number} is used, FFmpeg's best of {count}"
+    if record["discarded_packets"]:
+        hidden = f"{record['discarded_packets']} of its frames are hidden by an edit list"
+        yield "hidden frames", f"{hidden}; stock's decord repeats the last frame in their place"
+    if record["interlaced"]:
+        yield "interlaced", "its frames are used as they are, two fields in each"
 
 
 def is_read_by_decord(record: Record) -> bool:

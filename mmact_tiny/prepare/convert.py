@@ -7,9 +7,9 @@ from collections import defaultdict
 from pathlib import Path
 
 import av
-import numpy as np
 
 from ..files import open_atomically
+from ..video.frames import best_stream, orientation_of, upright
 from ..video.isolated import Lost
 from .checks import is_read_by_decord
 from .examine_all import call_each
@@ -53,22 +53,21 @@ def convert_videos(findings: Findings, out: Path, settings: Settings) -> None:
 def convert(path: str, target: Path) -> None:
     """Writes a video's frames to an .mp4 file, whole or not at all.
 
-    Times are kept, a rotation is carried out, sound is left out, odd sides lose a pixel.
+    Times are kept, rotation and mirroring carried out, sound is left out, odd sides lose a pixel.
     """
     with (
         av.open(path) as source,
         open_atomically(target) as file,
         av.open(file, "w", format="mp4") as sink,
     ):
-        stream = source.streams.video[0]
+        stream = best_stream(source)
         output = sink.add_stream("libx264", rate=stream.average_rate or 25, options=OPTIONS)
         output.pix_fmt = "yuv420p"
         start: int | None = None
         for frame in source.decode(stream):
             pts, time_base = frame.pts, frame.time_base
-            if turns := frame.rotation // 90 % 4:
-                pixels: np.ndarray = np.rot90(frame.to_ndarray(format="rgb24"), turns)
-                frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), "rgb24")
+            if any(orientation_of(frame)):
+                frame = av.VideoFrame.from_ndarray(upright(frame), "rgb24")
             if start is None:
                 output.width, output.height = frame.width // 2 * 2, frame.height // 2 * 2
                 if time_base is not None:

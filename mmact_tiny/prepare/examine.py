@@ -8,12 +8,13 @@ import av
 import numpy as np
 from av.container import InputContainer
 
+from ..errors import UserError
 from ..files import sha256
+from ..video.frames import best_stream, orientation_of
 from .types import Record
 
 NUM_THUMBNAILS = 8
 THUMBNAIL_SHAPE = (8, 9)  # rows, columns: a 64-bit difference hash compares 8 neighbours in 8 rows
-_ATTACHED_PICTURE = av.stream.Disposition.attached_pic  # the cover of a piece of music
 _LUMA_FIRST = {f"yuv{j}{sampling}p" for j in ("", "j") for sampling in (420, 422, 444)}
 _PIXELS = 128  # on a thumbnail's shorter side before: 16 x 14 or more in a cell
 
@@ -36,6 +37,8 @@ def examine(path: str, known_hashes: Collection[str] = (), num_threads: int = 1)
         expected = _read(path, None, num_threads, record)
         if abs(record.get("frames", expected) - expected) > max(2, expected // 50):
             _read(path, record["frames"], num_threads, record)  # now the thumbnails are in place
+    except UserError as error:
+        record["error"] = str(error)
     except (av.FFmpegError, OSError, ValueError) as error:
         record["error"] = f"unreadable: {getattr(error, 'strerror', None) or error}"
     return record
@@ -45,17 +48,15 @@ def _read(path: str, expected: int | None, num_threads: int, record: Record) -> 
     """Fills the record; returns how many frames it expected, for where to take thumbnails."""
     # A playlist or a list of files to join stays what it is: nothing else is opened for it.
     with av.open(path, options={"protocol_whitelist": "file"}) as container:
-        videos = [s for s in container.streams.video if not s.disposition & _ATTACHED_PICTURE]
-        if not videos:
-            record["error"] = "no video stream"
-            return 0
-        stream = videos[0]
+        stream = best_stream(container)
         stream.codec_context.thread_count = num_threads
         fps = float(stream.average_rate or 0)
         seconds = _header_seconds(container, stream)
         record |= {
             "codec": stream.codec_context.codec.canonical_name,
             "container": container.format.name,
+            "video_streams": len(container.streams.video),
+            "stream": stream.index,
             "header_frames": stream.frames or None,
             "header_seconds": seconds,
         }
@@ -104,7 +105,10 @@ def _decode(
                 end = frame.pts + (frame.duration or 0)
             if not sizes:
                 record |= {"width": frame.width, "height": frame.height}
+                orientation = orientation_of(frame)
                 record["rotation"] = frame.rotation
+                record["mirrored"] = orientation.is_mirrored
+                record["interlaced"] = frame.interlaced_frame
             sizes.add((frame.width, frame.height))
             if record["frames"] in wanted:
                 thumbnails.append(_thumbnail(frame))
@@ -135,12 +139,13 @@ def _packets(
             index, pts = packet.stream_index, packet.pts
             if pts is not None:
                 ends[index] = max(ends.get(index, pts), pts + (packet.duration or 0))
-            if index == stream.index:
+            if packet.stream is stream:  # the mark at the end has no index of its own
                 yield packet
     except av.FFmpegError as error:
         record["stopped_by"] = error.strerror or str(error)
     seconds = (float(end * (container.streams[i].time_base or 0)) for i, end in ends.items())
-    record["end_seconds"] = max(seconds, default=0.0) - (container.start_time or 0) / av.time_base
+    record["start_seconds"] = (container.start_time or 0) / av.time_base
+    record["end_seconds"] = max(seconds, default=0.0) - record["start_seconds"]
 
 
 def _thumbnail(frame: av.VideoFrame) -> bytes:

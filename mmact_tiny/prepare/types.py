@@ -45,7 +45,11 @@ class Record(TypedDict, total=False):
     container: str
     width: int
     height: int
+    video_streams: int  # covers too
+    stream: int  # the index of the one that was decoded
     rotation: int  # degrees, counter-clockwise, to turn it upright
+    mirrored: bool  # by its display matrix
+    interlaced: bool
     fps: float
     duration_seconds: float | None  # to the end of the last frame, None without time stamps
     frames: int  # decoded
@@ -56,7 +60,8 @@ class Record(TypedDict, total=False):
     damaged_frames: int
     num_sizes: int  # of frames
     keyframe_spacing: int  # frames, the longest way from one keyframe to the next
-    end_seconds: float  # where the last packet of any stream ends
+    start_seconds: float  # where the first packet of any stream begins, by the file's clock
+    end_seconds: float  # where the last packet of any stream ends, from there
     stopped_by: str  # why the file could not be read to its end
     thumbnails: bytes  # 8 x 8 x 9, see `leaks`
 

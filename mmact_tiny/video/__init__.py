@@ -1,5 +1,5 @@
 """Finds videos and reads them, in processes that may crash, hang or leak.
 
-`files` knows videos by their names, `frames` decodes them, `isolated` guards the process that does
-and reads the next ones while a model works.
+`files` knows videos, `frames` decodes them, `times` says when each frame is shown, `isolated`
+guards the process that decodes, and reads the next videos while a model works.
 """

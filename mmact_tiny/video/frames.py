@@ -1,17 +1,19 @@
-"""Decodes the frames of a video that are asked for, and tells when each of them is shown.
+"""Decodes the frames of a video that are asked for, as they are shown.
 
 Decord decodes every frame up to the one that is wanted. Here the packets are read first, so that
 it is known which frames are wanted before the decoder starts; it is fed from the keyframe before
 each, and told to drop the frames in between that no other frame refers to (B-frames, often half
 of a video; FFmpeg's `skip_frame=nonref`). What is left out changes no pixel of what is kept. A
-file whose packets do not tell its frames apart goes to decord.
+file whose packets do not tell its frames apart is decoded from its start.
+
+Which stream is read, which of its frames count, and which way up they are is decided here for
+all tools: `best_stream`, `clear_times` and `decode`, `orientation_of`.
 """
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from fractions import Fraction
 from io import BytesIO
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,37 +22,60 @@ import numpy as np
 
 from ..compat import NOT_A_VIDEO, TRANSFORMS, BaseTransform, DecordDecode, DecordInit, get
 from ..errors import UserError
-from .files import sample_of
-from .isolated import GuardedReader
 
 MAX_PACKET_BYTES = 512 << 20  # they stand in memory; decord streams a larger file
+_ATTACHED = av.stream.Disposition.attached_pic  # the cover of a piece of music, the thumbnail
+_DEFAULT = av.stream.Disposition.default
+_MORE_ROWS = {"420": "422", "410": "411"}  # pixel formats; the second's chroma has all rows
 
 
 class UnclearPackets(Exception):
     """The packets of a file do not tell its frames apart; decord decides what they are."""
 
 
+class TooLarge(UnclearPackets):
+    """More packets than should stand in memory; decord streams them."""
+
+
+def best_stream(container: Any) -> Any:
+    """Returns the video stream that FFmpeg calls the best, but never an attached picture.
+
+    Raises:
+        UserError: there is none, or no decoder for it.
+    """
+    shown = [s for s in container.streams.video if not s.disposition & _ATTACHED]
+    best = container.streams.best("video")
+    if best not in shown:  # a cover that is marked as the default
+        best = max(shown, key=lambda s: (s.disposition & _DEFAULT, s.bit_rate or 0), default=None)
+    if best is None:
+        raise UserError("no video stream")
+    if best.codec_context is None:
+        raise UserError("a codec that FFmpeg does not know")
+    return best
+
+
 class PacketReader:
     """The packets of a video, and the frames that they decode to.
 
-    A frame's index is its rank by presentation time, as decord counts.
+    A frame's index is its rank by presentation time, as decord counts. Frames that an edit list
+    hides have none, as in FFmpeg and players.
 
     Args:
         source: Path, or the file in memory.
         num_threads: Threads of the decoder; 0 takes one for each CPU core.
 
     Raises:
-        UnclearPackets: no video, packets without a time or with the same time, or more of them
-            than should stand in memory.
+        UserError: no video stream.
+        UnclearPackets: packets without a time or with the same time.
+        TooLarge: more packets than should stand in memory.
         av.FFmpegError: a file that FFmpeg cannot open.
     """
 
     def __init__(self, source: str | Path | BytesIO, *, num_threads: int = 1) -> None:
+        self.source = source
         name = source if isinstance(source, BytesIO) else str(source)
-        self._container = av.open(name, mode="r")
-        if not self._container.streams.video:
-            raise UnclearPackets("no video stream")
-        self._stream = self._container.streams.video[0]
+        self._container: Any = av.open(name, mode="r")
+        self._stream = best_stream(self._container)
         self._stream.codec_context.thread_count = num_threads
         self._stream.codec_context.thread_type = "AUTO"
         self._packets: list[av.Packet] = []
@@ -58,16 +83,20 @@ class PacketReader:
         for packet in self._container.demux(self._stream):
             num_bytes += packet.size
             if num_bytes > MAX_PACKET_BYTES:
-                raise UnclearPackets(f"more than {MAX_PACKET_BYTES >> 20} MB of packets")
+                raise TooLarge(f"more than {MAX_PACKET_BYTES >> 20} MB of packets")
             if packet.size:
                 self._packets.append(packet)
         self._times = clear_times(self._packets)
-        self._decode_order = [packet.pts for packet in self._packets if packet.pts is not None]
+        # whether decord reads the same stream, frames and orientation
+        self.is_as_decord = len(self._container.streams.video) == 1 and len(self._times) == len(
+            self._packets
+        )
+        self._decode_order: list[int] = [packet.pts or 0 for packet in self._packets]
         self._position = {time: index for index, time in enumerate(self._decode_order)}
         self._keyframes = [i for i, packet in enumerate(self._packets) if packet.is_keyframe]
 
     def __len__(self) -> int:
-        return len(self._packets)
+        return len(self._times)
 
     @property
     def average_fps(self) -> float:
@@ -120,37 +149,180 @@ class PacketReader:
         context.skip_frame = "DEFAULT" if packet.pts in wanted else "NONREF"
         self._take(context.decode(packet), wanted, frames)
 
-    @staticmethod
-    def _take(decoded: Any, wanted: set[int], frames: dict[int, np.ndarray]) -> None:
+    def _take(self, decoded: Any, wanted: set[int], frames: dict[int, np.ndarray]) -> None:
         for frame in decoded:
             if frame.pts in wanted and frame.pts not in frames:
                 frames[frame.pts] = upright(frame)
+                self.is_as_decord &= not orientation_of(frame).is_mirrored
+
+
+class DecodedReader:
+    """The frames of a video as decoding from its start gives them, with a `PacketReader`'s methods.
+
+    Raises:
+        UserError: no video stream.
+        av.FFmpegError: a file that FFmpeg cannot open.
+    """
+
+    is_as_decord = False  # what decord would give in its place is another set of frames
+
+    def __init__(self, source: str | Path | BytesIO) -> None:
+        self.source = source
+        with av.open(_rewound(source)) as container:
+            self.average_fps = float(best_stream(container).average_rate or 0)
+        self._num_frames = sum(1 for _ in decode(source))
+
+    def __len__(self) -> int:
+        return self._num_frames
+
+    def get_batch(self, frame_inds: Sequence[int]) -> list[np.ndarray]:
+        """Returns the frames of these indices, each uint8 RGB of shape (height, width, 3)."""
+        wanted = {int(index) for index in frame_inds}
+        found = enumerate(islice(decode(self.source), max(wanted) + 1))
+        frames = {index: upright(frame) for index, (_, frame) in found if index in wanted}
+        return [frames[int(index)] for index in frame_inds]
+
+    def close(self) -> None:
+        """Does nothing: the file is open only while it is read."""
+
+
+def open_video(
+    source: str | Path | BytesIO, *, num_threads: int = 1
+) -> PacketReader | DecodedReader:
+    """Returns a reader of a video's frames; raises what the two of them raise."""
+    try:
+        return PacketReader(source, num_threads=num_threads)
+    except TooLarge:
+        raise
+    except UnclearPackets:
+        return DecodedReader(source)
+
+
+def _rewound(source: str | Path | BytesIO) -> Any:
+    if not isinstance(source, BytesIO):
+        return str(source)
+    source.seek(0)
+    return source
 
 
 def clear_times(packets: Sequence[Any]) -> list[int]:
-    """Returns the presentation times of a stream's packets, sorted: a frame's index is its rank.
+    """Returns the presentation times of the frames that packets hold, sorted.
+
+    A frame's index is its rank. The packets that an edit list hides are needed to decode others,
+    and have no frame.
 
     Raises:
-        UnclearPackets: no packets, some without a time or with the same time, or some not shown.
+        UnclearPackets: no packets, or some without a time or with the same time.
     """
-    times: list[int] = sorted({packet.pts for packet in packets if packet.pts is not None})
-    if not times or len(times) < len(packets):
+    if not packets or len({packet.pts for packet in packets} - {None}) < len(packets):
         raise UnclearPackets("packets without a time of their own")
-    if any(packet.is_discard for packet in packets):
-        raise UnclearPackets("an edit list hides frames")
+    times: list[int] = sorted(packet.pts for packet in packets if not packet.is_discard)
+    if not times:
+        raise UnclearPackets("an edit list hides all frames")
     return times
+
+
+class Orientation(NamedTuple):
+    """How a stored picture is turned to be shown: x and y change places, then axes are reversed."""
+
+    transposed: bool = False
+    bottom_up: bool = False
+    right_to_left: bool = False
+
+    @property
+    def is_mirrored(self) -> bool:
+        """Whether no rotation does it. Decord rotates all the same, so its frames are others."""
+        return (self.transposed + self.bottom_up + self.right_to_left) % 2 == 1
+
+    def turn(self, picture: np.ndarray) -> np.ndarray:
+        """Returns a view of a picture, its rows and columns first, as it is shown."""
+        picture = picture.swapaxes(0, 1) if self.transposed else picture
+        return picture[:: -1 if self.bottom_up else 1, :: -1 if self.right_to_left else 1]
+
+
+def orientation_of(frame: av.VideoFrame) -> Orientation:
+    """Returns how a frame is turned, from its display matrix; as stored where it has none.
+
+    The matrix maps (x, y) to (ax + cy, bx + dy); it is a, b, 0, c, d, 0 and a last row. Quarter
+    turns and mirrors have a and d alone, or b and c. Of another angle nothing is turned: players
+    and decord do so too, FFmpeg's command line alone leans the picture in black corners.
+    """
+    try:
+        data: Any = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:  # beside it is something that PyAV does not know
+        return {90: Orientation(True, True), -90: Orientation(True, False, True)}.get(
+            frame.rotation, Orientation(False, *2 * [abs(frame.rotation) == 180])
+        )
+    if data is None:
+        return Orientation()
+    a, b, _, c, d, *_ = np.frombuffer(data, np.int32).tolist()
+    if max(abs(b), abs(c)) * 60 < min(abs(a), abs(d)):  # below a degree, as FFmpeg has it
+        return Orientation(False, d < 0, a < 0)
+    if max(abs(a), abs(d)) * 60 < min(abs(b), abs(c)):
+        return Orientation(True, b < 0, c < 0)
+    return Orientation()
 
 
 def upright(frame: av.VideoFrame) -> np.ndarray:
     """Returns a frame as it is shown, uint8 RGB, shape (height, width, 3).
 
-    Raises:
-        UnclearPackets: it is rotated by an angle that is not a quarter turn.
+    The conversion is decord's. FFmpeg 4, which is in decord 0.6.0, takes interlaced pictures for
+    whole ones and chroma for centered. Where chroma has half the rows, and the picture an odd
+    number of them or more than 8 bits, `yuv2packed1` (libswscale/output.c) takes one row of
+    chroma or the mean of two.
     """
-    if frame.rotation % 90:
-        raise UnclearPackets(f"rotated by {frame.rotation} degrees")
-    image = frame.to_ndarray(format="rgb24")
-    return np.ascontiguousarray(np.rot90(image, frame.rotation // 90))  # as decord turns it
+    orientation = orientation_of(frame)
+    if _needs_own_conversion(frame, orientation):
+        frame, orientation = _as_ffmpeg_4(frame, orientation)
+    return np.ascontiguousarray(orientation.turn(frame.to_ndarray(format="rgb24")))
+
+
+def _needs_own_conversion(frame: av.VideoFrame, orientation: Orientation) -> bool:
+    name = frame.format.name
+    rows = frame.width if orientation.transposed else frame.height
+    plain = name in ("yuv420p", "yuvj420p") and rows % 2 == 0 and not frame.interlaced_frame
+    return name.startswith("yuv") and len(frame.planes) > 2 and not plain
+
+
+def _as_ffmpeg_4(
+    frame: av.VideoFrame, orientation: Orientation
+) -> tuple[av.VideoFrame, Orientation]:
+    """Returns a frame that FFmpeg of now converts as FFmpeg 4 does, and how it is still turned."""
+    name, bits = frame.format.name, frame.format.components[0].bits
+    dtype = np.dtype("u1" if bits <= 8 else ">u2" if name.endswith("be") else "<u2")
+    planes = [_pixels(plane, dtype) for plane in frame.planes]
+    halved = next((layout for layout in _MORE_ROWS if layout in name), None)
+    if halved or "444" in name:  # the others are turned after the conversion
+        planes, orientation = [orientation.turn(plane) for plane in planes], Orientation()
+    height, width = planes[0].shape
+    if halved and (bits > 8 or height % 2 or halved == "410"):
+        planes[1:3] = [_with_rows(plane, height) for plane in planes[1:3]]
+        name = name.replace(halved, _MORE_ROWS[halved])
+    made = av.VideoFrame(width, height, name)
+    made.colorspace, made.color_range = frame.colorspace, frame.color_range
+    for plane, pixels in zip(made.planes, planes, strict=True):
+        _pixels(plane, dtype)[:] = pixels
+    return made, orientation
+
+
+def _pixels(plane: Any, dtype: np.dtype) -> np.ndarray:
+    rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: plane.height]
+    return rows.view(dtype)[:, : plane.width]
+
+
+def _with_rows(chroma: np.ndarray, height: int) -> np.ndarray:
+    """Returns chroma with a row for each of luma, by the rule of FFmpeg 4's `yuv2packed1`.
+
+    `initFilter` of libswscale/utils.c places the rows, with weights of 12 bits.
+    """
+    count = len(chroma)
+    step = ((count << 16) + (height >> 1)) // height
+    place = (step * (2 * np.arange(height) + 1) - (1 << 16)) / (1 << 17)
+    first = place.astype(int).clip(0, max(count - 2, 0))
+    weight = np.round((place - first) * 4096)
+    second = np.minimum(first + (weight >= 2048), count - 1)
+    mean = (chroma[first].astype(np.uint32) + chroma[second] + 1) // 2
+    return mean.astype(chroma.dtype)
 
 
 @TRANSFORMS.register_module()
@@ -170,10 +342,10 @@ class PacketInit(DecordInit):
             if self.io_backend != "disk":
                 backend = dict(backend=self.io_backend, **self.kwargs)
                 source = BytesIO(get(name, backend_args=backend))
-            reader = PacketReader(source, num_threads=self.num_threads)
+            reader = open_video(source, num_threads=self.num_threads)
         except av.InvalidDataError:
             raise ValueError(NOT_A_VIDEO) from None
-        except (UnclearPackets, av.FFmpegError):
+        except (TooLarge, av.FFmpegError):
             return super().transform(results)
         results["video_reader"] = reader
         results["total_frames"] = len(reader)
@@ -191,12 +363,14 @@ class PacketDecode(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         reader = results["video_reader"]
-        if not isinstance(reader, PacketReader):
+        if not isinstance(reader, PacketReader | DecodedReader):
             return self._decord_decode(results)
         results["frame_inds"] = np.atleast_1d(np.squeeze(results["frame_inds"]))
         try:
-            frames = reader.get_batch(results["frame_inds"])
+            frames = self._frames(reader, results)
         except (UnclearPackets, IndexError, av.FFmpegError):
+            if not reader.is_as_decord:
+                raise UserError("some of its frames cannot be decoded") from None
             return self._decord_decode(self._decord_init(results))
         finally:
             reader.close()
@@ -205,105 +379,33 @@ class PacketDecode(BaseTransform):
         results["original_shape"] = results["img_shape"] = frames[0].shape[:2]
         return results
 
+    @staticmethod
+    def _frames(reader: PacketReader | DecodedReader, results: dict) -> list[np.ndarray]:
+        """Returns the frames that are asked for, decoded from the start where need be."""
+        try:
+            return reader.get_batch(results["frame_inds"])
+        except UnclearPackets:
+            whole = DecodedReader(reader.source)
+            if len(whole) != results["total_frames"]:
+                raise
+            return whole.get_batch(results["frame_inds"])
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}(mode={self._decord_decode.mode})"
 
 
-@dataclass(frozen=True)
-class FrameTimes:
-    """The frames of a video by index, in the order shown, as decord counts them.
-
-    `seconds` counts from the first frame, shape (frames,); `duration` is from the first frame to
-    the end of the last, in seconds. `pts` has the time stamps of the packets, and is empty where
-    they do not tell the frames apart.
-    """
-
-    seconds: np.ndarray
-    duration: float
-    fps: float
-    pts: list[int]
-
-    def __len__(self) -> int:
-        return len(self.seconds)
-
-
-class _Packet(NamedTuple):
-    """What is kept of a packet: an hour of video has 100,000."""
-
-    pts: int | None
-    duration: int
-    is_discard: bool
-
-
-def ask_frame_times(video: str | Path) -> FrameTimes:
-    """Returns when the frames are shown, read in a process of its own, as `GuardedReader` does.
-
-    Raises:
-        UserError: the video cannot be read, or has no frames.
-    """
-    reader = GuardedReader(lambda sample: read_frame_times(sample["filename"]))
-    try:
-        return reader(sample_of(video))
-    except UserError as error:
-        raise UserError(f"cannot read video {video}: {error}") from None
-    finally:
-        reader.close()
-
-
-def read_frame_times(video: str | Path) -> FrameTimes:
-    """Returns when the frames are shown; decodes the video where its packets do not say.
-
-    Raises:
-        UserError: the video cannot be read, or has no frames.
-    """
-    try:
-        with av.open(str(video)) as container:
-            if not container.streams.video:
-                raise UserError("no video stream")
-            stream = container.streams.video[0]
-            packets = [
-                _Packet(packet.pts, packet.duration or 0, packet.is_discard)
-                for packet in container.demux(stream)
-                if packet.size
-            ]
-            fps = float(stream.average_rate or stream.guessed_rate or 25)
-            unit = stream.time_base or Fraction(1, 25)
-        try:
-            times = clear_times(packets)
-        except UnclearPackets:
-            return _decoded_times(video, fps)
-    except av.FFmpegError as error:
-        raise UserError(str(error.strerror or error)) from error
-    last = next(packet for packet in packets if packet.pts == times[-1])
-    seconds = (np.array(times, dtype=np.int64) - times[0]) * float(unit)
-    length = last.duration * float(unit) or 1 / fps
-    return FrameTimes(seconds, float(seconds[-1]) + length, fps, times)
-
-
-def _decoded_times(video: str | Path, fps: float) -> FrameTimes:
-    """Returns the times of the frames that decoding gives; evenly spread where they are unclear."""
-    times = [frame.time for _, frame in decode(video)]
-    if not times:
-        raise UserError("no frames")
-    clear = [time for time in times if time is not None]
-    seconds = np.array(clear) - clear[0] if clear else np.zeros(0)
-    if len(clear) < len(times) or (np.diff(seconds) <= 0).any():
-        seconds = np.arange(len(times)) / fps
-    return FrameTimes(seconds, float(seconds[-1]) + 1 / fps, fps, [])
-
-
 def decode(
-    video: str | Path, wanted: set[int] | None = None
+    video: str | Path | BytesIO, wanted: set[int] | None = None
 ) -> Iterator[tuple[int | None, av.VideoFrame]]:
     """Yields `(pts, frame)` of a video in the order shown; a packet that is damaged is left out.
 
     Args:
-        video: The file.
+        video: The file, or what is in it.
         wanted: The only `pts` that matter; the decoder may leave out what none of them needs.
     """
     container: Any
-    with av.open(str(video)) as container:
-        stream = container.streams.video[0]
+    with av.open(_rewound(video)) as container:
+        stream = best_stream(container)
         stream.thread_type = "AUTO"
         for packet in container.demux(stream):
             if wanted is not None:

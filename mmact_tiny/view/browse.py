@@ -14,8 +14,9 @@ from ..compat import DATASETS, Compose, Config, init_default_scope
 from ..errors import UserError
 from ..hooks.dataset import seed_generators
 from ..pipeline import split_datasets
-from ..video.frames import FrameTimes, PacketDecode, PacketInit, ask_frame_times, choose_evenly
+from ..video.frames import PacketDecode, PacketInit, choose_evenly
 from ..video.isolated import GuardedReader
+from ..video.times import FrameTimes, ask_frame_times
 from .sampling import Sampling, quiet, read_samplings, run_transforms, say_sampling
 from .sheet import DPI, GREY, PALE, PALETTE, Panel, lay_out, to_pixels
 

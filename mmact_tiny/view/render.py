@@ -23,7 +23,7 @@ from matplotlib.patheffects import withStroke
 from ..errors import UserError
 from ..files import open_atomically
 from ..progress import Bar
-from ..video.frames import decode
+from ..video.frames import best_stream, decode, orientation_of
 from .sheet import GREY, PALETTE, draw_text, new_canvas, shorten, text_width, to_pixels
 from .windows import Cell, merge
 
@@ -56,7 +56,7 @@ def render_video(video: str | Path, out: str | Path, cells: Sequence[Cell]) -> N
     """
     try:
         first = next(decode(video), None)
-    except (av.FFmpegError, IndexError) as error:
+    except (av.FFmpegError, UserError) as error:
         raise UserError(f"cannot read video {video}: {error}") from error
     if first is None:
         raise UserError(f"cannot read video {video}: no frame can be decoded")
@@ -75,7 +75,7 @@ def _copy_drawn(
     damaged = 0
     source: Any
     with av.open(str(video)) as source, open_atomically(out) as file:
-        stream = source.streams.video[0]
+        stream = best_stream(source)
         stream.thread_type = "AUTO"
         start = Fraction(source.start_time or 0, 1_000_000)
         total = stream.frames or round((source.duration or 0) / 1e6 * (stream.average_rate or 25))
@@ -112,7 +112,7 @@ class _Pictures:
         width = max(1, round(first.width * (source.sample_aspect_ratio or 1)))
         factor = max(1, math.ceil(READABLE / min(width, first.height)))
         self._stored = (width * factor, first.height * factor)
-        shown = self._stored[::-1] if first.rotation % 180 == 90 else self._stored
+        shown = self._stored[::-1] if orientation_of(first).transposed else self._stored
         # 4:2:0 H.264 has no odd sizes: the last column or row is repeated
         self.size = (shown[0] + shown[0] % 2, shown[1] + shown[1] % 2)
         rate = source.average_rate or source.guessed_rate or Fraction(25)
@@ -140,7 +140,7 @@ class _Pictures:
         self._last = pts
         width, height = self._stored
         rgb = self._read(frame, width=width, height=height, format="rgb24").to_ndarray()
-        image = np.rot90(rgb, round(frame.rotation / 90))
+        image = orientation_of(frame).turn(rgb)
         missing = [(0, self.size[1] - image.shape[0]), (0, self.size[0] - image.shape[1]), (0, 0)]
         picture = np.ascontiguousarray(np.pad(image, missing, mode="edge"))
         overlay.draw(picture, float((pts - self._first) * self._unit))

@@ -26,8 +26,9 @@ from ..infer import Prediction
 from ..progress import track
 from ..recognizer import Recognizer
 from ..video.files import sample_of
-from ..video.frames import FrameTimes, ask_frame_times, decode, upright
+from ..video.frames import decode, upright
 from ..video.isolated import VIDEO_SECONDS, GuardedReader, ReadAhead
+from ..video.times import FrameTimes, ask_frame_times
 from .sampling import find_sampler
 
 EDGE = 1e-6  # seconds; times are sums of fractions

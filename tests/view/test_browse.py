@@ -14,7 +14,7 @@ from PIL import Image
 from mmact_tiny.checkpoints.config_text import read_config
 from mmact_tiny.errors import EXIT_ERROR, EXIT_OK
 from mmact_tiny.hooks.dataset import seed_generators
-from mmact_tiny.video.frames import FrameTimes, read_frame_times
+from mmact_tiny.video.times import FrameTimes, read_frame_times
 from mmact_tiny.view.browse import (
     LINE_HEIGHT,
     LINE_WIDTH,

@@ -17,7 +17,7 @@ from mmact_tiny.errors import UserError
 from mmact_tiny.pipeline import with_decoder
 from mmact_tiny.recognizer import Recognizer
 from mmact_tiny.video.files import sample_of
-from mmact_tiny.video.frames import FrameTimes, read_frame_times
+from mmact_tiny.video.times import FrameTimes, read_frame_times
 from mmact_tiny.view import windows
 from mmact_tiny.view.windows import (
     Window,
