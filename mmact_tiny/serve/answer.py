@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import av
+import numpy as np
 import torch
 from PIL import Image
 
@@ -17,7 +18,7 @@ from ..errors import UserError
 from ..pipeline import num_views
 from ..recognizer import Recognizer
 from ..video.files import sample_of
-from ..video.frames import choose_evenly
+from ..video.frames import best_stream, choose_evenly, orientation_of
 from ..video.isolated import GuardedReader
 
 # What people film and share. Lists of other files (HLS, DASH, concat), which would have the
@@ -47,13 +48,10 @@ def examine(sample: dict[str, Any]) -> Examined:
         ValueError: it cannot be read, is another kind of file, or has no frame or too large ones.
     """
     options = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS}
-    cover = av.stream.Disposition.attached_pic  # of a piece of music
     frame, times = None, []
     try:
         with av.open(sample["filename"], options=options) as container:
-            stream = next((s for s in container.streams.video if not s.disposition & cover), None)
-            if stream is None:
-                raise ValueError("there is no video in the file")
+            stream = best_stream(container)
             width, height = stream.width, stream.height
             if width * height > MAX_PIXELS:
                 raise ValueError(f"{width} x {height} pixels are more than 4096 x 2304")
@@ -65,12 +63,15 @@ def examine(sample: dict[str, Any]) -> Examined:
                     with suppress(av.FFmpegError):  # perhaps the next packet gives a frame
                         frame = next(iter(packet.decode()), None)
             unit = stream.time_base or 0
+    except UserError:
+        raise ValueError("there is no video in the file") from None
     except av.FFmpegError as error:
         raise ValueError(f"it is not a video that can be read ({error.strerror})") from None
     if frame is None:
         raise ValueError("no frame of the video can be decoded")
     height = max(1, round(frame.height * POSTER_WIDTH / frame.width))
-    image = frame.to_image(width=POSTER_WIDTH, height=height).rotate(frame.rotation, expand=True)
+    pixels = frame.to_ndarray(width=POSTER_WIDTH, height=height, format="rgb24")
+    image = Image.fromarray(np.ascontiguousarray(orientation_of(frame).turn(pixels)))
     return Examined(float((max(times) - min(times)) * unit) if times else 0.0, jpeg(image))
 
 

@@ -24,6 +24,7 @@ from concurrent.futures import (
 )
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import KW_ONLY, dataclass
+from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -58,6 +59,10 @@ class GuardedReader:
     The processes are forked when the first call needs them: they have what this one has then, so
     the function need not be picklable, and nothing is imported again. Its arguments and results
     are pickled.
+
+    A fork of this process, as a web server's worker, has processes of its own. Where a process may
+    have none, being daemonic itself (`multiprocessing.Pool`, task queues), the function is called
+    in it: a call that crashes or hangs is not guarded there.
     """
 
     function: Callable[..., Any]  # what is called, a pipeline for one
@@ -68,6 +73,11 @@ class GuardedReader:
     niceness: int | None = None  # of the processes, by default that of a reader beside a model
 
     def __post_init__(self) -> None:
+        self._forget()
+        _readers.add(self)
+
+    def _forget(self) -> None:
+        """Starts anew: what a fork inherits belongs to its parent."""
         self._pool: ProcessPool | None = None
         self._end_pool: Callable[..., object] = bool  # once, at the latest when this object goes
         self._lock = threading.Lock()
@@ -79,6 +89,8 @@ class GuardedReader:
         Raises:
             Lost: the function failed, crashed, or took too long; in a line.
         """
+        if _is_childless():
+            return self._unpacked(_call_here(self.function, arguments))
         for _ in range(MAX_ATTEMPTS):
             future = self._schedule(arguments, self.video_seconds)
             if not self._is_lost(future):
@@ -112,6 +124,13 @@ class GuardedReader:
             calls: `(key, arguments, time limit in seconds)`, taken as processes become free.
         """
         waiting = iter(calls)
+        if _is_childless():
+            for key, arguments, _ in waiting:
+                try:
+                    yield key, self(*arguments)
+                except Lost as error:
+                    yield key, error
+            return
         running: dict[Future[bytes], tuple[Key, tuple[Any, ...], float]] = {}
         # One call more than a process needs: it never waits for this one.
         room = 2 * self.num_processes
@@ -136,8 +155,9 @@ class GuardedReader:
 
     def start(self) -> None:
         """Starts the processes where none run. A call does it too."""
-        with self._lock:
-            self._running_pool()
+        if not _is_childless():
+            with self._lock:
+                self._running_pool()
 
     def close(self) -> None:
         """Ends the processes, from any thread; the next call starts others."""
@@ -159,8 +179,9 @@ class GuardedReader:
                 (weakref.ref(self), os.getpid(), niceness),
                 multiprocessing.get_context("fork"),
             )
-            self._end_pool = end = weakref.finalize(self, _end, self._pool)
-            end.atexit = False  # pebble ends its processes then
+            # Also when a process ends that `multiprocessing` started, which would wait for them;
+            # not in a fork of this one.
+            self._end_pool = Finalize(self, _end, (self._pool,), exitpriority=10)
             if not self._pool.active:  # asking starts it
                 raise RuntimeError("the processes that read videos cannot be started")
         return self._pool
@@ -174,7 +195,7 @@ class GuardedReader:
 
     def _result(self, future: Future[bytes], seconds: float) -> Any:
         try:
-            reason, result = pickle.loads(future.result())
+            answer = future.result()
         except TimeoutError:
             limit = f"{seconds:g} s"
             raise Lost("timed out", f"no end after {limit}", f"timed out after {limit}") from None
@@ -186,15 +207,50 @@ class GuardedReader:
             raise Lost("decoder crashed", "ended", "the decoder was ended") from None
         finally:
             self._calls.pop(future, None)
+        return self._unpacked(answer)
+
+    @staticmethod
+    def _unpacked(answer: bytes) -> Any:
+        reason, result = pickle.loads(answer)
         if reason is not None:
             raise Lost("unreadable", reason, reason)
         return result
 
 
+_readers: "weakref.WeakSet[GuardedReader]" = weakref.WeakSet()
+
+
+def _forget_all() -> None:
+    """Makes a fork forget its parent's processes and threads.
+
+    It would end the processes when it ends; `multiprocessing` forgets them itself in those that it
+    starts, not after `os.fork`. And PyTorch would wait for threads that did not come along.
+    """
+    multiprocessing.process._children.clear()  # type: ignore[attr-defined]
+    for reader in list(_readers):
+        reader._forget()
+    if _readers:
+        _use_one_thread()
+
+
+def _use_one_thread() -> None:
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)  # a forked thread pool would never answer
+
+
+os.register_at_fork(after_in_child=_forget_all)
+
+
+def _is_childless() -> bool:
+    """Returns whether this process may have no children."""
+    return multiprocessing.current_process().daemon
+
+
 def _end(pool: ProcessPool) -> None:
     """Ends a pool's processes; its threads take 0.1 s to notice, which nobody waits for."""
     pool.stop()
-    threading.Thread(target=pool.join, daemon=True).start()
+    with contextlib.suppress(RuntimeError):  # the interpreter ends: pebble's own mark does it
+        threading.Thread(target=pool.join, daemon=True).start()
 
 
 _function: Callable[..., Any]  # of this process, where it is one of a pool
@@ -213,8 +269,7 @@ def _set_up(reader: "weakref.ref[GuardedReader]", parent: int, niceness: int) ->
     os.nice(niceness)
     _drop_sockets()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # how pebble ends it: also within a decoder
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(1)  # a forked thread pool would never answer
+    _use_one_thread()
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
 
@@ -243,8 +298,12 @@ def _call(*arguments: Any) -> bytes:
 
     Pickled here, tensors too: PyTorch would pass them in shared memory, which ends with a process.
     """
+    return _call_here(_function, arguments)
+
+
+def _call_here(function: Callable[..., Any], arguments: tuple[Any, ...]) -> bytes:
     try:
-        answer: tuple[str | None, Any] = (None, _function(*arguments))
+        answer: tuple[str | None, Any] = (None, function(*arguments))
     except Exception as error:  # whatever a decoder throws at a broken file
         answer = (reason_of(error), None)
     return pickle.dumps(answer, protocol=pickle.HIGHEST_PROTOCOL)
