@@ -15,6 +15,7 @@ from .compat import Compose, Config, get_device, init_default_scope, pseudo_coll
 from .errors import UserError
 from .pipeline import describe_protocol, pipeline_of, with_decoder
 from .video.files import sample_of
+from .video.frames import Source, as_file
 from .video.isolated import VIDEO_SECONDS, GuardedReader, ReadAhead
 
 if TYPE_CHECKING:
@@ -82,15 +83,17 @@ class Recognizer:
         cache_dir = cache_dir_of(self.checkpoint)
         return Engine(model.to(get_device()).eval(), **self._choices, cache_dir=cache_dir)
 
-    def predict(self, video: str | Path, k: int = 5) -> list[tuple[str, float]]:
+    def predict(self, video: Source, k: int = 5) -> list[tuple[str, float]]:
         """Returns the k best `(label, score)` of a video, best first, or all of fewer.
+
+        It is a path, bytes, a binary file object, or an array (T, H, W, 3) of uint8 RGB.
 
         Raises:
             UserError: the video cannot be read; k is below 1.
         """
         return self.top_k(self.scores(video), k)
 
-    def scores(self, video: str | Path) -> np.ndarray:
+    def scores(self, video: Source) -> np.ndarray:
         """Returns the scores of all classes, shape (classes,), float32, which sum to 1.
 
         Raises:
@@ -101,7 +104,7 @@ class Recognizer:
             raise scores
         return scores
 
-    def score_videos(self, videos: Iterable[str | Path]) -> Iterator[np.ndarray | UserError]:
+    def score_videos(self, videos: Iterable[Source]) -> Iterator[np.ndarray | UserError]:
         """Yields the scores of each video in order; a UserError for one that cannot be read.
 
         The next videos are decoded while the device computes, the first from this call on, and
@@ -109,7 +112,7 @@ class Recognizer:
         """
         return self.score_samples(self.read_videos(videos))
 
-    def read_videos(self, videos: Iterable[str | Path]) -> Iterable[dict | UserError]:
+    def read_videos(self, videos: Iterable[Source]) -> Iterable[dict | UserError]:
         """Gives the views of each video as the pipeline packs them, or why there are none."""
         self._pipeline.start()  # in this thread, and before the model, of which it has no need
         return ReadAhead(self._read, videos)
@@ -140,12 +143,14 @@ class Recognizer:
             else:
                 yield next(results).pred_score.float().cpu().numpy()
 
-    def _read(self, video: str | Path) -> dict | UserError:
+    def _read(self, video: Source) -> dict | UserError:
         """Returns the views of a video as the pipeline packs them, or why there are none."""
         try:
-            return self._pipeline(sample_of(video))
+            with as_file(video) as path:
+                return self._pipeline(sample_of(path))
         except UserError as error:
-            return UserError(f"cannot read video {video}: {error}")
+            name = video if isinstance(video, str | Path) else f"in {type(video).__name__}"
+            return UserError(f"cannot read video {name}: {error}")
 
     def top_k(self, scores: np.ndarray, k: int) -> list[tuple[str, float]]:
         """Returns the k best `(label, score)`, best first."""

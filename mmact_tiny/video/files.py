@@ -1,6 +1,7 @@
-"""Tells videos by their names, finds them in folders, and says in a line why one cannot be read."""
+"""Tells videos by name or content, finds them in folders, and says in a line why one cannot be read."""
 
 import logging
+import mimetypes
 import os
 import re
 from collections import Counter, defaultdict
@@ -14,12 +15,23 @@ from ..files import printable
 logger = logging.getLogger("mmact_tiny")
 VIDEO_SUFFIXES = frozenset(
     (
-        *(".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mjpeg", ".mjpg", ".mkv", ".mov", ".mp4"),
-        *(".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm", ".wmv"),
+        *(".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".gif", ".m2t", ".m2ts"),
+        *(".m2v", ".m4v", ".mjpeg", ".mjpg", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts"),
+        *(".mxf", ".nut", ".ogm", ".ogv", ".rm", ".rmvb", ".ts", ".vob", ".webm", ".wmv"),
     )
 )
+# How the files of the usual containers begin, by place; FFmpeg's probes of the formats have them.
+# A file is not opened with FFmpeg to say what it is: that takes milliseconds and may crash.
+_SIGNATURES = (
+    *((4, box) for box in (b"ftyp", b"moov", b"mdat", b"wide")),  # MP4, MOV, 3GP
+    *((0, b"\x1aE\xdf\xa3"), (0, b"GIF8"), (0, b"OggS"), (0, b"FLV\x01"), (0, b"DKIF")),
+    *((8, b"AVI "), (0, b"0&\xb2u\x8ef\xcf\x11"), (0, b".RMF"), (0, b"nut/multimedia")),  # ASF
+    *((0, b"\x00\x00\x01\xba"), (0, b"\x00\x00\x01\xb3"), (0, b"\x06\x0e+4")),  # MPEG, MXF
+)
+_PACKETS = ((0, 188), (4, 192))  # MPEG-TS, M2TS: where the first one begins, bytes from one on
+_NO_VIDEOS = (b"heic", b"heix", b"hevc", b"mif1", b"msf1", b"avif", b"M4A ", b"M4B ")  # or sound
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar")
-OTHER_FILES = "not videos by their names"
+OTHER_FILES = "not videos by name or content"
 SYSTEM_FOLDERS = {"__MACOSX", "$RECYCLE.BIN", "System Volume Information", "@eaDir", "lost+found"}
 _DECORD_PLACE = re.compile(r"^\[[\d:]+\] \S+:\d+: ")
 
@@ -27,6 +39,28 @@ _DECORD_PLACE = re.compile(r"^\[[\d:]+\] \S+:\d+: ")
 def is_video(name: str) -> bool:
     """Returns whether a file's name ends like a video's."""
     return os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES  # noqa: PTH122
+
+
+def is_video_file(path: str) -> bool:
+    """Returns whether a file is a video by its name, or by how it begins where that says nothing.
+
+    What one really holds, `prepare` finds out.
+    """
+    if is_video(path):
+        return True
+    if mimetypes.guess_type(path)[0] is not None or not os.path.isfile(path):  # noqa: PTH113
+        return False
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123
+            start = file.read(1024)
+    except OSError:
+        return False
+    if start[4:8] == b"ftyp" and start[8:12] in _NO_VIDEOS:
+        return False
+    return any(start.startswith(signature, place) for place, signature in _SIGNATURES) or any(
+        len(start) > 4 * size and all(byte == 0x47 for byte in start[first::size])
+        for first, size in _PACKETS
+    )
 
 
 class Walk:
@@ -94,7 +128,7 @@ class Walk:
                     if is_video(entry.name):
                         self._leave("folders named like videos, searched as folders", entry.path)
                     folders.append((entry.path, target))
-            elif is_video(entry.name):
+            elif is_video_file(entry.path):
                 videos.append(entry.path)
             else:
                 is_archive = entry.name.lower().endswith(ARCHIVES)

@@ -12,10 +12,12 @@ all tools: `best_stream`, `clear_times` and `decode`, `orientation_of`.
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from io import BytesIO
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from tempfile import NamedTemporaryFile
+from typing import Any, BinaryIO, NamedTuple
 
 import av
 import numpy as np
@@ -23,6 +25,7 @@ import numpy as np
 from ..compat import NOT_A_VIDEO, TRANSFORMS, BaseTransform, DecordDecode, DecordInit, get
 from ..errors import UserError
 
+Source = str | Path | bytes | BinaryIO | np.ndarray  # a video, see `as_file`
 MAX_PACKET_BYTES = 512 << 20  # they stand in memory; decord streams a larger file
 _ATTACHED = av.stream.Disposition.attached_pic  # the cover of a piece of music, the thumbnail
 _DEFAULT = av.stream.Disposition.default
@@ -323,6 +326,50 @@ def _with_rows(chroma: np.ndarray, height: int) -> np.ndarray:
     second = np.minimum(first + (weight >= 2048), count - 1)
     mean = (chroma[first].astype(np.uint32) + chroma[second] + 1) // 2
     return mean.astype(chroma.dtype)
+
+
+@contextmanager
+def as_file(source: Source) -> Iterator[str | Path]:
+    """Gives the path of a video; what is no path yet lies in a temporary file until the end.
+
+    Args:
+        source: A path; the bytes of a file; a binary file object, which is read to its end; or
+            frames, an array of uint8 RGB, shape (T, H, W, 3), which are kept as they are.
+
+    Raises:
+        UserError: another array, or an object that gives no bytes.
+    """
+    if isinstance(source, str | Path):
+        yield source
+        return
+    is_array = hasattr(source, "__array__")
+    with NamedTemporaryFile(suffix=".nut" if is_array else ".mp4") as file:
+        if is_array:
+            _write_frames(np.asarray(source), file.name)
+        else:
+            data: Any = source.read() if hasattr(source, "read") else source
+            if not isinstance(data, bytes | bytearray | memoryview):
+                raise UserError(
+                    f"{type(source).__name__}: expected a path, bytes, a binary file object, "
+                    "or an array (T, H, W, 3) of uint8 RGB"
+                )
+            file.write(data)
+            file.flush()
+        yield file.name
+
+
+def _write_frames(frames: np.ndarray, path: str) -> None:
+    shape = frames.shape
+    if frames.dtype != np.uint8 or len(shape) != 4 or shape[3] != 3 or 0 in shape:
+        raise UserError(
+            f"an array of {frames.dtype}, shape {shape}: expected uint8 RGB, (T, H, W, 3)"
+        )
+    with av.open(path, "w", format="nut") as sink:
+        stream = sink.add_stream("rawvideo", rate=25)
+        stream.height, stream.width, stream.pix_fmt = shape[1], shape[2], "rgb24"
+        for frame in frames:
+            sink.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame))))
+        sink.mux(stream.encode(None))
 
 
 @TRANSFORMS.register_module()
