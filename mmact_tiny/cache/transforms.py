@@ -51,7 +51,7 @@ class CachedVideo(BaseTransform):
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         results["source"] = video = results["filename"]
-        if not Path(video).suffix:
+        if not (Path(video).suffix or Path(video).exists()):
             video += ".mp4"  # as DecordInit does
         if video in self._from_source:
             return results

@@ -86,6 +86,8 @@ def _examine(findings: Findings, out: Path, settings: Settings) -> None:
         video.fault = next(faults, None)
         if video.fault is None:
             video.place = f"videos/{encode_name(video.name)}"
+            if not Path(video.place).suffix:
+                video.place += ".video"  # stock's DecordInit adds .mp4 to a name without a suffix
             findings.videos.append(video)
             for kind, detail in checks.find_warnings(video.record):
                 findings.report(kind, video.path, detail)

@@ -9,7 +9,7 @@ from hashlib import sha256
 from pathlib import Path, PurePosixPath
 
 from ..errors import UserError
-from ..video.files import Walk, is_video, refuse_archive
+from ..video.files import Walk, is_video, is_video_file, refuse_archive
 from . import formats
 from .formats import UNUSED, WRAPPERS, Entry, Listing, NotUnderstood, speaks_of_list
 from .labels import LABEL_MAP_PATTERN, find_label_map
@@ -148,7 +148,7 @@ def _candidates(root: Path, skip: Path | None) -> Iterator[Path]:
     for folder, depth in todo:
         with os.scandir(folder) as entries:
             found = sorted(entries, key=lambda entry: entry.name)
-        has_videos = depth and any(is_video(entry.name) for entry in found)
+        has_videos = depth and any(is_video_file(entry.path) for entry in found)
         for entry in found:
             suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122
             if entry.name.startswith((".", "__MACOSX")) or entry.path == str(skip):

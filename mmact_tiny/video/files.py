@@ -1,4 +1,4 @@
-"""Tells videos by name or content, finds them in folders, and says in a line why one cannot be read."""
+"""Tells videos by name or content, finds them, and says in a line why one cannot be read."""
 
 import logging
 import mimetypes

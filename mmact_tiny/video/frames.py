@@ -383,7 +383,8 @@ class PacketInit(DecordInit):
 
     def transform(self, results: dict) -> dict:
         name = results["filename"]
-        name = name if Path(name).suffix else f"{name}.mp4"  # as stock's DecordInit
+        if not (Path(name).suffix or Path(name).exists()):
+            name += ".mp4"  # as stock's DecordInit
         try:
             source: str | BytesIO = name
             if self.io_backend != "disk":

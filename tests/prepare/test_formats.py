@@ -291,7 +291,7 @@ def test_all_tools_walk_alike(tmp_path: Path) -> None:
         "links to folders of the same source": 2,
         "links in a circle": 4,
         "hidden": 2,
-        "not videos by their names": 1,
+        "not videos by name or content": 1,
         "folders named like videos, searched as folders": 1,
         "archives, not unpacked": 1,
     }

@@ -51,7 +51,7 @@ def test_counts_are_those_planted(messy: Path, capsys: pytest.CaptureFixture[str
     assert summary["left_out"] == {
         "of the system": 1,
         "hidden": 2,
-        "not videos by their names": 3,
+        "not videos by name or content": 3,
         "links in a circle": 1,
         "folders named like videos, searched as folders": 1,
     }

@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import av
 import pytest
@@ -223,3 +224,38 @@ def test_what_nobody_waits_for_is_not_read():
     go_on.set()
     thread.shutdown(wait=True)
     assert read == [0]
+
+
+def answers(reader: GuardedReader, queue: "multiprocessing.Queue[Any]") -> None:
+    queue.put((reader(1), dict(reader.call_each([(2, (2,), 9.0)])), reader(4)))
+
+
+@pytest.mark.parametrize("daemon", [False, True])
+def test_a_fork_has_processes_of_its_own(daemon, reader):
+    """A web server's preloaded workers; a daemonic process, which may have none, reads itself."""
+    assert reader(1) == 2
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    forks = [context.Process(target=answers, args=(reader, queue), daemon=daemon) for _ in range(3)]
+    for fork in forks:
+        fork.start()
+    assert [queue.get(timeout=20) for _ in forks] == [(2, {2: 4}, 8)] * 3
+    for fork in forks:
+        fork.join(20)
+    assert [fork.exitcode for fork in forks] == [0, 0, 0]
+    assert reader(4) == 8
+
+
+def test_a_fork_that_ends_leaves_its_parents_processes():
+    program = """
+import os, sys
+from mmact_tiny.video.isolated import GuardedReader
+reader = GuardedReader(lambda: os.getpid(), niceness=0)
+first = reader()
+if not (fork := os.fork()):
+    sys.exit(reader() == first)
+assert os.waitpid(fork, 0)[1] == 0
+print(reader() == first)
+"""
+    done = run_python("-c", program, env=dict(os.environ, PYTHONPATH=str(ROOT)))
+    assert (done.stdout, done.stderr) == ("True\n", "")

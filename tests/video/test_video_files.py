@@ -1,9 +1,9 @@
-"""Videos are found by their names, and what is wrong with one is said in a line."""
+"""Videos are found by name or content, and what is wrong with one is said in a line."""
 
 import pytest
 
 from mmact_tiny.errors import UserError
-from mmact_tiny.video.files import find_videos, reason_of, sample_of
+from mmact_tiny.video.files import find_videos, is_video_file, reason_of, sample_of
 
 
 def test_videos_of_files_and_folders(tmp_path):
@@ -50,3 +50,27 @@ def test_what_might_never_give_anything_is_not_opened(tmp_path):
         sample_of(tmp_path / "gone.mp4")
     with pytest.raises(UserError, match=r"^not a regular file$"):
         sample_of(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "start", "expected"),
+    [
+        ("clip", b"\0\0\0\x20ftypisom", True),
+        ("photo", b"\0\0\0\x20ftypheic", False),
+        ("clip.insv", b"\0\0\0\x20ftypavc1", True),
+        ("VIDEO.DAT", b"RIFF\0\0\0\0CDXA", False),
+        ("clip.part", b"\x1aE\xdf\xa3", True),
+        ("sound", b"RIFF\0\0\0\0WAVE", False),
+        ("film", b"RIFF\0\0\0\0AVI LIST", True),
+        ("stream", b"G" + bytes(187) + b"G" + bytes(187) + b"G" + bytes(187) * 3, False),
+        ("stream", (b"G" + bytes(187)) * 5, True),
+        ("camera", (bytes(4) + b"G" + bytes(187)) * 5, True),
+        ("notes.txt", b"\0\0\0\x20ftypisom", False),
+        ("README", b"Good evening", False),
+        ("empty", b"", False),
+        *((f"a{suffix}", b"", True) for suffix in (".GIF", ".asf", ".vob", ".f4v", ".3gp", ".mts")),
+    ],
+)
+def test_a_video_is_known_by_its_name_or_how_it_begins(name, start, expected, tmp_path):
+    (tmp_path / name).write_bytes(start)
+    assert is_video_file(str(tmp_path / name)) is expected
