@@ -227,6 +227,7 @@ def test_what_nobody_waits_for_is_not_read():
 
 
 def answers(reader: GuardedReader, queue: "multiprocessing.Queue[Any]") -> None:
+
     queue.put((reader(1), dict(reader.call_each([(2, (2,), 9.0)])), reader(4)))
 
 
