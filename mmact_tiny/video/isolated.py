@@ -226,14 +226,14 @@ def _forget_all() -> None:
     It would end the processes when it ends; `multiprocessing` forgets them itself in those that it
     starts, not after `os.fork`. And PyTorch would wait for threads that did not come along.
     """
+    if not _readers:
+        return
+    # What a fork inherits is never freed there: FFmpeg's threads did not come along, and to free
+    # a decoder that had some would wait for them for ever.
+    gc.freeze()
     multiprocessing.process._children.clear()  # type: ignore[attr-defined]
     for reader in list(_readers):
         reader._forget()
-    if _readers:
-        _use_one_thread()
-
-
-def _use_one_thread() -> None:
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)  # a forked thread pool would never answer
 
@@ -258,9 +258,6 @@ _function: Callable[..., Any]  # of this process, where it is one of a pool
 
 def _set_up(reader: "weakref.ref[GuardedReader]", parent: int, niceness: int) -> None:
     """Makes a forked process fit for calls."""
-    # What this process inherits is never freed here: FFmpeg's threads did not come along, and to
-    # free a decoder that had some would wait for them for ever.
-    gc.freeze()
     global _function
     owner = reader()
     if owner is None:  # given up meanwhile
@@ -269,7 +266,6 @@ def _set_up(reader: "weakref.ref[GuardedReader]", parent: int, niceness: int) ->
     os.nice(niceness)
     _drop_sockets()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # how pebble ends it: also within a decoder
-    _use_one_thread()
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
 
