@@ -18,7 +18,7 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
 from ..errors import UserError
-from ..video.frames import best_stream, orientation_of, upright
+from ..video.files import best_stream, orientation_of, upright
 from .clip import CODECS, ClipInfo, Codec, append_record, checksum
 
 

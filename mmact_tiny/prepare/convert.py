@@ -9,7 +9,7 @@ from pathlib import Path
 import av
 
 from ..files import open_atomically
-from ..video.frames import best_stream, orientation_of, upright
+from ..video.files import best_stream, orientation_of, upright
 from ..video.isolated import Lost
 from .checks import is_read_by_decord
 from .examine_all import call_each

@@ -10,7 +10,7 @@ from av.container import InputContainer
 
 from ..errors import UserError
 from ..files import sha256
-from ..video.frames import best_stream, orientation_of
+from ..video.files import best_stream, orientation_of
 from .types import Record
 
 NUM_THUMBNAILS = 8

@@ -17,8 +17,8 @@ from ..compat import Compose
 from ..errors import UserError
 from ..pipeline import num_views
 from ..recognizer import Recognizer
-from ..video.files import sample_of
-from ..video.frames import best_stream, choose_evenly, orientation_of
+from ..video.files import best_stream, orientation_of, sample_of
+from ..video.frames import choose_evenly
 from ..video.isolated import GuardedReader
 
 # What people film and share. Lists of other files (HLS, DASH, concat), which would have the

@@ -17,19 +17,17 @@ from io import BytesIO
 from itertools import islice
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 import av
 import numpy as np
 
 from ..compat import NOT_A_VIDEO, TRANSFORMS, BaseTransform, DecordDecode, DecordInit, get
 from ..errors import UserError
+from .files import best_stream, orientation_of, upright
 
 Source = str | Path | bytes | BinaryIO | np.ndarray  # a video, see `as_file`
 MAX_PACKET_BYTES = 512 << 20  # they stand in memory; decord streams a larger file
-_ATTACHED = av.stream.Disposition.attached_pic  # the cover of a piece of music, the thumbnail
-_DEFAULT = av.stream.Disposition.default
-_MORE_ROWS = {"420": "422", "410": "411"}  # pixel formats; the second's chroma has all rows
 
 
 class UnclearPackets(Exception):
@@ -38,23 +36,6 @@ class UnclearPackets(Exception):
 
 class TooLarge(UnclearPackets):
     """More packets than should stand in memory; decord streams them."""
-
-
-def best_stream(container: Any) -> Any:
-    """Returns the video stream that FFmpeg calls the best, but never an attached picture.
-
-    Raises:
-        UserError: there is none, or no decoder for it.
-    """
-    shown = [s for s in container.streams.video if not s.disposition & _ATTACHED]
-    best = container.streams.best("video")
-    if best not in shown:  # a cover that is marked as the default
-        best = max(shown, key=lambda s: (s.disposition & _DEFAULT, s.bit_rate or 0), default=None)
-    if best is None:
-        raise UserError("no video stream")
-    if best.codec_context is None:
-        raise UserError("a codec that FFmpeg does not know")
-    return best
 
 
 class PacketReader:
@@ -223,109 +204,6 @@ def clear_times(packets: Sequence[Any]) -> list[int]:
     if not times:
         raise UnclearPackets("an edit list hides all frames")
     return times
-
-
-class Orientation(NamedTuple):
-    """How a stored picture is turned to be shown: x and y change places, then axes are reversed."""
-
-    transposed: bool = False
-    bottom_up: bool = False
-    right_to_left: bool = False
-
-    @property
-    def is_mirrored(self) -> bool:
-        """Whether no rotation does it. Decord rotates all the same, so its frames are others."""
-        return (self.transposed + self.bottom_up + self.right_to_left) % 2 == 1
-
-    def turn(self, picture: np.ndarray) -> np.ndarray:
-        """Returns a view of a picture, its rows and columns first, as it is shown."""
-        picture = picture.swapaxes(0, 1) if self.transposed else picture
-        return picture[:: -1 if self.bottom_up else 1, :: -1 if self.right_to_left else 1]
-
-
-def orientation_of(frame: av.VideoFrame) -> Orientation:
-    """Returns how a frame is turned, from its display matrix; as stored where it has none.
-
-    The matrix maps (x, y) to (ax + cy, bx + dy); it is a, b, 0, c, d, 0 and a last row. Quarter
-    turns and mirrors have a and d alone, or b and c. Of another angle nothing is turned: players
-    and decord do so too, FFmpeg's command line alone leans the picture in black corners.
-    """
-    try:
-        data: Any = frame.side_data.get("DISPLAYMATRIX")
-    except ValueError:  # beside it is something that PyAV does not know
-        return {90: Orientation(True, True), -90: Orientation(True, False, True)}.get(
-            frame.rotation, Orientation(False, *2 * [abs(frame.rotation) == 180])
-        )
-    if data is None:
-        return Orientation()
-    a, b, _, c, d, *_ = np.frombuffer(data, np.int32).tolist()
-    if max(abs(b), abs(c)) * 60 < min(abs(a), abs(d)):  # below a degree, as FFmpeg has it
-        return Orientation(False, d < 0, a < 0)
-    if max(abs(a), abs(d)) * 60 < min(abs(b), abs(c)):
-        return Orientation(True, b < 0, c < 0)
-    return Orientation()
-
-
-def upright(frame: av.VideoFrame) -> np.ndarray:
-    """Returns a frame as it is shown, uint8 RGB, shape (height, width, 3).
-
-    The conversion is decord's. FFmpeg 4, which is in decord 0.6.0, takes interlaced pictures for
-    whole ones and chroma for centered. Where chroma has half the rows, and the picture an odd
-    number of them or more than 8 bits, `yuv2packed1` (libswscale/output.c) takes one row of
-    chroma or the mean of two.
-    """
-    orientation = orientation_of(frame)
-    if _needs_own_conversion(frame, orientation):
-        frame, orientation = _as_ffmpeg_4(frame, orientation)
-    return np.ascontiguousarray(orientation.turn(frame.to_ndarray(format="rgb24")))
-
-
-def _needs_own_conversion(frame: av.VideoFrame, orientation: Orientation) -> bool:
-    name = frame.format.name
-    rows = frame.width if orientation.transposed else frame.height
-    plain = name in ("yuv420p", "yuvj420p") and rows % 2 == 0 and not frame.interlaced_frame
-    return name.startswith("yuv") and len(frame.planes) > 2 and not plain
-
-
-def _as_ffmpeg_4(
-    frame: av.VideoFrame, orientation: Orientation
-) -> tuple[av.VideoFrame, Orientation]:
-    """Returns a frame that FFmpeg of now converts as FFmpeg 4 does, and how it is still turned."""
-    name, bits = frame.format.name, frame.format.components[0].bits
-    dtype = np.dtype("u1" if bits <= 8 else ">u2" if name.endswith("be") else "<u2")
-    planes = [_pixels(plane, dtype) for plane in frame.planes]
-    halved = next((layout for layout in _MORE_ROWS if layout in name), None)
-    if halved or "444" in name:  # the others are turned after the conversion
-        planes, orientation = [orientation.turn(plane) for plane in planes], Orientation()
-    height, width = planes[0].shape
-    if halved and (bits > 8 or height % 2 or halved == "410"):
-        planes[1:3] = [_with_rows(plane, height) for plane in planes[1:3]]
-        name = name.replace(halved, _MORE_ROWS[halved])
-    made = av.VideoFrame(width, height, name)
-    made.colorspace, made.color_range = frame.colorspace, frame.color_range
-    for plane, pixels in zip(made.planes, planes, strict=True):
-        _pixels(plane, dtype)[:] = pixels
-    return made, orientation
-
-
-def _pixels(plane: Any, dtype: np.dtype) -> np.ndarray:
-    rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: plane.height]
-    return rows.view(dtype)[:, : plane.width]
-
-
-def _with_rows(chroma: np.ndarray, height: int) -> np.ndarray:
-    """Returns chroma with a row for each of luma, by the rule of FFmpeg 4's `yuv2packed1`.
-
-    `initFilter` of libswscale/utils.c places the rows, with weights of 12 bits.
-    """
-    count = len(chroma)
-    step = ((count << 16) + (height >> 1)) // height
-    place = (step * (2 * np.arange(height) + 1) - (1 << 16)) / (1 << 17)
-    first = place.astype(int).clip(0, max(count - 2, 0))
-    weight = np.round((place - first) * 4096)
-    second = np.minimum(first + (weight >= 2048), count - 1)
-    mean = (chroma[first].astype(np.uint32) + chroma[second] + 1) // 2
-    return mean.astype(chroma.dtype)
 
 
 @contextmanager

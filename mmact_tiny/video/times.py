@@ -9,8 +9,8 @@ import av
 import numpy as np
 
 from ..errors import UserError
-from .files import sample_of
-from .frames import UnclearPackets, best_stream, clear_times, decode
+from .files import best_stream, sample_of
+from .frames import UnclearPackets, clear_times, decode
 from .isolated import GuardedReader
 
 

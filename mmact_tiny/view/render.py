@@ -23,7 +23,8 @@ from matplotlib.patheffects import withStroke
 from ..errors import UserError
 from ..files import open_atomically
 from ..progress import Bar
-from ..video.frames import best_stream, decode, orientation_of
+from ..video.files import best_stream, orientation_of
+from ..video.frames import decode
 from .sheet import GREY, PALETTE, draw_text, new_canvas, shorten, text_width, to_pixels
 from .windows import Cell, merge
 
