@@ -291,23 +291,25 @@ def repair_pytorchvideo_wrapper() -> None:
     magnitudes from 0 to 10; so does this one, with torchvision's operations, one draw for all
     frames. It does not draw the magnitude from a Gaussian around the one given.
     """
-    import torchvision.transforms as torchvision_transforms
     from mmaction.datasets.transforms import PytorchVideoWrapper
 
-    try:
-        importlib.import_module("pytorchvideo.transforms")
-        return
-    except ImportError:
-        pass
+    stock = PytorchVideoWrapper.__init__
 
-    def init(
-        self: Any, op: str, magnitude: int = 9, num_layers: int = 2, prob: float = 0.5
-    ) -> None:
-        if op != "RandAugment":
-            raise ImportError(f"{op} needs pytorchvideo; without it there is RandAugment")
-        one = torchvision_transforms.RandAugment(1, magnitude, num_magnitude_bins=PTV_BINS)
-        layers = [torchvision_transforms.RandomApply([one], p=prob)] * num_layers
-        self.op, self.trans = op, torchvision_transforms.Compose(layers)
+    def init(self: Any, op: str, **settings: Any) -> None:
+        try:
+            importlib.import_module("pytorchvideo.transforms")
+        except ImportError as error:
+            if op != "RandAugment":
+                raise ImportError(f"{op} needs pytorchvideo; without it: RandAugment") from error
+            self.op, self.trans = op, rand_augment(**settings)
+        else:
+            stock(self, op, **settings)
+
+    def rand_augment(magnitude: int = 9, num_layers: int = 2, prob: float = 0.5) -> Any:
+        from torchvision import transforms  # late: it takes a second
+
+        one = transforms.RandAugment(1, magnitude, num_magnitude_bins=PTV_BINS)
+        return transforms.Compose([transforms.RandomApply([one], p=prob)] * num_layers)
 
     PytorchVideoWrapper.__init__ = init
 
