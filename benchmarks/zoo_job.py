@@ -285,7 +285,16 @@ def shake(module: Any, inputs: Any, output: Any) -> Any:
 
 def edit(cfg: Any, data: Path) -> None:
     """Points a stock config at a dataset folder of videos, and lets nothing be downloaded."""
+    if cfg.get("test_dataloader") is None:  # only a model: tested as ours is
+        from mmact_tiny.overrides.recipe import recipe
+
+        recipe(cfg)
     loader = cfg.test_dataloader
+    if "pipeline" in loader:
+        loader.dataset.pipeline = loader.pop("pipeline")
+    for step in loader.dataset.get("pipeline", ()):
+        if step["type"] == "DecordDecode":
+            step.pop("io_backend", None)
     loader.num_workers, loader.persistent_workers = 0, False
     if loader.dataset.type == "ConcatDataset":
         loader.dataset = loader.dataset.datasets[0]

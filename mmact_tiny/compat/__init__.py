@@ -1,8 +1,7 @@
 """Repairs MMEngine and MMAction2, and is the door to both: hands out their names.
 
-Each repair is a small function that cites the thread that it waits for, and does nothing where
-upstream is whole. A name such as `compat.Config` is imported when it is first asked for, behind
-the repairs, because the whole of both packages takes seconds.
+Each repair cites what it waits for, and does nothing where upstream is whole. A name such as
+`compat.Config` is imported when it is first asked for: the whole of both packages takes seconds.
 """
 
 import ast
@@ -129,9 +128,8 @@ def quiet_imports() -> None:
 def restore_package_lookup() -> None:
     """Looks packages up without `pkg_resources`, which setuptools 82 removed.
 
-    `mmengine.utils.is_installed` and `get_installed_path` import it in mmengine 0.10.7;
-    every `mmaction::...` in a `_base_` goes through them. Can go with the first release that has
-    mmengine pull request 1676.
+    mmengine 0.10.7's `is_installed` and `get_installed_path` import it; every `mmaction::...` goes
+    through them. Can go with the first release that has mmengine pull request 1676.
     """
     import mmengine.config.config
     import mmengine.hub.hub
@@ -180,9 +178,7 @@ def get_installed_path(package: str) -> str:
 def provide_drn() -> None:
     """Stands in for `mmaction.models.localizers.drn`, left out of the mmaction2 1.2.0 wheel.
 
-    `import mmaction.models` fails without it (mmaction2 issue 2714). The stand-in satisfies the
-    import; to build the DRN localizer is an error, as it is without the files. Can go with the
-    first release that packages the folder.
+    mmaction2 issue 2714. Can go with the first release that packages the folder.
     """
     name = "mmaction.models.localizers.drn"
     mmaction = importlib.util.find_spec("mmaction")
@@ -205,7 +201,7 @@ def provide_drn() -> None:
 def provide_mmcls() -> None:
     """Stands in for `mmcls`, MMPretrain's name before 1.0: `mmcls.ResNeXt` is MMPretrain's.
 
-    mmaction2 1.2.0 has it in a TSN config; mmcls itself does not go with mmengine.
+    mmaction2 1.2.0 has it in a TSN config.
     """
     if "mmcls" in sys.modules or importlib.util.find_spec("mmcls") is not None:
         return
@@ -249,8 +245,7 @@ def import_mmpretrain_late() -> None:
 def import_transforms() -> None:
     """Imports MMAction2's transforms without `scipy.stats`, a second of every start.
 
-    mmaction2 1.2.0's pose transforms import its `mode` at the top and call it in one of them,
-    which then gets the real one. Can go when they import it where they use it.
+    mmaction2 1.2.0's pose transforms import its `mode` and call it in one, which gets the real one.
     """
     name = "scipy.stats"
 
@@ -286,10 +281,9 @@ def repair_color_jitter() -> None:
 def repair_pytorchvideo_wrapper() -> None:
     """Gives `PytorchVideoWrapper` torchvision's RandAugment, where pytorchvideo does not import.
 
-    pytorchvideo 0.1.5 asks for `torchvision.transforms.functional_tensor`, gone since 0.17. Its
-    RandAugment draws `num_layers` operations, applies each with probability `prob`, and has
-    magnitudes from 0 to 10; so does this one, with torchvision's operations, one draw for all
-    frames. It does not draw the magnitude from a Gaussian around the one given.
+    pytorchvideo 0.1.5 asks for `torchvision.transforms.functional_tensor`, gone since 0.17. As
+    its own this one draws `num_layers` operations, each with probability `prob` and a magnitude of
+    0 to 10, once for all frames; it does not draw the magnitude around the one given.
     """
     from mmaction.datasets.transforms import PytorchVideoWrapper
 
@@ -320,13 +314,13 @@ def repair_models() -> None:
     provide_tin_shift()
     repair_tpn_head()
     repair_trn_head()
+    repair_timm_features()
 
 
 def provide_tin_shift() -> None:
     """Gives TIN its shift of groups of channels in time, where mmcv has no compiled operations.
 
-    mmcv's own runs on a GPU only. `input` is (N, T, C, pixels), `shift` (N, groups) in frames:
-    frame t goes to t + shift; what leaves the clip is lost, what is not reached is 0.
+    `input` is (N, T, C, pixels), `shift` (N, groups) in frames; what is not reached is 0.
     """
     import torch
 
@@ -351,8 +345,7 @@ def provide_tin_shift() -> None:
 def repair_tpn_head() -> None:
     """Has TPN's head score whole clips with its weights of now.
 
-    mmaction2 1.2.0 copies them at the first test (`new_cls`) and keeps the copy: later validations
-    of a training run score with the weights of the first one, and the checkpoints have both.
+    mmaction2 1.2.0 keeps the copy of the first test (`new_cls`), and has it in checkpoints.
     """
     from mmaction.models import TPNHead
 
@@ -387,13 +380,27 @@ def repair_trn_head() -> None:
     RelationModuleMultiScale.forward = forward
 
 
+def repair_timm_features() -> None:
+    """Says how timm lays features out; mmaction2 1.2.0 takes all of four dimensions for NCHW."""
+    from mmaction.models import Recognizer2D
+
+    stock = Recognizer2D.__init__
+
+    def init(self: Any, *args: Any, **kwargs: Any) -> None:
+        stock(self, *args, **kwargs)
+        if self.backbone_from == "timm" and not self.feature_shape:
+            self.feature_shape = getattr(self.backbone, "output_fmt", None)
+
+    Recognizer2D.__init__ = init
+
+
 def leave_out_sharding() -> None:
     """Imports MMEngine without FSDP and ZeRO, a second of every start of what does not train.
 
-    MMEngine 0.10.7 imports them with its Runner, and with them most of `torch.distributed`, and
-    SymPy. mmaction2 1.2.0 imports wandb where it is installed, whether a run is tracked or not.
-    Can go when they import these where they use them. For a process of our own that only infers:
-    MMEngine's registries then lack what was left out. Does nothing where MMEngine is there already.
+    MMEngine 0.10.7 imports them with its Runner, and most of `torch.distributed` and SymPy with
+    them; mmaction2 1.2.0 imports wandb where it is installed. Can go when they import these where
+    they use them. For a process that only infers: MMEngine's registries then lack what was left
+    out. Does nothing where MMEngine is there already.
     """
     if "mmengine.runner" in sys.modules:
         return
@@ -421,8 +428,8 @@ def _in_place_of(stand_ins: Mapping[str, ModuleType | None]) -> Iterator[None]:
 def quiet_decord() -> None:
     """Keeps decord from printing all of a file that is no video, control characters too.
 
-    decord 0.6.0 logs the name of what it cannot open (`video_reader.cc` line 83), which is the
-    content where stock's `DecordInit` hands it over in memory. Can go when it does not.
+    decord 0.6.0 logs what it cannot open (`video_reader.cc` line 83): its content, where stock's
+    `DecordInit` hands that over. Can go when it does not.
     """
     from mmaction.datasets.transforms import DecordInit
 

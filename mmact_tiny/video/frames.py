@@ -281,9 +281,14 @@ class PacketInit(DecordInit):
 
 @TRANSFORMS.register_module()
 class PacketDecode(BaseTransform):
-    """Decodes `frame_inds`; takes the place of stock's `DecordDecode`, with the same pixels."""
+    """Decodes `frame_inds`; takes the place of stock's `DecordDecode`, with the same pixels.
 
-    def __init__(self, mode: str = "accurate") -> None:
+    Args:
+        mode: Of `DecordDecode`.
+        io_backend: Not used; a TSM config of mmaction2 1.2.0 gives it, which stock refuses.
+    """
+
+    def __init__(self, mode: str = "accurate", io_backend: str = "disk") -> None:
         self._decord_init = DecordInit()
         self._decord_decode = DecordDecode(mode)
 
