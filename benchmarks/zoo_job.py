@@ -254,8 +254,15 @@ def stock(record: Record, stem: str, args: argparse.Namespace) -> None:
     trust_own_checkpoints()
     torch.backends.cudnn.allow_tf32 = False  # the scores are compared in fp32
     cfg = stock_config(stem)
-    if not args.full_input:
-        for key, value in smaller_input(cfg)[0].items():
+    small = {} if args.full_input else smaller_input(cfg)[0]
+    if cfg.get("test_dataloader") is None:  # only a model: tested as ours is
+        from mmact_tiny.overrides.recipe import recipe
+
+        plain = stock_config(stem)
+        recipe(cfg)
+        small = {} if args.full_input else smaller_input(plain, cfg)[0]
+    if small:
+        for key, value in small.items():
             *parents, last = key.removeprefix("+").split(".")
             node = cfg
             for part in parents:
@@ -285,13 +292,9 @@ def shake(module: Any, inputs: Any, output: Any) -> Any:
 
 def edit(cfg: Any, data: Path) -> None:
     """Points a stock config at a dataset folder of videos, and lets nothing be downloaded."""
-    if cfg.get("test_dataloader") is None:  # only a model: tested as ours is
-        from mmact_tiny.overrides.recipe import recipe
-
-        recipe(cfg)
     loader = cfg.test_dataloader
-    if "pipeline" in loader:
-        loader.dataset.pipeline = loader.pop("pipeline")
+    for key in {"pipeline", "test_mode"} & set(loader):
+        loader.dataset[key] = loader.pop(key)
     for step in loader.dataset.get("pipeline", ()):
         if step["type"] == "DecordDecode":
             step.pop("io_backend", None)
