@@ -35,7 +35,7 @@ from mmact_tiny.hardware import describe_machine
 
 TOLERANCE = 1e-5  # of a score, between our test in fp32 and stock's
 MEMORY_SHARE = 0.9
-HEADER = """# Every recognition config of MMAction2 1.2.0: trained, tested and run by its name
+HEADER = """# Recognition configs of MMAction2 1.2.0, trained, tested and run by their names
 
 Written by `python benchmarks/zoo.py`, which runs all of it again.
 """

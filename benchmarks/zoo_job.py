@@ -249,25 +249,21 @@ def stock(record: Record, stem: str, args: argparse.Namespace) -> None:
     from stock_job import trust_own_checkpoints
 
     from mmact_tiny.compat import Runner, repair_models
+    from mmact_tiny.overrides.recipe import recipe
 
     repair_models()
     trust_own_checkpoints()
     torch.backends.cudnn.allow_tf32 = False  # the scores are compared in fp32
     cfg = stock_config(stem)
-    small = {} if args.full_input else smaller_input(cfg)[0]
     if cfg.get("test_dataloader") is None:  # only a model: tested as ours is
-        from mmact_tiny.overrides.recipe import recipe
-
-        plain = stock_config(stem)
         recipe(cfg)
-        small = {} if args.full_input else smaller_input(plain, cfg)[0]
-    if small:
-        for key, value in small.items():
-            *parents, last = key.removeprefix("+").split(".")
-            node = cfg
-            for part in parents:
-                node = node[int(part) if part.isdigit() else part]
-            node[last] = value
+    small = {} if args.full_input else smaller_input(stock_config(stem), cfg)[0]
+    for key, value in small.items():
+        *parents, last = key.removeprefix("+").split(".")
+        node = cfg
+        for part in parents:
+            node = node[int(part) if part.isdigit() else part]
+        node[last] = value
     edit(cfg, Path(args.data))
     dump = args.folder / "stock.pkl"
     cfg.test_evaluator = [dict(type="AccMetric"), dict(type="DumpResults", out_file_path=str(dump))]
@@ -292,6 +288,8 @@ def shake(module: Any, inputs: Any, output: Any) -> Any:
 
 def edit(cfg: Any, data: Path) -> None:
     """Points a stock config at a dataset folder of videos, and lets nothing be downloaded."""
+    from mmact_tiny.checkpoints.config_text import without_downloads
+
     loader = cfg.test_dataloader
     for key in {"pipeline", "test_mode"} & set(loader):
         loader.dataset[key] = loader.pop(key)
@@ -312,23 +310,7 @@ def edit(cfg: Any, data: Path) -> None:
     loader.dataset.data_prefix = dict(video=str(data / "val"))
     loader.dataset.pop("delimiter", None)
     cfg.model.cls_head.num_classes = NUM_CLASSES
-    forget_weights(cfg.model)
-
-
-def forget_weights(node: Any) -> None:
-    """Takes the weights that a model starts from out of its config: a checkpoint follows."""
-    from mmact_tiny.compat import MODELS
-
-    for key, value in list(node.items()):
-        if key == "init_cfg" and isinstance(value, Mapping) and value.get("type") == "Pretrained":
-            del node[key]
-        elif key == "pretrained":
-            node[key] = False if value is True else None
-            kind = MODELS.get(node.get("type", "")) if node.get("type") else None
-            if kind and "pretrained2d" in inspect.signature(kind.__init__).parameters:
-                node["pretrained2d"] = False
-        elif isinstance(value, Mapping):
-            forget_weights(value)
+    cfg.model = without_downloads(cfg.model)
 
 
 def main() -> int:

@@ -92,7 +92,7 @@ def pipeline_of(cfg: Config, protocol: str) -> list[Step]:
     key = "test_dataloader" if protocol == "full" else "val_dataloader"
     if cfg.get(key) is None:
         raise UserError(f"the config has no {key}, which protocol {protocol!r} takes")
-    return exact_pipeline(cfg[key].get("pipeline") or cfg[key].dataset.pipeline)
+    return exact_pipeline(cfg[key].dataset.pipeline)
 
 
 def sampling_step(pipeline: Sequence[Step]) -> Step:

@@ -9,7 +9,7 @@ import numpy as np
 
 from . import runs
 from .build import build_model
-from .checkpoints.config_text import published_config, resolve_path, vet_config, without_downloads
+from .checkpoints.config_text import published_config, read_config, vet_config, without_downloads
 from .checkpoints.load import checkpoint_config, labels_of, load_checkpoint, load_weights
 from .compat import Compose, Config, get_device, init_default_scope, pseudo_collate
 from .errors import UserError
@@ -37,7 +37,7 @@ class Recognizer:
             on a CPU, after `quantize`; or `auto`, the fastest of the device's own, whose scores
             are within about 0.01.
         engine: `torch`, `openvino` (a CPU) or `auto`: see `engine.engine.Engine`.
-        decoder: `packets` or `decord`; their frames are the same.
+        decoder: `packets` or `decord`; same frames where decord reads a video right.
         video_seconds: Time limit for reading one video, which cannot be read if it takes longer.
 
     Raises:
@@ -183,11 +183,11 @@ def config_of(loaded: dict[str, Any], checkpoint: Path, config: str | Path | Non
     """Returns the config: the one given, the stock one that the file is named for, its own."""
     config = config or published_config(checkpoint)
     if config is not None:
-        cfg = Config.fromfile(resolve_path(config))
+        cfg = read_config(config)
+        cfg.model = without_downloads(cfg.model)
     else:
         own = checkpoint_config(loaded, source=str(checkpoint))
         if own is None:
             raise UserError(f"{checkpoint} carries no config: name one with --config")
         cfg = Config(vet_config(own, source=str(checkpoint)))
-    cfg.model = without_downloads(cfg.model)
     return cfg

@@ -74,7 +74,7 @@ def _identity(path: Path) -> tuple[str, int, int]:
 def best_checkpoint(work_dir: str | Path) -> Path | None:
     """Returns `best_*.pth`, the newest of several; else the last checkpoint; else None."""
     best = own_checkpoints(work_dir, "best_*.pth")
-    return max(best, key=lambda path: path.stat().st_mtime, default=last_checkpoint(work_dir))
+    return max(best, key=lambda path: path.stat().st_mtime) if best else last_checkpoint(work_dir)
 
 
 def last_checkpoint(work_dir: str | Path) -> Path | None:

@@ -252,7 +252,7 @@ def test_the_edits_that_stock_needs() -> None:
     tsm = zoo_job.stock_config(
         "tsm_imagenet-pretrained-mobilenetv2_8xb16-1x1x8-100e_kinetics400-rgb"
     )
-    zoo_job.forget_weights(tsm.model)
+    zoo_job.edit(tsm, Path("data/tiny"))
     assert tsm.model.backbone.pretrained is None and tsm.model.backbone.pretrained2d is False
 
 

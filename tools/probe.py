@@ -1,4 +1,4 @@
-"""Fit a linear probe on features of a frozen recognizer: a recognizer in a minute from few videos.
+"""Fit a linear probe on features of a frozen recognizer: a recognizer from few videos.
 
 python tools/probe.py --data data/mine
 python tools/probe.py --data data/mine --checkpoint FILE.pth --config configs/tsn_mobilenetv2.py

@@ -20,6 +20,7 @@ from typing import Any
 from .. import compat
 from ..compat import Config, get_installed_path
 from ..errors import UserError, suggest
+from ..pipeline import SPLITS
 
 STOCK_PREFIX = "mmaction::"
 PROJECT = Path(__file__).resolve().parents[2]  # where configs/ lies
@@ -290,6 +291,11 @@ def read_config(config: str | Path) -> Config:
         cfg = Config.fromfile(path)
     if "model" not in cfg:
         raise UserError(f"config {config} has no `model`: is it a training config?")
+    for split in SPLITS:
+        loader = cfg.get(f"{split}_dataloader")
+        # A TSM config of mmaction2 1.2.0 has these beside the dataset, and cannot be tested.
+        for key in {"pipeline", "test_mode"} & set(loader if isinstance(loader, dict) else ()):
+            loader.dataset[key] = loader.pop(key)
     return cfg
 
 
@@ -315,12 +321,10 @@ def resolve_path(config: str | Path) -> Path:
     """
     text = str(config)
     if text.startswith(STOCK_PREFIX):
-        root, name = stock_configs(), text.removeprefix(STOCK_PREFIX)
-        files = [found for found in root.rglob("*.py") if "_base_" not in found.parts]
-        named = [found for found in files if "/" not in name and found.stem == Path(name).stem]
-        path = named[0] if named and not name.endswith("/") else root / name
-        names = [found.stem for found in files]
-        names += [str(found.relative_to(root)) for found in files]
+        root, name, files = stock_configs(), text.removeprefix(STOCK_PREFIX), stock_files()
+        named = None if "/" in name else files.get(Path(name).stem)
+        path = named or root / name
+        names = [*files, *(str(found.relative_to(root)) for found in files.values())]
     else:
         path = Path(text).expanduser()
         if not path.is_file() and not path.is_absolute() and (PROJECT / path).is_file():
@@ -358,12 +362,20 @@ def published_config(checkpoint: Path) -> Path | None:
     published = re.fullmatch(r"(.+)_\d{8}-[0-9a-f]{8}", checkpoint.stem)
     if published is None:
         return None
-    root = stock_configs()
-    metafiles = "".join(path.read_text() for path in root.glob("*/*/metafile.yml"))
+    configs = stock_files()
+    if published[1] in configs:
+        return configs[published[1]]
+    metafiles = "".join(path.read_text() for path in stock_configs().glob("*/*/metafile.yml"))
     entry, found, _ = metafiles.partition(f"/{checkpoint.name}\n")
     model = entry.rpartition("Name: ")[2].split()[0].removesuffix("_infer") if found else ""
-    configs = {path.stem: path for path in root.rglob("*.py")}
-    return configs.get(published[1], configs.get(model))
+    return configs.get(model)
+
+
+@cache
+def stock_files() -> dict[str, Path]:
+    """Returns the configs that MMAction2 installed, by name; their bases are left out."""
+    files = stock_configs().rglob("*.py")
+    return {path.stem: path for path in files if "_base_" not in path.parts}
 
 
 def stock_configs() -> Path:

@@ -310,7 +310,7 @@ def repair_pytorchvideo_wrapper() -> None:
 
 @cache
 def repair_models() -> None:
-    """Repairs MMAction2's models; called when the first of their names is asked for."""
+    """Repairs MMAction2's models, before one is built and before the door hands one out."""
     provide_tin_shift()
     repair_tpn_head()
     repair_trn_head()

@@ -183,10 +183,7 @@ class Engine:
     def _choose_engine(self, engine: str) -> str:
         if engine not in ENGINES:
             raise UserError(f"engine {engine!r}: expected one of {', '.join(ENGINES)}")
-        clips = self.model if self.takes_clips else None
-        reason = why_not(self.device, self.frames_together, clips)
-        if reason is None and type(self.model.backbone).__name__ == "DenseNet":
-            reason = "it does not trace DenseNet alike twice"
+        reason = why_not(self.device, self.frames_together, self.model, clips=self.takes_clips)
         if engine == "openvino" and reason:
             raise UserError(f"engine openvino: {reason}")
         return "openvino" if engine != "torch" and not reason else "torch"

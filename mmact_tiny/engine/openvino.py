@@ -32,25 +32,28 @@ PRECISION_HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 logger = logging.getLogger("mmact_tiny")
 
 
-def why_not(device: torch.device, frames_together: int | None, model: Any = None) -> str | None:
+def why_not(
+    device: torch.device, frames_together: int | None, model: Any = None, *, clips: bool = False
+) -> str | None:
     """Returns why OpenVINO cannot run a recognizer on a device; None where it can.
 
     Args:
         device: Of the model.
         frames_together: Of a recognizer of images.
-        model: A recognizer of clips, or None.
+        model: The recognizer; one of clips has to be given.
+        clips: Whether it takes clips.
     """
     if device.type != "cpu":
         return f"it runs on a CPU, not on {device.type}"
-    if model is not None:
-        kind = type(model.backbone).__name__
+    kind = type(getattr(model, "backbone", None)).__name__
+    if clips:
         if model.with_neck or kind not in CLIP_BACKBONES:
             return f"it does not convert {kind}{' with a neck' * model.with_neck}"
     elif frames_together != 1:
         return "it runs 2D recognizers whose backbone takes each frame by itself, such as TSN"
     if importlib.util.find_spec("openvino") is None:
         return "it is not installed\n  pip install 'mmact-tiny[openvino]'"
-    return None
+    return "it does not trace DenseNet alike twice" if kind == "DenseNet" else None
 
 
 def import_openvino() -> Any:

@@ -73,8 +73,6 @@ def _read_videos(cfg: Config, name: str) -> None:
             f"{cfg.model.type} learns from several datasets at once, OmniSource from images too: "
             "mmact_tiny trains on one dataset of videos with a class each"
         )
-    for key in {"pipeline", "test_mode"} & set(loader):  # a TSM config has them beside the dataset
-        loader.dataset[key] = loader.pop(key)
     if "datasets" in loader.get("dataset", {}):  # ConcatDataset
         loader.dataset = loader.dataset.datasets[0]
     node = next((node for split, node in split_datasets(cfg) if split == name), None)

@@ -23,7 +23,8 @@ def decoder(cfg: Config, name: str = "packets") -> None:
     A `RepeatAugDataset` decodes with decord, which it asserts.
 
     Args:
-        name: `packets`, which decodes only what the frames need, or `decord`; same pixels.
+        name: `packets`, which decodes only what the frames need, or `decord`; the same pixels
+            where decord reads a video right.
     """
     for split, dataset in split_datasets(cfg):
         pipeline = dataset.get("pipeline") or []

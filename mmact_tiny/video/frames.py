@@ -281,7 +281,7 @@ class PacketInit(DecordInit):
 
 @TRANSFORMS.register_module()
 class PacketDecode(BaseTransform):
-    """Decodes `frame_inds`; takes the place of stock's `DecordDecode`, with the same pixels.
+    """Decodes `frame_inds` in the place of `DecordDecode`: its pixels, where decord is right.
 
     Args:
         mode: Of `DecordDecode`.

@@ -36,6 +36,7 @@ def test_scores_of_a_family_are_stocks(name: str) -> None:
 
 
 def test_auto_is_no_slower_precision() -> None:
+    assert Engine(build_family("TSN, DenseNet"), engine="auto").name == "torch"  # not traced alike
     for name in ("TimeSformer, divST", "TIN"):
         assert Engine(build_family(name), precision="auto").precision == "fp32"
 

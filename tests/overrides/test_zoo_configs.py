@@ -7,11 +7,11 @@ import pytest
 from config_changes import leaves
 
 from mmact_tiny.checkpoints.config_text import read_config, resolve_path, stock_bases, stock_configs
-from mmact_tiny.compat import Config
+from mmact_tiny.compat import Compose, Config, init_default_scope
 from mmact_tiny.config import load_config
 from mmact_tiny.errors import UserError
 from mmact_tiny.overrides.data import SIDE_KEYS
-from mmact_tiny.pipeline import split_datasets
+from mmact_tiny.pipeline import split_datasets, with_decoder
 
 STEMS = sorted(path.stem for path in (stock_configs() / "recognition").rglob("*.py"))
 MVIT = "mvit-small-p244_32xb16-16x4x1-200e_kinetics400-rgb"
@@ -60,12 +60,15 @@ def test_every_config_reads_a_folder_of_videos(stem: str, toy_dataset: Path) -> 
     counts = [value for key, value in flat.items() if key.endswith(".num_classes")]
     assert set(counts) == {3} and flat.get("model.neck.aux_head_cfg.out_channels", 3) == 3
     assert not [key for key in flat if "pipeline" in key and "flip_label_map" in key]
+    init_default_scope("mmaction")
     splits = dict(split_datasets(cfg))
     assert list(splits) == ["train", "val", "test"]
     for split, dataset in splits.items():
         repeats = split == "train" and stem.startswith("mvit") and "kinetics400" in stem
         assert dataset.type == ("RepeatAugDataset" if repeats else "VideoDataset")
         assert dataset.ann_file == str(toy_dataset / f"{'val' if split == 'test' else split}.txt")
+        Compose(with_decoder(dataset.pipeline, "packets"))  # each step takes its arguments
+        assert not {"pipeline", "test_mode"} & set(cfg[f"{split}_dataloader"])
         steps = [step["type"] for step in dataset.pipeline]
         opened = "PacketInit" if not repeats and split != "test" else "DecordInit"
         assert steps[0] == opened and steps[2] == opened.replace("Init", "Decode")
