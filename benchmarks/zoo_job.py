@@ -22,7 +22,7 @@ from mmact_tiny.hardware import select_device
 NUM_CLASSES = 4  # of data/tiny
 SIDE, PATCHES = 64, 4  # pixels; of a vision transformer so many patches
 FRAMES = 8
-CLIPS = 2  # of several frames each: 2-D models need the number of clips that they have
+CLIPS = 2  # of several frames each, or of TSN; other 2-D models need the number that they have
 SIDE_KEYS = ("img_size", "spatial_size", "input_resolution")  # of transformers' backbones
 FRAME_KEYS = ("num_frames", "temporal_size", "t_size")
 SIZE_KEYS = ("scale", "size", "crop_size", "input_size")  # of a pipeline's steps
@@ -88,8 +88,21 @@ def smaller_input(cfg: Any, target: Any = None) -> tuple[dict[str, Any], str]:
         words.append(f"{smallest} of {now} {'pixels' if kind == 'side' else 'frames'}")
         if key:
             values[f"{'' if key in backbone else '+'}model.backbone.{key}"] = smallest
-    values.update(_scaled_steps(target or cfg, factors))
+    target = target or cfg
+    values.update(_scaled_steps(target, factors))
+    if cfg.model.get("cls_head", {}).get("type") == "TSNHead":  # means over any number of clips
+        values.update(_fewer_clips(target))
     return values, ", ".join(words) or "its own"
+
+
+def _fewer_clips(cfg: Any) -> dict[str, Any]:
+    """Returns the keys of the samplers of a config's validation and test, with `CLIPS` each."""
+    return {
+        f"{split}_dataloader.dataset.pipeline.{number}.num_clips": CLIPS
+        for split in ("val", "test")
+        for number, step in enumerate(cfg[f"{split}_dataloader"].dataset.pipeline)
+        if "num_clips" in step
+    }
 
 
 def _sizes(node: Any) -> Iterator[int]:
