@@ -10,12 +10,14 @@ stand FFmpeg's command line, where there is one, and stock's decord.
 import argparse
 import os
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,9 @@ from mmact_tiny.cache.encode import write_clip
 from mmact_tiny.compat import Compose, init_default_scope
 from mmact_tiny.prepare.checks import find_faults
 from mmact_tiny.prepare.examine import examine
-from mmact_tiny.video import frames as _frames
+from mmact_tiny.video.files import best_stream, sample_of
+from mmact_tiny.video.frames import as_file, open_video
+from mmact_tiny.video.isolated import GuardedReader
 from mmact_tiny.video.times import read_frame_times
 from mmact_tiny.view.render import render_video
 from mmact_tiny.view.windows import Cell, WindowViews, cut_windows
@@ -64,11 +68,14 @@ class Encoding:
     ticks: tuple[int, ...] = ()  # when each frame is shown, in 1/25 s; else steadily
     start: float = 0.0  # seconds
     hidden: int = 0  # frames before time 0, which an edit list hides
-    before: tuple[str, ...] = ()  # streams before the video: audio, cover, preview, small
+    before: tuple[str, ...] = ()  # streams before the video: audio, small, or see `STILLS`
     after: tuple[str, ...] = ()
     options: dict[str, str] = field(default_factory=dict)
     format: str | None = None  # of the container, where the suffix does not say
     interlaced: bool = False
+    picture: bool = (
+        False  # a cover among the metadata: FFmpeg makes a stream of it, ASF's the first
+    )
 
     @property
     def times(self) -> np.ndarray:
@@ -80,6 +87,9 @@ def h264(name: str, **more: Any) -> Encoding:
     return Encoding(name, options={"preset": "ultrafast", "crf": "12", "g": "12"}, **more)
 
 
+# Streams of pictures: how many, and whether they are marked as attached.
+STILLS = {"cover": (1, True), "still": (1, False), "preview": (2, False)}
+ASF_DESCRIPTION = bytes.fromhex("40a4d0d207e3d21197f000a0c95ea850")  # Extended Content Description
 B_FRAMES = {"x264-params": "bframes=3:b-pyramid=normal:open-gop=1:keyint=10", "crf": "12"}
 VARIED = (0, 1, 2, 5, 6, 9, 10, 11, 15, 16, 17, 18, 25, 26, 30, 31, 32, 33, 34, 40, 41, 42, 43, 60)
 ENCODINGS = [
@@ -123,6 +133,10 @@ ENCODINGS = [
     h264("small-after.mkv", after=("small",)),
     h264("cover-first.mp4", before=("cover",)),
     Encoding("av1-cover-first.mp4", "libsvtav1", before=("cover",), options={"preset": "12"}),
+    *(h264(f"cover-{place}.mkv", **{place: ("cover",)}) for place in ("before", "after")),
+    *(h264(f"still-first{s}", before=("still",)) for s in (".mkv", ".asf", ".mov", ".avi")),
+    h264("attached.mkv", picture=True),
+    *(Encoding(f"picture{s}", "wmv2", options={"b": "4M"}, picture=True) for s in (".wmv", ".asf")),
     h264("interlaced.mp4", interlaced=True),
     Encoding("interlaced.mpg", "mpeg2video", interlaced=True, options={"b": "4M"}),
     h264("one-frame.mp4", frames=1),
@@ -183,6 +197,8 @@ def make(encoding: Encoding, folder: Path) -> Path:
             frame.pts, frame.time_base = ticks[number], Fraction(1, 25)
             packets += stream.encode(frame)
         packets += stream.encode(None)
+        if encoding.picture and path.suffix == ".mkv":
+            sink.add_attachment("cover.jpg", "image/jpeg", _jpeg())
         for kind, other in others:
             _fill(sink, kind, other)
         for packet in packets:
@@ -191,16 +207,38 @@ def make(encoding: Encoding, folder: Path) -> Path:
                 packet.pts += round(shift / packet.time_base)
                 packet.dts += round(shift / packet.time_base)
             sink.mux(packet)
+    if encoding.picture and path.suffix != ".mkv":
+        _put_asf_picture(path, _jpeg())
     return path
+
+
+def _jpeg() -> bytes:
+    frame = av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), format="rgb24")
+    codec: Any = av.CodecContext.create("mjpeg", "w")
+    codec.width, codec.height, codec.pix_fmt, codec.time_base = 64, 48, "yuvj420p", Fraction(1, 25)
+    return b"".join(bytes(p) for p in [*codec.encode(frame.reformat(format="yuvj420p"))])
+
+
+def _put_asf_picture(path: Path, picture: bytes) -> None:
+    """Puts a WM/Picture before all that an ASF header has, section 3.11 of the specification."""
+    name, words = ("WM/Picture\0".encode("utf-16-le"), "image/jpeg\0\0".encode("utf-16-le"))
+    value = struct.pack("<BI", 3, len(picture)) + words + picture
+    body = struct.pack("<HH", 1, len(name)) + name + struct.pack("<HH", 1, len(value)) + value
+    added = ASF_DESCRIPTION + struct.pack("<Q", 24 + len(body)) + body
+    data = path.read_bytes()
+    size, count = struct.unpack_from("<QI", data, 16)
+    head = data[:16] + struct.pack("<QI", size + len(added), count + 1) + data[28:30]
+    path.write_bytes(head + added + data[30:])
 
 
 def _add(sink: Any, kind: str) -> Any:
     if kind == "audio":
         return sink.add_stream("aac", rate=44100)
-    still = kind in ("cover", "preview")
+    still = kind in STILLS
     stream = sink.add_stream("mjpeg" if still else "libx264", rate=25)
     stream.width, stream.height, stream.pix_fmt = 64, 48, "yuvj420p" if still else "yuv420p"
-    stream.disposition = av.stream.Disposition.attached_pic if kind == "cover" else 0
+    attached = still and STILLS[kind][1]
+    stream.disposition = av.stream.Disposition.attached_pic if attached else 0
     return stream
 
 
@@ -211,7 +249,7 @@ def _fill(sink: Any, kind: str, stream: Any) -> None:
             sound.sample_rate, sound.pts = 44100, number * 1024
             sink.mux(stream.encode(sound))
     else:
-        for number in range({"cover": 1, "preview": 2}.get(kind, 24)):
+        for number in range(STILLS.get(kind, (24,))[0]):
             image = np.full((48, 64, 3), 40 * (number % 2), np.uint8)
             frame = av.VideoFrame.from_ndarray(image, format="rgb24")
             frame.pts, frame.time_base = number, Fraction(1, 25)
@@ -239,6 +277,17 @@ def by_test(path: Path, encoding: Encoding) -> str:
     return _sampled(steps(sample)["inputs"], encoding)
 
 
+@cache
+def _infer_reader() -> GuardedReader:
+    """Returns what `Recognizer` reads videos with: a process of its own."""
+    return GuardedReader(Compose([OPENER, SAMPLER, DECODER, *PACK]))
+
+
+def by_infer(path: Path, encoding: Encoding) -> str:
+    with as_file(path) as name:
+        return _sampled(_infer_reader()(sample_of(name))["inputs"], encoding)
+
+
 def by_cache(path: Path, encoding: Encoding) -> str:
     with (path.parent / "entry.mp4").open("w+b") as file:
         info = write_clip(path, file, source="0" * 64, short_side=100, format="small")
@@ -251,8 +300,8 @@ def by_windows(path: Path, encoding: Encoding) -> str:
     times = read_frame_times(path)
     if len(times) != encoding.frames:
         return f"{len(times)} frames"
-    if np.abs(times.seconds - encoding.times).max() > 0.021:
-        return f"times to {np.abs(times.seconds - encoding.times).max():.2f} s off"
+    if late := _late(times.seconds, encoding):
+        return late
     windows = cut_windows(times, window=60, stride=60)
     views = WindowViews(path, times, windows, [OPENER, SAMPLER, DECODER, *PACK])
     return _sampled(views(0)["inputs"], encoding)
@@ -264,23 +313,25 @@ def by_render(path: Path, encoding: Encoding) -> str:
     with av.open(str(out)) as container:
         shown = [(f.time, f.to_ndarray(format="rgb24")) for f in container.decode(video=0)]
     numbers = _differs((read(image) for _, image in shown), encoding.frames)
-    times = np.array([time for time, _ in shown]) - shown[0][0]
-    if numbers == "ok" and np.abs(times - encoding.times).max() > 0.021:
-        return f"times to {np.abs(times - encoding.times).max():.2f} s off"
-    return numbers
+    return numbers if numbers != "ok" else _late(np.array([t for t, _ in shown]), encoding) or "ok"
 
 
 def by_ffmpeg(path: Path, encoding: Encoding) -> str:
-    width, height = encoding.size
+    """Reads with FFmpeg's command line: its autorotation, its times in a second output."""
+    (width, height), listed = encoding.size, path.parent / "times.txt"
     with av.open(str(path)) as container:
-        index = _frames.best_stream(container).index
-    command = f"ffmpeg -v error -i {path} -map 0:{index} -vsync passthrough"
-    command += " -f rawvideo -pix_fmt rgb24 -"
+        each = f"-map 0:{best_stream(container).index} -vsync passthrough -enc_time_base -1"
+    command = f"ffmpeg -v error -y -i {path} {each} -f rawvideo -pix_fmt rgb24 -"
+    command += f" {each} -f framecrc {listed}"
     done = subprocess.run(command.split(), capture_output=True, timeout=60)
     pictures = np.frombuffer(done.stdout, np.uint8)
     if pictures.size % (width * height * 3):
         return "another size"
-    return _differs(map(read, pictures.reshape(-1, height, width, 3)), encoding.frames)
+    found = _differs(map(read, pictures.reshape(-1, height, width, 3)), encoding.frames)
+    lines = listed.read_text().splitlines()
+    unit = next(Fraction(line.split()[-1]) for line in lines if line.startswith("#tb 0:"))
+    times = [int(line.split(",")[2]) * unit for line in lines if line[0] != "#"]
+    return _late(np.array(times, float), encoding) or found if found == "ok" else found
 
 
 def by_decord(path: Path, encoding: Encoding) -> str:
@@ -289,12 +340,12 @@ def by_decord(path: Path, encoding: Encoding) -> str:
     found = _differs(map(read, pictures), encoding.frames)
     if found != "ok":
         return found
-    ours = np.stack(_frames.open_video(path).get_batch(range(len(reader))))
+    ours = np.stack(open_video(path).get_batch(range(len(reader))))
     most = np.abs(ours.astype(int) - pictures).max()
     return f"ok, to {most} of 255 from ours" if most else "ok"
 
 
-TOOLS = (by_prepare, by_packets, by_test, by_cache, by_windows, by_render)
+TOOLS = (by_prepare, by_packets, by_test, by_infer, by_cache, by_windows, by_render)
 
 
 def _differs(numbers: Any, count: int) -> str:
@@ -304,6 +355,12 @@ def _differs(numbers: Any, count: int) -> str:
     if len(found) != count:
         return f"{len(found)} frames"
     return "not upright" if -1 in found else "other frames"
+
+
+def _late(seconds: np.ndarray, encoding: Encoding) -> str:
+    """Returns how far times are off, by more than half a frame, or nothing."""
+    off = np.abs(seconds - seconds[0] - encoding.times).max()
+    return f"times to {off:.2f} s off" if off > 0.021 else ""
 
 
 def _sampled(inputs: Any, encoding: Encoding) -> str:

@@ -12,9 +12,15 @@ PROTOCOLS = ("full", "val")
 CROPS = {"TenCrop": 10, "ThreeCrop": 3}
 DECODERS = ("packets", "decord")
 _STEPS = {
-    "packets": {"DecordInit": "PacketInit", "DecordDecode": "PacketDecode"},
-    "decord": {"PacketInit": "DecordInit", "PacketDecode": "DecordDecode"},
+    "packets": {
+        f"{name}{step}": f"Packet{step}"
+        for name in ("Decord", "CheckedDecord", "PyAV", "OpenCV", "PIMS")
+        for step in ("Init", "Decode")
+    },
+    "decord": dict.fromkeys(("DecordInit", "PacketInit"), "CheckedDecordInit")
+    | {"PacketDecode": "DecordDecode"},
 }
+_EXACT = dict.fromkeys(("PacketInit", "CheckedDecordInit", "ClipInit"), "DecordInit")
 Step = dict[str, Any]  # of a pipeline: its `type` and its arguments
 
 
@@ -42,41 +48,35 @@ def set_pipeline(cfg: Config, split: str, dataset: ConfigDict, steps: Sequence[S
     dataset.pipeline = steps
 
 
-def with_decoder(pipeline: Sequence[Step], decoder: str, **init: Any) -> list[Step]:
-    """Returns a pipeline whose decord steps are those of `packets`, or the reverse.
+def with_decoder(pipeline: Sequence[Step], decoder: str) -> list[Step]:
+    """Returns a pipeline that reads videos with `packets`, or with decord where that is right.
 
-    A step of another decoder, and decord's `efficient` mode, which returns other frames, stay.
+    Decord's `efficient` mode, which returns other frames, stays; so does what `ClipInit` opens.
 
     Args:
         pipeline: Stock's steps.
         decoder: `packets` or `decord`.
-        **init: Arguments of the step that opens the file.
 
     Raises:
         UserError: another decoder.
     """
     if decoder not in DECODERS:
         raise UserError(f"decoder {decoder!r}: expected {' or '.join(DECODERS)}")
-    if decoder == "packets":  # registers them; takes MMAction2's transforms with it, so late
-        import_module("mmact_tiny.video.frames")
-    names = _STEPS[decoder]
-    if any(step.get("mode") == "efficient" for step in pipeline):
-        return list(pipeline)
-    steps = []
-    for step in pipeline:
-        step = dict(step, type=names.get(step["type"], step["type"]))
-        steps.append(dict(step, **init) if step["type"].endswith("Init") else step)
+    import_module("mmact_tiny.video.frames")  # registers them; takes MMAction2's with it, so late
+    is_efficient = any(step.get("mode") == "efficient" for step in pipeline)
+    names = _STEPS["decord" if is_efficient else decoder]
+    steps = [dict(step, type=names.get(step["type"], step["type"])) for step in pipeline]
+    for step in steps:
+        if step["type"] == "PacketDecode":
+            step.pop("multi_thread", None)  # of PyAVDecode
     return steps
 
 
 def exact_pipeline(pipeline: Sequence[Step]) -> list[Step]:
     """Returns a pipeline's steps as stock has them: they read the sources, with decord."""
-    steps = [
-        dict(step, type="DecordInit") if step["type"] == "ClipInit" else dict(step)
-        for step in pipeline
-        if step["type"] != "CachedVideo"
-    ]
-    return with_decoder(steps, "decord")
+    names = _EXACT | {"PacketDecode": "DecordDecode"}
+    steps = [step for step in pipeline if step["type"] != "CachedVideo"]
+    return [dict(step, type=names.get(step["type"], step["type"])) for step in steps]
 
 
 def pipeline_of(cfg: Config, protocol: str) -> list[Step]:

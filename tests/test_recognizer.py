@@ -1,5 +1,6 @@
 """A recognizer's scores are stock's, video by video, however they share batches."""
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import models
 import numpy as np
 import pytest
 import torch
-from h264_videos import write_video
+from h264_videos import mirror, write_video
 from mmaction.structures import ActionDataSample
 from mmengine.dataset import Compose
 from models import check_scores
@@ -124,10 +125,13 @@ def test_reading_has_a_time_limit(recognizer):
     assert small_recognizer(video_seconds=7)._pipeline.video_seconds == 7
 
 
-def test_the_decoder_is_the_one_asked_for(recognizer, videos):
+def test_the_decoder_is_the_one_asked_for(recognizer, videos, tmp_path):
     decord = small_recognizer(decoder="decord")
     check_scores(list(decord.score_videos(videos)), by_stock(videos))
-    assert [r.steps[0]["type"] for r in (recognizer, decord)] == ["PacketInit", "DecordInit"]
+    steps = [r.steps[0]["type"] for r in (recognizer, decord)]
+    assert steps == ["PacketInit", "CheckedDecordInit"]
+    with pytest.raises(UserError, match="decord reads other frames than are shown: mirrored"):
+        decord.scores(mirror(Path(shutil.copy(videos[0], tmp_path))))
 
 
 def test_the_protocol_is_the_one_asked_for(tiny_checkpoint):

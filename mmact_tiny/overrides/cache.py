@@ -45,8 +45,8 @@ def clip_cache(
     for split, dataset in split_datasets(cfg):
         if split not in splits:
             continue
-        if dataset.type == "RepeatAugDataset":
-            raise UserError("clip_cache: a RepeatAugDataset opens its videos itself, with decord")
+        if dataset.type in ("RepeatAugDataset", "RepeatedVideos"):
+            raise UserError("clip_cache: a RepeatAugDataset opens its videos itself")
         steps = exact_pipeline(dataset.pipeline)
         where = f"{split}_dataloader.dataset.pipeline"
         settings = dict(root=root, format=format, short_side=_short_side(steps, where))

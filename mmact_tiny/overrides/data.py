@@ -13,7 +13,7 @@ from ..pipeline import SPLITS, Step, set_pipeline, split_datasets
 from .registry import OVERRIDES, comes_after, use_plugin
 
 METHODS = ("sample", "loss")
-VIDEO_TYPES = ("VideoDataset", "RepeatAugDataset")
+VIDEO_TYPES = ("VideoDataset", "RepeatAugDataset", "RepeatedVideos")
 # Of a RawframeDataset only.
 FRAME_KEYS = ("filename_tmpl", "with_offset", "modality", "start_index")
 logger = logging.getLogger("mmact_tiny")

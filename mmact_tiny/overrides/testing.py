@@ -20,19 +20,21 @@ META_KEYS = ("img_shape", "img_key", "video_id", "timestamp")  # stock's default
 def decoder(cfg: Config, name: str = "packets") -> None:
     """Chooses how training and validation decode the videos that no clip cache has.
 
-    A `RepeatAugDataset` decodes with decord, which it asserts.
+    A `RepeatAugDataset`, which asserts decord, becomes a `RepeatedVideos`.
 
     Args:
         name: `packets`, which decodes only what the frames need, or `decord`; the same pixels
-            where decord reads a video right.
+            where decord reads a video right, which it refuses where not.
     """
     for split, dataset in split_datasets(cfg):
         pipeline = dataset.get("pipeline") or []
-        cached = any(step["type"] == "CachedVideo" for step in pipeline)
-        if split != "test" and not cached and dataset.type != "RepeatAugDataset":
-            set_pipeline(cfg, split, dataset, with_decoder(pipeline, name))
-    if name == "packets":
-        use_plugin(cfg, "mmact_tiny.video.frames")
+        if split == "test" or any(step["type"] == "CachedVideo" for step in pipeline):
+            continue
+        set_pipeline(cfg, split, dataset, with_decoder(pipeline, name))
+        if dataset.type == "RepeatAugDataset":
+            dataset.type = "RepeatedVideos"
+            use_plugin(cfg, "mmact_tiny.hooks.repeats")
+    use_plugin(cfg, "mmact_tiny.video.frames")
 
 
 @OVERRIDES.register_module()
@@ -68,7 +70,7 @@ def inference(
     Args:
         precision: `fp32`, `bf16`, `fp16` (CUDA) or `auto`.
         engine: `torch`, `openvino` or `auto`.
-        decoder: `packets`, which decodes only what the frames need, or `decord`.
+        decoder: `packets` or `decord`, as of the override `decoder`.
     """
     loader = cfg.test_dataloader
     set_pipeline(cfg, "test", loader.dataset, with_decoder(loader.dataset.pipeline, decoder))

@@ -254,6 +254,14 @@ def reason_of(error: BaseException) -> str:
     return _DECORD_PLACE.sub("", lines[0])[:300] if lines else type(error).__name__
 
 
+def shown_streams(container: Any) -> list[Any]:
+    """Returns the video streams, attached pictures left out."""
+    import av
+
+    cover = av.stream.Disposition.attached_pic
+    return [stream for stream in container.streams.video if not stream.disposition & cover]
+
+
 def best_stream(container: Any) -> Any:
     """Returns the video stream that FFmpeg calls the best, but never an attached picture.
 
@@ -262,13 +270,10 @@ def best_stream(container: Any) -> Any:
     """
     import av
 
-    kinds = av.stream.Disposition
-    shown = [s for s in container.streams.video if not s.disposition & kinds.attached_pic]
-    best = container.streams.best("video")
+    default = av.stream.Disposition.default
+    shown, best = shown_streams(container), container.streams.best("video")
     if best not in shown:  # a cover that is marked as the default
-        best = max(
-            shown, key=lambda s: (s.disposition & kinds.default, s.bit_rate or 0), default=None
-        )
+        best = max(shown, key=lambda s: (s.disposition & default, s.bit_rate or 0), default=None)
     if best is None:
         raise UserError("no video stream")
     if best.codec_context is None:

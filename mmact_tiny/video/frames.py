@@ -24,7 +24,7 @@ import numpy as np
 
 from ..compat import NOT_A_VIDEO, TRANSFORMS, BaseTransform, DecordDecode, DecordInit, get
 from ..errors import UserError
-from .files import best_stream, orientation_of, upright
+from .files import best_stream, orientation_of, shown_streams, upright
 
 Source = str | Path | bytes | BinaryIO | np.ndarray  # a video, see `as_file`
 MAX_PACKET_BYTES = 512 << 20  # they stand in memory; decord streams a larger file
@@ -71,10 +71,6 @@ class PacketReader:
             if packet.size:
                 self._packets.append(packet)
         self._times = clear_times(self._packets)
-        # whether decord reads the same stream, frames and orientation
-        self.is_as_decord = len(self._container.streams.video) == 1 and len(self._times) == len(
-            self._packets
-        )
         self._decode_order: list[int] = [packet.pts or 0 for packet in self._packets]
         self._position = {time: index for index, time in enumerate(self._decode_order)}
         self._keyframes = [i for i, packet in enumerate(self._packets) if packet.is_keyframe]
@@ -137,7 +133,6 @@ class PacketReader:
         for frame in decoded:
             if frame.pts in wanted and frame.pts not in frames:
                 frames[frame.pts] = upright(frame)
-                self.is_as_decord &= not orientation_of(frame).is_mirrored
 
 
 class DecodedReader:
@@ -147,8 +142,6 @@ class DecodedReader:
         UserError: no video stream.
         av.FFmpegError: a file that FFmpeg cannot open.
     """
-
-    is_as_decord = False  # what decord would give in its place is another set of frames
 
     def __init__(self, source: str | Path | BytesIO) -> None:
         self.source = source
@@ -250,8 +243,48 @@ def _write_frames(frames: np.ndarray, path: str) -> None:
         sink.mux(stream.encode(None))
 
 
+def decord_differs(source: str | Path | BytesIO) -> str:
+    """Returns why decord 0.6.0 is known to read other frames of a video; nothing where it is not.
+
+    Raises:
+        UserError: no video stream.
+        av.FFmpegError: a file that FFmpeg cannot open.
+    """
+    with av.open(_rewound(source)) as container:
+        if len(shown_streams(container)) > 1:
+            return "several video streams"
+        if container.format.name == "mpegts":
+            return "an MPEG transport stream"
+        if any(packet.is_discard for packet in container.demux(best_stream(container))):
+            return "frames that an edit list hides"
+    first = next(decode(source), None)
+    return "mirrored" if first and orientation_of(first[1]).is_mirrored else ""
+
+
 @TRANSFORMS.register_module()
-class PacketInit(DecordInit):
+class CheckedDecordInit(DecordInit):
+    """Stock's `DecordInit`, which refuses a video that decord is known to read otherwise."""
+
+    def transform(self, results: dict) -> dict:
+        try:
+            why = decord_differs(self._source(results))
+        except av.FFmpegError:
+            why = ""  # decord has an older FFmpeg, which may know it
+        if why:
+            raise UserError(f"decord reads other frames than are shown: {why}; packets reads it")
+        return super().transform(results)
+
+    def _source(self, results: dict) -> str | BytesIO:
+        name: str = results["filename"]
+        if not (Path(name).suffix or Path(name).exists()):
+            name += ".mp4"  # as stock's DecordInit
+        if self.io_backend == "disk":
+            return name
+        return BytesIO(get(name, backend_args=dict(backend=self.io_backend, **self.kwargs)))
+
+
+@TRANSFORMS.register_module()
+class PacketInit(CheckedDecordInit):
     """Opens a video for `PacketDecode`; takes the place of stock's `DecordInit`.
 
     Args:
@@ -260,18 +293,16 @@ class PacketInit(DecordInit):
     """
 
     def transform(self, results: dict) -> dict:
-        name = results["filename"]
-        if not (Path(name).suffix or Path(name).exists()):
-            name += ".mp4"  # as stock's DecordInit
+        source = self._source(results)
         try:
-            source: str | BytesIO = name
-            if self.io_backend != "disk":
-                backend = dict(backend=self.io_backend, **self.kwargs)
-                source = BytesIO(get(name, backend_args=backend))
             reader = open_video(source, num_threads=self.num_threads)
         except av.InvalidDataError:
             raise ValueError(NOT_A_VIDEO) from None
-        except (TooLarge, av.FFmpegError):
+        except TooLarge:
+            if not decord_differs(source):
+                return super().transform(results)
+            reader = DecodedReader(source)
+        except av.FFmpegError:
             return super().transform(results)
         results["video_reader"] = reader
         results["total_frames"] = len(reader)
@@ -300,7 +331,7 @@ class PacketDecode(BaseTransform):
         try:
             frames = self._frames(reader, results)
         except (UnclearPackets, IndexError, av.FFmpegError):
-            if not reader.is_as_decord:
+            if isinstance(reader, DecodedReader) or decord_differs(reader.source):
                 raise UserError("some of its frames cannot be decoded") from None
             return self._decord_decode(self._decord_init(results))
         finally:
@@ -314,12 +345,14 @@ class PacketDecode(BaseTransform):
     def _frames(reader: PacketReader | DecodedReader, results: dict) -> list[np.ndarray]:
         """Returns the frames that are asked for, decoded from the start where need be."""
         try:
-            return reader.get_batch(results["frame_inds"])
+            frames = reader.get_batch(results["frame_inds"])
         except UnclearPackets:
             whole = DecodedReader(reader.source)
             if len(whole) != results["total_frames"]:
                 raise
-            return whole.get_batch(results["frame_inds"])
+            frames = whole.get_batch(results["frame_inds"])
+        own = dict.fromkeys(map(id, frames), True)  # Flip changes a frame in place
+        return [frame if own.pop(id(frame), False) else frame.copy() for frame in frames]
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(mode={self._decord_decode.mode})"

@@ -40,7 +40,8 @@ def test_the_decoder_override_changes_decords_steps_alone() -> None:
     }
     assert changes_by(cfg, dict(type="decoder")) == packets | FRAMES
     changes_by(cfg, dict(type="decoder", name="decord"))
-    assert changes(before, leaves(cfg)) == FRAMES
+    checked = {key: "CheckedDecordInit" for key in packets if key.endswith("pipeline.0.type")}
+    assert changes(before, leaves(cfg)) == checked | FRAMES
 
 
 def test_a_child_config_keeps_its_variables_the_same(toy_dataset: Path) -> None:

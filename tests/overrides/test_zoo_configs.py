@@ -65,12 +65,12 @@ def test_every_config_reads_a_folder_of_videos(stem: str, toy_dataset: Path) -> 
     assert list(splits) == ["train", "val", "test"]
     for split, dataset in splits.items():
         repeats = split == "train" and stem.startswith("mvit") and "kinetics400" in stem
-        assert dataset.type == ("RepeatAugDataset" if repeats else "VideoDataset")
+        assert dataset.type == ("RepeatedVideos" if repeats else "VideoDataset")
         assert dataset.ann_file == str(toy_dataset / f"{'val' if split == 'test' else split}.txt")
         Compose(with_decoder(dataset.pipeline, "packets"))  # each step takes its arguments
         assert not {"pipeline", "test_mode"} & set(cfg[f"{split}_dataloader"])
         steps = [step["type"] for step in dataset.pipeline]
-        opened = "PacketInit" if not repeats and split != "test" else "DecordInit"
+        opened = "PacketInit" if split != "test" else "DecordInit"
         assert steps[0] == opened and steps[2] == opened.replace("Init", "Decode")
         assert "RawFrameDecode" not in steps and steps[-1] == "PackActionInputs"
     if cfg.model.get("test_cfg") and "max_testing_views" in cfg.model.test_cfg:
@@ -103,7 +103,10 @@ def test_frames_become_videos_and_the_sampling_stays(toy_dataset: Path) -> None:
 def test_repeats_and_the_stock_classes_stay(toy_dataset: Path) -> None:
     stock, cfg = read_config(f"mmaction::{MVIT}"), load(MVIT, toy_dataset)
     before, after = (c.train_dataloader.dataset for c in (stock, cfg))
-    kept = set(before) - {"ann_file", "data_prefix"}
+    kept = set(before) - {"ann_file", "data_prefix", "type", "pipeline"}
+    assert after.type == "RepeatedVideos" and with_decoder(before.pipeline, "packets") == [
+        *after.pipeline
+    ]
     assert {key: before[key] for key in kept} == {key: after[key] for key in kept}
     assert after.num_repeats == 2
     names = [f"class {index}" for index in range(174)]

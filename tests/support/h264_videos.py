@@ -46,8 +46,17 @@ def write_video(
 
 def rotate(path: Path, degrees: int) -> Path:
     """Marks an MP4 as filmed with a turned camera, as phones do; the frames stay."""
+    return _turn(path, ROTATIONS[degrees])
+
+
+def mirror(path: Path) -> Path:
+    """Marks an MP4 as one of a camera that faces its user; the frames stay."""
+    return _turn(path, (-65536, 0, 0, 0, 65536, 0, 0, 0, 1 << 30))
+
+
+def _turn(path: Path, matrix: tuple[int, ...]) -> Path:
     data = bytearray(path.read_bytes())
     start = data.index(b"tkhd") + 44
-    data[start : start + 36] = struct.pack(">9i", *ROTATIONS[degrees])
+    data[start : start + 36] = struct.pack(">9i", *matrix)
     path.write_bytes(data)
     return path

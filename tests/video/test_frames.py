@@ -8,16 +8,23 @@ import av
 import decord
 import numpy as np
 import pytest
-from h264_videos import rotate, write_video
+from h264_videos import mirror, rotate, write_video
 from mmaction.registry import TRANSFORMS
 from pattern_videos import make_video
 from small_recognizer import small_recognizer
 from video_files import write_audio
 
 from mmact_tiny.errors import UserError
-from mmact_tiny.pipeline import with_decoder
+from mmact_tiny.pipeline import DECODERS, exact_pipeline, with_decoder
 from mmact_tiny.video import frames as packets
-from mmact_tiny.video.frames import PacketReader, UnclearPackets, as_file, decode, open_video
+from mmact_tiny.video.frames import (
+    DecodedReader,
+    PacketReader,
+    UnclearPackets,
+    as_file,
+    decode,
+    open_video,
+)
 from mmact_tiny.video.times import ask_frame_times, read_frame_times
 from mmact_tiny.view.windows import score_windows
 
@@ -135,6 +142,21 @@ def test_a_file_too_large_for_memory_goes_to_decord(tmp_path, monkeypatch):
         PacketReader(path)
     opened = TRANSFORMS.build(dict(type="PacketInit"))(dict(filename=str(path)))
     assert isinstance(opened["video_reader"], decord.VideoReader)
+    opened = TRANSFORMS.build(dict(type="PacketInit"))(dict(filename=str(mirror(path))))
+    assert isinstance(opened["video_reader"], DecodedReader) and opened["total_frames"] == 60
+
+
+def test_a_frame_asked_for_twice_is_two(tmp_path):
+    """Flip turns each in place; stock's decoder gives each its own memory."""
+    path = write_video(tmp_path / "video.mp4", num_frames=4)
+    results = []
+    for decoder in DECODERS:
+        sample = dict(filename=str(path), frame_inds=np.array([1, 1, 3]), modality="RGB")
+        steps = with_decoder([dict(type="DecordInit"), dict(type="DecordDecode")], decoder)
+        for step in (*steps, dict(type="Flip", flip_ratio=1)):
+            sample = TRANSFORMS.build(step)(sample)
+        results.append(np.stack(sample["imgs"]))
+    assert np.array_equal(*results) and not np.array_equal(results[0][0], results[0][2])
 
 
 def test_a_frame_that_does_not_come_is_not_guessed(tmp_path):
@@ -170,10 +192,14 @@ def test_with_decoder_changes_decords_steps_alone():
         dict(type="PacketDecode"),
         dict(type="TenCrop", crop_size=224),
     ]
-    assert with_decoder(ours[:2], "decord") == stock
-    assert with_decoder(ours, "packets") == ours
+    checked = [dict(type="CheckedDecordInit", io_backend="disk"), dict(type="DecordDecode")]
+    assert with_decoder(ours[:2], "decord") == with_decoder(stock, "decord") == checked
+    assert exact_pipeline(ours[:2]) == exact_pipeline(checked) == stock
+    assert with_decoder(ours, "packets") == with_decoder(ours[:2], "packets") + ours[2:] == ours
+    others = [dict(type="PyAVInit"), dict(type="PyAVDecode", multi_thread=True)]
+    assert with_decoder(others, "packets") == [dict(type="PacketInit"), dict(type="PacketDecode")]
     efficient = [dict(type="DecordInit"), dict(type="DecordDecode", mode="efficient")]
-    assert with_decoder(efficient, "packets") == efficient
+    assert with_decoder(efficient, "packets") == [dict(type="CheckedDecordInit"), efficient[1]]
 
 
 def test_real_videos_have_decords_frames(real_data):
