@@ -68,6 +68,7 @@ class Encoding:
     ticks: tuple[int, ...] = ()  # when each frame is shown, in 1/25 s; else steadily
     start: float = 0.0  # seconds
     hidden: int = 0  # frames before time 0, which an edit list hides
+    cut: int = 0  # frames to the second keyframe, which are cut off before the file
     before: tuple[str, ...] = ()  # streams before the video: audio, small, or see `STILLS`
     after: tuple[str, ...] = ()
     options: dict[str, str] = field(default_factory=dict)
@@ -91,6 +92,9 @@ def h264(name: str, **more: Any) -> Encoding:
 STILLS = {"cover": (1, True), "still": (1, False), "preview": (2, False)}
 ASF_DESCRIPTION = bytes.fromhex("40a4d0d207e3d21197f000a0c95ea850")  # Extended Content Description
 B_FRAMES = {"x264-params": "bframes=3:b-pyramid=normal:open-gop=1:keyint=10", "crf": "12"}
+OPEN = {"b": "4M", "bf": "2", "g": "10"}  # mpeg2video's groups of pictures are open
+OPEN_HEVC = {"x265-params": "open-gop=1:keyint=8:b-adapt=0:scenecut=0:log-level=none"}
+OPEN_H264 = {"x264-params": "open-gop=1:keyint=8:b-adapt=0:scenecut=0:bframes=3"}
 VARIED = (0, 1, 2, 5, 6, 9, 10, 11, 15, 16, 17, 18, 25, 26, 30, 31, 32, 33, 34, 40, 41, 42, 43, 60)
 ENCODINGS = [
     *(h264(f"h264{suffix}") for suffix in (".mp4", ".mov", ".mkv", ".flv", ".m4v", ".3gp", ".f4v")),
@@ -125,6 +129,9 @@ ENCODINGS = [
     h264("trimmed.mp4", hidden=6),
     *(h264(f"varied{s}", ticks=VARIED) for s in (".mp4", ".mkv", ".ts")),
     *(h264(f"late{s}", start=10) for s in (".mkv", ".mp4", ".ts", ".flv")),
+    *(Encoding(f"cut-mpeg2{s}", "mpeg2video", cut=12, options=OPEN) for s in (".ts", ".mpg")),
+    Encoding("cut-h264.mkv", cut=8, options=OPEN_H264),
+    Encoding("cut-hevc.mkv", "libx265", cut=8, options=OPEN_HEVC),
     h264("audio-first.mp4", before=("audio",)),
     h264("audio-first-4-frames.mp4", before=("audio",), frames=4),
     h264("audio-after.mkv", after=("audio",)),
@@ -189,14 +196,17 @@ def make(encoding: Encoding, folder: Path) -> Path:
             a, b, c, d = (round(value * 65536) for value in matrix)
             stream.set_display_matrix([a, b, 0, c, d, 0, 0, 0, 1 << 30])
         packets: list[Any] = []
-        ticks = encoding.ticks or range(encoding.frames + encoding.hidden)
-        for number in range(encoding.frames + encoding.hidden):
-            image = store(draw((number - encoding.hidden) % 32, *encoding.size))
+        earlier = encoding.hidden + encoding.cut
+        ticks = encoding.ticks or range(encoding.frames + earlier)
+        for number in range(encoding.frames + earlier):
+            image = store(draw((number - earlier) % 32, *encoding.size))
             image = np.ascontiguousarray(image)
             frame = av.VideoFrame.from_ndarray(image, format="rgb24")
             frame.pts, frame.time_base = ticks[number], Fraction(1, 25)
             packets += stream.encode(frame)
         packets += stream.encode(None)
+        if encoding.cut:
+            del packets[: [number for number, p in enumerate(packets) if p.is_keyframe][1]]
         if encoding.picture and path.suffix == ".mkv":
             sink.add_attachment("cover.jpg", "image/jpeg", _jpeg())
         for kind, other in others:

@@ -86,10 +86,17 @@ def write_clip(
 
 
 def _frames(container: Any, stream: Any, video: str | Path) -> Iterator[av.VideoFrame]:
-    try:
-        yield from container.decode(stream)
-    except av.FFmpegError as error:
-        raise ClipError(f"cannot cache {video}: {error.strerror or error}") from error
+    """Yields all frames; what fails before the first one needs what was cut off before the file."""
+    is_started = False
+    for packet in container.demux(stream):
+        try:
+            frames = packet.decode()
+        except av.FFmpegError as error:
+            if is_started:
+                raise ClipError(f"cannot cache {video}: {error.strerror or error}") from error
+            continue
+        is_started |= bool(frames)
+        yield from frames
 
 
 class _Encoder:

@@ -1,7 +1,7 @@
 """Lets a stock pipeline read the clip cache.
 
 `CachedVideo` comes first and puts the entry in the place of the video; `ClipInit` stands where
-`DecordInit` stood. The rest of the pipeline is stock: SampleFrames, DecordDecode, Resize, ...
+`DecordInit` stood, `PacketDecode` where `DecordDecode` did. The rest of the pipeline is stock.
 """
 
 import logging
@@ -9,8 +9,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ..compat import TRANSFORMS, BaseTransform, DecordInit
+from ..compat import TRANSFORMS, BaseTransform
 from ..errors import UserError
+from ..video.frames import PacketInit
 from .cache import CacheFullError, ClipCache
 from .clip import ClipReader
 
@@ -75,8 +76,8 @@ class CachedVideo(BaseTransform):
 
 
 @TRANSFORMS.register_module()
-class ClipInit(DecordInit):
-    """Opens a cached clip with the fast reader, and anything else as `DecordInit` does.
+class ClipInit(PacketInit):
+    """Opens a cached clip with the fast reader, and anything else as `PacketInit` does.
 
     The reader has the methods of decord's that the stock transforms call, and returns the frames
     without the column or row that pads a clip of odd size.

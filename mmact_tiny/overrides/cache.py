@@ -6,7 +6,7 @@ from ..cache.clip import CODECS
 from ..compat import Config
 from ..errors import UserError, suggest
 from ..hooks.timing import RAISE_WORKERS
-from ..pipeline import SPLITS, Step, exact_pipeline, set_pipeline, split_datasets
+from ..pipeline import SPLITS, Step, exact_pipeline, set_pipeline, split_datasets, with_decoder
 from .registry import OVERRIDES, add_hook, comes_after, use_plugin
 
 READERS = ("clip", "stock")
@@ -52,8 +52,7 @@ def clip_cache(
         settings = dict(root=root, format=format, short_side=_short_side(steps, where))
         if max_bytes is not None:
             settings["max_bytes"] = max_bytes
-        if reader == "clip":
-            _open_clips(steps, where)
+        steps = _open_clips(steps, where) if reader == "clip" else with_decoder(steps, "decord")
         cached = dict(type="CachedVideo", **settings, build=build)
         set_pipeline(cfg, split, dataset, [cached, *steps])
     use_plugin(cfg, "mmact_tiny.cache")
@@ -86,12 +85,15 @@ def _short_side(steps: Sequence[Step], where: str) -> int:
     return max(sides)
 
 
-def _open_clips(steps: Sequence[Step], where: str) -> None:
-    openers = [step for step in steps if step["type"] in ("DecordInit", "ClipInit")]
-    decodes = [step for step in steps if step["type"] == "DecordDecode"]
-    if len(openers) != 1 or len(decodes) != 1 or decodes[0].get("mode") == "efficient":
+def _open_clips(steps: Sequence[Step], where: str) -> list[Step]:
+    steps = with_decoder(steps, "packets")
+    openers, decodes = (
+        [step for step in steps if step["type"] == name] for name in ("PacketInit", "PacketDecode")
+    )
+    if len(openers) != 1 or len(decodes) != 1:
         raise UserError(
             f"clip_cache reader='clip' replaces DecordInit, and {where} does not decode with "
             "DecordInit and DecordDecode; use reader='stock'"
         )
     openers[0]["type"] = "ClipInit"
+    return steps

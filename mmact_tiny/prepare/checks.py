@@ -40,7 +40,7 @@ def find_faults(record: Record, *, min_frames: int) -> Iterator[Verdict]:
     ):
         detail = f"the header says {header_seconds:.1f} s, the data ends after {seconds:.1f} s"
         yield "truncated", detail
-    expected = packets - record["discarded_packets"]
+    expected = packets - record["discarded_packets"] - record["leading_packets"]
     if _falls_short(frames, expected, FRAMES_TOLERANCE):
         yield "damaged", f"{frames} of {expected} frames can be decoded"
     if record["num_sizes"] > 1:
@@ -56,6 +56,9 @@ def _falls_short(count: float, expected: float | None, margin: float) -> bool:
 def find_warnings(record: Record) -> Iterator[Verdict]:
     """Yields what is unusual about a video that can be used."""
     header, frames = record["header_frames"], record["frames"]
+    lost = record["packets"] - record["discarded_packets"] - frames
+    if 0 < lost <= record["leading_packets"]:
+        yield "cut at the start", f"{lost} frames need what was cut off before: they do not count"
     if header is not None and header - record["discarded_packets"] != frames:
         yield "frame count", f"the header says {header}, {frames} were decoded"
     if record["damaged_frames"]:

@@ -10,6 +10,7 @@ import av
 
 from ..files import open_atomically
 from ..video.files import best_stream, orientation_of, upright
+from ..video.frames import decode
 from ..video.isolated import Lost
 from .checks import is_read_by_decord
 from .examine_all import call_each
@@ -64,7 +65,7 @@ def convert(path: str, target: Path) -> None:
         output = sink.add_stream("libx264", rate=stream.average_rate or 25, options=OPTIONS)
         output.pix_fmt = "yuv420p"
         start: int | None = None
-        for frame in source.decode(stream):
+        for _, frame in decode(path):
             pts, time_base = frame.pts, frame.time_base
             if any(orientation_of(frame)):
                 frame = av.VideoFrame.from_ndarray(upright(frame), "rgb24")

@@ -86,15 +86,19 @@ def _decode(
     wanted = {int((i + 0.5) * expected / NUM_THUMBNAILS) for i in range(NUM_THUMBNAILS)}
     thumbnails: list[bytes] = []
     sizes: set[tuple[int, int]] = set()
-    record |= {"frames": 0, "packets": 0, "discarded_packets": 0, "damaged_frames": 0}
+    record |= {"frames": 0, "packets": 0, "damaged_frames": 0}
+    record |= {"discarded_packets": 0, "leading_packets": 0}
     keyframes: list[int] = []
-    start = end = None
+    first = start = end = None
     for packet in _packets(container, stream, record):
         if packet.size:
             if packet.is_keyframe:
                 keyframes.append(record["packets"])
+                first = packet.pts if first is None else first
             record["packets"] += 1
             record["discarded_packets"] += packet.is_discard
+            early = first is None or (packet.pts is not None and packet.pts < first)
+            record["leading_packets"] += early and not packet.is_discard
         try:
             decoded = packet.decode()
         except av.FFmpegError:

@@ -18,7 +18,7 @@ from .types import Record, Settings
 SECONDS_PER_MEGABYTE = 5.0  # beside the limit of a video: more than the slowest decoders take
 LOG_NAME = ".examined.jsonl"
 LOG_NAME_0_1_0 = ".probe.jsonl"
-_FIRST_LINE = json.dumps({"version": 2})  # the records of another version are not used
+_FIRST_LINE = json.dumps({"version": 3})  # the records of another version are not used
 
 
 class RecordLog:

@@ -57,6 +57,7 @@ class Record(TypedDict, total=False):
     header_seconds: float | None  # of the stream, or else of the whole file
     packets: int
     discarded_packets: int  # cut off by an edit list
+    leading_packets: int  # shown before the first keyframe, of use where it is not cut off before
     damaged_frames: int
     num_sizes: int  # of frames
     keyframe_spacing: int  # frames, the longest way from one keyframe to the next

@@ -23,6 +23,7 @@ logger = logging.getLogger("mmact_tiny")
 _MORE_ROWS = {"420": "422", "410": "411"}  # pixel formats; the second's chroma has all rows
 VIDEO_SUFFIXES = frozenset(
     (
+        *(".264", ".265", ".h264", ".h265", ".hevc"),  # no container: nothing else tells them
         *(".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".gif", ".m2t", ".m2ts"),
         *(".m2v", ".m4v", ".mjpeg", ".mjpg", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts"),
         *(".mxf", ".nut", ".ogm", ".ogv", ".rm", ".rmvb", ".ts", ".vob", ".webm", ".wmv"),
@@ -34,6 +35,7 @@ _SIGNATURES = (
     *((4, box) for box in (b"ftyp", b"moov", b"mdat", b"wide")),  # MP4, MOV, 3GP
     *((0, b"\x1aE\xdf\xa3"), (0, b"GIF8"), (0, b"OggS"), (0, b"FLV\x01"), (0, b"DKIF")),
     *((8, b"AVI "), (0, b"0&\xb2u\x8ef\xcf\x11"), (0, b".RMF"), (0, b"nut/multimedia")),  # ASF
+    (0, b"YUV4MPEG2 "),
     *((0, b"\x00\x00\x01\xba"), (0, b"\x00\x00\x01\xb3"), (0, b"\x06\x0e+4")),  # MPEG, MXF
 )
 _PACKETS = ((0, 188), (4, 192))  # MPEG-TS, M2TS: where the first one begins, bytes from one on
@@ -56,7 +58,8 @@ def is_video_file(path: str) -> bool:
     """
     if is_video(path):
         return True
-    if mimetypes.guess_type(path)[0] is not None or not os.path.isfile(path):  # noqa: PTH113
+    kind = mimetypes.guess_type(path)[0]
+    if not (kind or "video/").startswith("video/") or not os.path.isfile(path):  # noqa: PTH113
         return False
     try:
         with open(path, "rb") as file:  # noqa: PTH123

@@ -12,12 +12,12 @@ all tools: `best_stream`, `clear_times` and `decode`, `orientation_of`.
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BytesIO
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import av
 import numpy as np
@@ -70,7 +70,7 @@ class PacketReader:
                 raise TooLarge(f"more than {MAX_PACKET_BYTES >> 20} MB of packets")
             if packet.size:
                 self._packets.append(packet)
-        self._times = clear_times(self._packets)
+        self._times = clear_times(self._packets, source)
         self._decode_order: list[int] = [packet.pts or 0 for packet in self._packets]
         self._position = {time: index for index, time in enumerate(self._decode_order)}
         self._keyframes = [i for i, packet in enumerate(self._packets) if packet.is_keyframe]
@@ -182,11 +182,34 @@ def _rewound(source: str | Path | BytesIO) -> Any:
     return source
 
 
-def clear_times(packets: Sequence[Any]) -> list[int]:
+class PacketTime(NamedTuple):
+    """What is kept of a packet: an hour of video has 100,000."""
+
+    pts: int | None
+    duration: int
+    is_discard: bool
+    is_keyframe: bool
+
+
+def packet_times(container: Any) -> list[PacketTime]:
+    """Returns them of the best stream."""
+    return [
+        PacketTime(packet.pts, packet.duration or 0, packet.is_discard, packet.is_keyframe)
+        for packet in container.demux(best_stream(container))
+        if packet.size
+    ]
+
+
+def clear_times(packets: Sequence[Any], source: str | Path | BytesIO) -> list[int]:
     """Returns the presentation times of the frames that packets hold, sorted.
 
     A frame's index is its rank. The packets that an edit list hides are needed to decode others,
-    and have no frame.
+    and have no frame. Those that are shown before the first keyframe may need what was cut off
+    before the file, a segment or a recording: they count where the decoder gives a frame.
+
+    Args:
+        packets: Of the best stream.
+        source: The video, for the decoder.
 
     Raises:
         UnclearPackets: no packets, or some without a time or with the same time.
@@ -196,6 +219,11 @@ def clear_times(packets: Sequence[Any]) -> list[int]:
     times: list[int] = sorted(packet.pts for packet in packets if not packet.is_discard)
     if not times:
         raise UnclearPackets("an edit list hides all frames")
+    first = next((packet.pts for packet in packets if packet.is_keyframe), times[0])
+    if times[0] < first:
+        decoded = (first if stamp is None else stamp for stamp, _ in decode(source))
+        given = set(takewhile(lambda stamp: stamp < first, decoded))
+        times = [time for time in times if time >= first or time in given]
     return times
 
 
@@ -255,8 +283,10 @@ def decord_differs(source: str | Path | BytesIO) -> str:
             return "several video streams"
         if container.format.name == "mpegts":
             return "an MPEG transport stream"
-        if any(packet.is_discard for packet in container.demux(best_stream(container))):
-            return "frames that an edit list hides"
+        packets = packet_times(container)
+    with suppress(UnclearPackets):
+        if len(clear_times(packets, source)) < len(packets):
+            return "frames that are hidden, or cut off from others"
     first = next(decode(source), None)
     return "mirrored" if first and orientation_of(first[1]).is_mirrored else ""
 

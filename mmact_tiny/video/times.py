@@ -3,14 +3,13 @@
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple
 
 import av
 import numpy as np
 
 from ..errors import UserError
 from .files import best_stream, sample_of
-from .frames import UnclearPackets, clear_times, decode
+from .frames import UnclearPackets, clear_times, decode, packet_times
 from .isolated import GuardedReader
 
 
@@ -30,14 +29,6 @@ class FrameTimes:
 
     def __len__(self) -> int:
         return len(self.seconds)
-
-
-class _Packet(NamedTuple):
-    """What is kept of a packet: an hour of video has 100,000."""
-
-    pts: int | None
-    duration: int
-    is_discard: bool
 
 
 def ask_frame_times(video: str | Path) -> FrameTimes:
@@ -64,15 +55,11 @@ def read_frame_times(video: str | Path) -> FrameTimes:
     try:
         with av.open(str(video)) as container:
             stream = best_stream(container)
-            packets = [
-                _Packet(packet.pts, packet.duration or 0, packet.is_discard)
-                for packet in container.demux(stream)
-                if packet.size
-            ]
+            packets = packet_times(container)
             fps = float(stream.average_rate or stream.guessed_rate or 25)
             unit = stream.time_base or Fraction(1, 25)
         try:
-            times = clear_times(packets)
+            times = clear_times(packets, str(video))
         except UnclearPackets:
             return _decoded_times(video, fps)
     except av.FFmpegError as error:

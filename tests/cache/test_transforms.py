@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from h264_videos import mirror
 from mmengine.dataset import Compose
 from mmengine.registry import init_default_scope
 from pattern_videos import count_decoded, make_video, psnr
 
 from mmact_tiny.cache.cache import ClipCache
 from mmact_tiny.cache.transforms import CachedVideo, ClipInit
+from mmact_tiny.pipeline import with_decoder
 
 TRAIN = [
     dict(type="SampleFrames", clip_len=1, frame_interval=1, num_clips=3),
@@ -46,7 +48,7 @@ def compose(steps: list[dict[str, Any]], root: Path | None, **settings: Any) -> 
     if root is None:
         return Compose([dict(type="DecordInit"), *steps])
     cached = dict(type="CachedVideo", root=str(root), **settings)
-    return Compose([cached, dict(type="ClipInit"), *steps])
+    return Compose([cached, dict(type="ClipInit"), *with_decoder(steps, "packets")])
 
 
 def sample(video: Path | str) -> dict[str, Any]:
@@ -105,6 +107,14 @@ def test_without_building(tmp_path):
     assert results["filename"] == str(video) and "clip" not in results
     assert results["img_shape"] == (360, 640)
     assert not list((tmp_path / "cache").glob("*/*/*.mp4"))
+
+
+def test_what_has_no_clip_is_read_as_it_is_shown(tmp_path):
+    """Decord, which the stock steps name, turns a mirrored video by 180 degrees."""
+    video = make_video(tmp_path / "a.mp4")
+    stored = compose(TEST[:2], tmp_path / "cache", build=False)(sample(video))["imgs"]
+    shown = compose(TEST[:2], tmp_path / "cache", build=False)(sample(mirror(video)))["imgs"]
+    assert np.array_equal(shown, np.stack(stored)[:, :, ::-1])
 
 
 def test_a_full_cache_is_told_once(tmp_path, caplog):

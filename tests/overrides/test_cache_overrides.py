@@ -9,7 +9,7 @@ from mmengine.config import Config
 
 from mmact_tiny.errors import UserError
 from mmact_tiny.overrides.registry import apply_overrides
-from mmact_tiny.pipeline import pipeline_of
+from mmact_tiny.pipeline import pipeline_of, with_decoder
 
 PLACES = ("pipeline", "dataloader.dataset.pipeline")
 
@@ -36,7 +36,8 @@ def test_it_changes_training_and_validation_and_nothing_else(tmp_path: Path) -> 
         first, opener, *rest = read_by(cfg, split)
         assert first == cached(root="/disk/clips")
         assert opener == dict(type="ClipInit", io_backend="disk")
-        assert rest == [dict(step) for step in before[f"{split}_pipeline"][1:]]
+        assert rest == with_decoder(before[f"{split}_pipeline"][1:], "packets")
+        assert rest[1] == dict(type="PacketDecode")
     assert "mmact_tiny.cache" in cfg.custom_imports["imports"]
     cfg.dump(tmp_path / "dump.py")
     assert changes(leaves(cfg), leaves(Config.fromfile(tmp_path / "dump.py"))) == {}
@@ -48,7 +49,7 @@ def test_testing_on_demand_and_other_arguments() -> None:
     changes_by(cfg, dict(type="clip_cache", splits=["test"], **arguments))
     first, opener, *_ = read_by(cfg, "test")
     assert first == cached(format="fast", max_bytes=10**9, build=False)
-    assert opener["type"] == "DecordInit"
+    assert opener["type"] == "CheckedDecordInit"
     assert read_by(cfg, "train")[0]["type"] == "DecordInit"
 
 
@@ -68,7 +69,7 @@ def test_the_size_is_that_of_the_first_resize() -> None:
         (3, dict(type="Resize", scale=(-1, 256), keep_ratio=False), "needs Resize"),
         (3, dict(type="RandomRescale", scale_range=(256, 320)), "needs Resize"),
         (2, dict(type="RandomResizedCrop"), "RandomResizedCrop"),
-        (0, dict(type="PyAVInit"), "use reader='stock'"),
+        (0, dict(type="RawFrameInit"), "use reader='stock'"),
         (2, dict(type="DecordDecode", mode="efficient"), "use reader='stock'"),
     ],
 )

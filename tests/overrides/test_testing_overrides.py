@@ -63,7 +63,7 @@ def test_a_dump_takes_the_cache_and_cached_pipelines_keep_theirs(
     cfg.dump(str(dump))
     for config, more in ((dump, {}), (STOCK, changed)):
         cached = load_config(config, changes={**more, "clip_cache": {"format": "small"}})
-        kept = ["CachedVideo", "ClipInit", "SampleFrames", "DecordDecode"]
+        kept = ["CachedVideo", "ClipInit", "SampleFrames", "PacketDecode"]
         assert types_of(cached, "train", 4) == kept
 
 

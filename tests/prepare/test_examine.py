@@ -13,6 +13,7 @@ from video_files import (
     write_video,
 )
 
+from benchmarks.odd_videos import ENCODINGS, make
 from mmact_tiny.prepare.checks import find_faults, find_warnings, is_read_by_decord
 from mmact_tiny.prepare.convert import convert
 from mmact_tiny.prepare.examine import examine
@@ -90,8 +91,11 @@ def test_finds_faults(tmp_path: Path, name: str) -> None:
 def test_what_can_be_used_all_the_same_is_a_warning(tmp_path: Path) -> None:
     more = claim_frames(write_video(tmp_path / "a.avi", codec="mjpeg"), 25)
     turned = rotate(write_video(tmp_path / "a.mp4"), 90)
+    cut = make(next(e for e in ENCODINGS if e.name == "cut-mpeg2.mpg"), tmp_path)
+    needed = "2 frames need what was cut off before: they do not count"
     for path, warning in (
         (more, ("frame count", "the header says 25, 24 were decoded")),
+        (cut, ("cut at the start", needed)),
         (turned, ("rotated", "shown turned by -90 degrees")),
     ):
         record = examine(str(path))

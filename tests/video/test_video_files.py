@@ -59,6 +59,9 @@ def test_what_might_never_give_anything_is_not_opened(tmp_path):
         ("photo", b"\0\0\0\x20ftypheic", False),
         ("clip.insv", b"\0\0\0\x20ftypavc1", True),
         ("VIDEO.DAT", b"RIFF\0\0\0\0CDXA", False),
+        ("clip.QT", b"\0\0\0\x08wide", True),
+        ("clip.mpe", b"no video", False),
+        ("clip.y4m", b"YUV4MPEG2 W8 H8", True),
         ("clip.part", b"\x1aE\xdf\xa3", True),
         ("sound", b"RIFF\0\0\0\0WAVE", False),
         ("film", b"RIFF\0\0\0\0AVI LIST", True),
@@ -68,7 +71,10 @@ def test_what_might_never_give_anything_is_not_opened(tmp_path):
         ("notes.txt", b"\0\0\0\x20ftypisom", False),
         ("README", b"Good evening", False),
         ("empty", b"", False),
-        *((f"a{suffix}", b"", True) for suffix in (".GIF", ".asf", ".vob", ".f4v", ".3gp", ".mts")),
+        *(
+            (f"a{suffix}", b"", True)
+            for suffix in (".GIF", ".asf", ".vob", ".f4v", ".3gp", ".mts", ".h265")
+        ),
     ],
 )
 def test_a_video_is_known_by_its_name_or_how_it_begins(name, start, expected, tmp_path):
