@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 from ..errors import UserError
 from ..video.files import VIDEO_SUFFIXES, is_video
 from .labels import LABEL_MAP_PATTERN, read_text
-from .types import SPLIT_WORDS, split_of, splits_of_folder
+from .types import split_of, split_word, splits_of_folder
 
 LIST_SUFFIXES = (".txt", ".csv", ".tsv", ".json", ".lst", ".list")
 TO_CONVERT = (".xlsx", ".xls", ".ods", ".jsonl", ".parquet")  # may list videos, are not read
+OTHERS = (".pkl", ".pickle", ".yaml", ".yml", ".xml", ".mat")  # the same, or may be anything
 UNUSED = "unused"  # a split of official lists: neither trained nor tested on
 WRAPPERS = {"videos", "video", "clips", "data", "dataset", "ucf-101", "hmdb51"}  # around classes
 COLUMNS = {
@@ -133,7 +134,7 @@ def read_listing(file: Path, find: Callable[[str], bool], *, given: bool = False
             return None
         line, _, why = str(error).removeprefix(f"{file}:").partition(": ")
         raise NotUnderstood(int(line), why, names_videos=names_videos) from None
-    page = Page(file, text, find)
+    page = Page(file, re.sub(r"\Asep=.\n", "#\\g<0>", text), find)  # of Excel
     for one in FORMATS:
         match = re.fullmatch(one.files, file.name, re.I)
         entries = one.read(page, match) if match and re.search(one.content, text) else None
@@ -355,7 +356,7 @@ def _columns_by_content(rows: list[Row], page: Page) -> dict[str, int] | None:
         del rows[0]  # a header that does not name both
     columns = {"path": path}
     others = [c for c in range(width) if c != path and share(bool, c)]
-    splits = [c for c in others if share(_is_split, c) >= 0.5][:1]
+    splits = [c for c in others if share(split_word, c) >= 0.5][:1]
     if splits:
         columns["split"] = splits[0]
     others = [c for c in others if c not in splits]
@@ -367,10 +368,6 @@ def _columns_by_content(rows: list[Row], page: Page) -> dict[str, int] | None:
         line, row = rows[0]
         raise NotUnderstood(line, f"no label beside {' '.join(row)!r}", unlabelled=True)
     return columns
-
-
-def _is_split(text: str) -> bool:
-    return text.lower() in SPLIT_WORDS
 
 
 def _class_folder(path: str) -> str:
@@ -417,7 +414,7 @@ def _spaced_rows(page: Page) -> list[Row]:
             line, row = next(one for one in rows if _NUMBERS.fullmatch(one[1][-1]))
             raise NotUnderstood(line, f"{' '.join(row)!r}: several labels for a video")
         return [(number, [row[0], *" ".join(row[1:]).split()]) for number, row in rows]
-    if labels and all(" " in label and _is_split(label.split()[-1]) for label in labels):
+    if labels and all(" " in label and split_word(label.split()[-1]) for label in labels):
         return [(number, [row[0], *row[-1].rsplit(maxsplit=1)]) for number, row in rows]
     return rows
 
@@ -447,6 +444,7 @@ FORMATS = (
     Format("UCF101", r"(train|test)list0?\d\.txt", r"", _ucf101),
     Format("HMDB51", r"(?P<label>.+)_test_split\d\.txt", r"", _hmdb51),
     Format("Kinetics", r".*\.csv", r"youtube_id.*time_start", _columns),
+    Format("Something-Something V2", r".*test-answers\.csv", r"\A\d+;", _first_two),
     Format("Moments in Time", r"(training|validation|test)set.*\.csv", r"", _first_two),
     Format("Something-Something V1 or Jester", r".*\.csv", r"\A\d+(;|\s*\n)", _first_two),
     Format("Something-Something V2", r".*\.json", r'"template"', _json),

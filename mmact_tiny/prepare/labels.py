@@ -12,7 +12,7 @@ from ..errors import UserError
 from .types import Findings
 
 LABEL_MAP_PATTERN = re.compile(
-    r"(.*[_-])?(label_?map\w*|labels?|classes|class_?ind|class_?names|categories|vocab)"
+    r"(.*[_-])?(label_?map\w*|labels?|classes|class_?ind|class_?names|class_?list|categories|vocab)"
     r"\.(txt|csv|json)",
     re.I,
 )

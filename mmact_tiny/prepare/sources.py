@@ -13,7 +13,7 @@ from ..video.files import Walk, is_video, is_video_file, refuse_archive
 from . import formats
 from .formats import UNUSED, WRAPPERS, Entry, Listing, NotUnderstood, speaks_of_list
 from .labels import LABEL_MAP_PATTERN, find_label_map
-from .types import SPLIT_WORDS, Findings, Video, split_of, splits_of_folder
+from .types import Findings, Video, is_split_alone, split_of, split_word, splits_of_folder
 
 LAYOUTS = """  SRC/<class>/*.mp4                        class folders
   SRC/train/<class>/*.mp4, SRC/val/...     split class folders; or SRC/<class>/train/*.mp4
@@ -153,8 +153,11 @@ def _candidates(root: Path, skip: Path | None) -> Iterator[Path]:
             suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122
             if entry.name.startswith((".", "__MACOSX")) or entry.path == str(skip):
                 continue
-            if suffix in formats.LIST_SUFFIXES or (
-                suffix in formats.TO_CONVERT and formats.is_list_like(entry.name)
+            others = (*formats.TO_CONVERT, *formats.OTHERS)
+            if (
+                suffix in formats.LIST_SUFFIXES
+                or (suffix in others and formats.is_list_like(entry.name))
+                or (not suffix and speaks_of_list(entry.name))
             ):
                 if entry.is_file() and (not has_videos or speaks_of_list(entry.name)):
                     yield Path(entry.path)
@@ -175,7 +178,7 @@ def _find_listings(
     unread: list[tuple[Path, NotUnderstood]] = []
     for file in [src] if given else _candidates(src, findings.skip):
         try:
-            if file.suffix.lower() in formats.TO_CONVERT:
+            if file.suffix.lower() in (*formats.TO_CONVERT, *formats.OTHERS):
                 raise NotUnderstood(1, f"{file.suffix} is not read: save it as CSV")
             listing = formats.read_listing(file, partial(index.has, file.parent), given=given)
             listings += [listing] if listing else []
@@ -189,6 +192,7 @@ def _find_listings(
     for file, reason in unread:
         split = split_of(file.stem)
         is_extra = split in known or (reason.unlabelled and split == "test")
+        is_extra |= not chosen and file.suffix.lower() in formats.OTHERS
         if given or (speaks_of_list(file.name) and not is_extra):
             needed.append(f"\n  {file}:{reason.line}: {reason}")
     if needed:
@@ -247,7 +251,7 @@ def _shown(file: Path, findings: Findings) -> str:
 
 def _split_in(entry: Entry, listing: Listing) -> str | None:
     """Returns an entry's split; None where it has none or another word."""
-    return SPLIT_WORDS.get(entry.split.lower()) if entry.split else listing.split
+    return split_word(entry.split) if entry.split else listing.split
 
 
 def _read_listings(
@@ -330,7 +334,14 @@ def _read_folders(findings: Findings, walk: Walk) -> None:
     splits = {folder: names for folder, names in splits.items() if _has_videos(folder)}
     if not splits:
         return _read_class_folders(findings, walk, root, None)
-    has_classes = any(map(_has_videos, (f for folder in splits for f in walk.children(folder)[0])))
+    around = {f: any(map(_has_videos, Walk(f).children(f)[0])) for f in splits}
+    if len(splits) < len(folders) and len(set(splits.values())) == 1:  # as K400's training_dog
+        for one in [f for f in splits if not (around[f] or is_split_alone(f.name))]:
+            message = f"named like a split ({splits.pop(one)[0]}), taken for a class"
+            findings.report("class like a split", os.path.relpath(one, findings.root), message)
+        if not splits:
+            return _read_class_folders(findings, walk, root, None)
+    has_classes = any(around[folder] for folder in splits)
     for folder, names in splits.items():
         if len(names) > 1 or not has_classes:
             raise UserError(
@@ -354,8 +365,11 @@ def _unwrapped(findings: Findings, walk: Walk, folder: Path) -> Path:
     if len(full) != 1 or videos or splits_of_folder(full[0].name):
         return folder
     inner = [one for one in walk.children(full[0])[0] if _has_videos(one)]
-    splits = [f for f in inner if splits_of_folder(f.name)]
-    is_around = any(map(_has_videos, (f for one in splits for f in walk.children(one)[0])))
+    around, ahead = inner, Walk(findings.root)  # which counts for nothing
+    while len(around) == 1 and not splits_of_folder(around[0].name):
+        around = [one for one in ahead.children(around[0])[0] if _has_videos(one)]
+    splits = [f for f in around if splits_of_folder(f.name)]
+    is_around = any(map(_has_videos, (f for one in splits for f in ahead.children(one)[0])))
     if not is_around and not (inner and full[0].name.lower() in WRAPPERS):
         return folder
     where = os.path.relpath(full[0], findings.root)
@@ -368,11 +382,11 @@ def _read_class_folders(findings: Findings, walk: Walk, parent: Path, split: str
     for folder in folders:
         where = os.path.relpath(folder, findings.root)
         paths = list(walk.videos(folder))
-        if paths and splits_of_folder(folder.name):
+        if paths and is_split_alone(folder.name):
             raise UserError(f"{folder} is named like a split, but lies where classes do: rename it")
         for path in paths:
             below = path.relative_to(folder).parts[:-1]
-            inner = splits_of_folder(below[0]) if below else ()
+            inner: tuple[str, ...] = next(filter(None, map(splits_of_folder, below)), ())
             if inner and split is None:
                 findings.layout = "split class folders"
             elif inner and inner != (split,):
@@ -383,6 +397,12 @@ def _read_class_folders(findings: Findings, walk: Walk, parent: Path, split: str
         if not paths:
             findings.report("empty folder", where, "no video in it: not a class")
     _report_unlisted(findings, loose, "not in a class folder")
+    ahead = Walk(findings.root)  # which counts for nothing
+    inside = Counter(f.name for folder in folders for f in ahead.children(folder)[0])
+    same = [name for name, count in inside.items() if count == len(folders) > 1]
+    if same and not any(map(splits_of_folder, same)):
+        message = f"every class has a folder {same[0]!r}, which says nothing; is that the class?"
+        findings.report("folders in each class", os.path.relpath(parent, findings.root), message)
 
 
 def _list_video(findings: Findings, path: str, label: str, split: str | None, where: str) -> None:

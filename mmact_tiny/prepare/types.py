@@ -1,6 +1,7 @@
 """Names what a dataset is made from: the videos that a source lists, what is found, settings."""
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -12,12 +13,14 @@ from ..errors import UserError
 from ..hardware import num_usable_cores
 
 SPLITS = ("train", "val", "test")
-SPLIT_WORDS = {
-    **dict.fromkeys(("train", "training", "trn"), "train"),
-    **dict.fromkeys(("val", "valid", "validate", "validation", "dev", "eval", "evaluation"), "val"),
-    **dict.fromkeys(("test", "testing", "tst"), "test"),
+_WORDS = {  # without accents, in the languages of those who name folders in their own
+    "train": "train training trn entrenamiento entrainement treino treinamento addestramento "
+    "обучение 训练 训练集 訓練 訓練集 훈련",
+    "val": "val valid validate validation dev eval evaluation validierung validacion validacao "
+    "validazione валидация 验证 验证集 驗證 驗證集 検証 검증",
+    "test": "test testing tst prueba pruebas teste тест 测试 测试集 測試 測試集 テスト 테스트",
 }
-_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
+_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[^\W\d_A-Za-z]+")
 _COMPANION = re.compile(r"(lists?|sets?|splits?|data(set)?|videos?|clips?|files?|labels?)\d*$")
 # Why a video is left out, or what is unusual about it: a few words, and the particulars.
 Verdict = tuple[str, str]
@@ -67,24 +70,47 @@ class Record(TypedDict, total=False):
     thumbnails: bytes  # 8 x 8 x 9, see `leaks`
 
 
-def splits_in(words: Iterable[str]) -> list[str]:
-    """Returns the splits that words speak of: train of `Training`, `trainlist`."""
-    lower = [word.lower() for word in words]
-    found = (SPLIT_WORDS.get(w, SPLIT_WORDS.get(_COMPANION.sub("", w))) for w in lower)
-    return list(dict.fromkeys(split for split in found if split))
+def _plain(text: str) -> str:
+    """Returns text without accents."""
+    return "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
+
+
+_SPLITS = {_plain(word): split for split, words in _WORDS.items() for word in words.split()}
+
+
+def split_word(word: str) -> str | None:
+    """Returns the split that a word is: train of `Training`, `trainlist`, `训练`."""
+    lower = _plain(word).lower()
+    return _SPLITS.get(lower) or _SPLITS.get(_COMPANION.sub("", lower))
+
+
+def _splits_in(words: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(split for split in map(split_word, words) if split))
 
 
 def split_of(name: str) -> str | None:
     """Returns the one split that a file's name speaks of: val for `kinetics_tiny_val_video`."""
-    splits = splits_in(_WORD.findall(name))
+    splits = _splits_in(_WORD.findall(_plain(name)))
     return splits[0] if len(splits) == 1 else None
+
+
+def _words_of_folder(name: str) -> list[str]:
+    return re.split(r"[_\- ]+", re.sub(r"[_-]?\d+p?$", "", name))
 
 
 @lru_cache(maxsize=4096)
 def splits_of_folder(name: str) -> tuple[str, ...]:
-    """Returns the splits that a folder's first and last word say, with `_` or `-` between."""
-    words = re.split(r"[_-]", re.sub(r"[_-]?\d+p?$", "", name))
-    return tuple(splits_in((words[0], words[-1])))
+    """Returns the splits that a folder's first and last word say, between `_`, `-` or spaces."""
+    words = _words_of_folder(name)
+    return tuple(_splits_in((words[0], words[-1])))
+
+
+def is_split_alone(name: str) -> bool:
+    """Returns whether a folder's name says a split and nothing else: not as `training_dog`."""
+    words = _words_of_folder(name)
+    return bool(_splits_in(words)) and all(
+        split_word(word) or not _COMPANION.sub("", word.lower()) for word in words
+    )
 
 
 def length_of(record: Record) -> float:

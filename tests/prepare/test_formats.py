@@ -164,6 +164,40 @@ FORMATS = {
             ("videos/training-set/run/a.mp4", "run", "train"),
         ],
     ),
+    "other languages": (
+        {"训练集/run/a.mp4": "", "验证/run/a.mp4": "", "Prueba/run/a.mp4": ""},
+        [
+            ("Prueba/run/a.mp4", "run", "test"),
+            ("训练集/run/a.mp4", "run", "train"),
+            ("验证/run/a.mp4", "run", "val"),
+        ],
+    ),
+    "lists in other languages": (
+        {"entraînement.txt": "a.mp4 run\n", "валидация.csv": "b.mp4,sit\n", **AB},
+        RUN_SIT,
+    ),
+    "far below": (
+        {"my/data/v1/train/run/a.mp4": "", "my/data/v1/val/run/a.mp4": ""},
+        [(f"my/data/v1/{split}/run/a.mp4", "run", split) for split in ("train", "val")],
+    ),
+    "class/camera/train": (
+        {"run/left/train/a.mp4": "", "run/left/val/b.mp4": ""},
+        [("run/left/train/a.mp4", "run", "train"), ("run/left/val/b.mp4", "run", "val")],
+    ),
+    "classes with a split's word, as in Kinetics-400": (
+        {"train/training_dog/a.mp4": "", "val/training dog/b.mp4": ""},
+        [
+            ("train/training_dog/a.mp4", "training_dog", "train"),
+            ("val/training dog/b.mp4", "training dog", "val"),
+        ],
+    ),
+    "Something-Something V2 with answers": (
+        {"labels/train.json": f"[{SS_RECORD % 70}]", "labels/test.json": '[{"id":"80"}]'}
+        | {"labels/test-answers.csv": "80;Holding something\n", "70.webm": "", "80.webm": ""},
+        [("80.webm", "Holding something", "test"), ("70.webm", "Holding something", "train")],
+    ),
+    "Excel's first line": (pair("sep=;\na.mp4;run\n", "sep=,\nb.mp4,sit\n", "csv"), RUN_SIT),
+    "lists without a suffix": ({"train": "a.mp4 run\n", "val": "b.mp4 sit\n", **AB}, RUN_SIT),
     "class/train": (
         {"run/train/a.mp4": "", "run/val/b.mp4": "", "sit/Test/c.mp4": ""},
         [
@@ -201,7 +235,11 @@ def test_what_is_known_is_read(tmp_path: Path, name: str) -> None:
         ({"frames/v1/1.jpg": "", "train.txt": "frames/v1 9 0\n"}, r"train.txt:1: .*frames"),
         ({"train/a.mp4": "", "val/b.mp4": ""}, r"train is named like a split"),
         ({"train_val/run/a.mp4": ""}, r"\(train and val\)"),
-        ({"run/a.mp4": "", "bullet_train/b.mp4": ""}, r"bullet_train is named like a split"),
+        ({"my_train/a.mp4": "", "my_val/b.mp4": ""}, r"my_train is named like a split"),
+        ({"车/a.mp4": "", "训练/b.mp4": ""}, r"训练 is named like a split"),
+        ({"run/a.mp4": "", "train/val_set/b.mp4": ""}, r"val_set is named like a split"),
+        ({"train.pkl": b"\x80", "val.csv": "a.mp4,run\n"}, r"train.pkl:1: .pkl is not read"),
+        ({"train": "what?\n", "run/a.mp4": ""}, r"train:1: 'what\?'"),
     ],
 )
 def test_what_is_not_understood_is_an_error(
@@ -226,6 +264,15 @@ def test_what_is_not_understood_is_an_error(
             "list not read",
             "labels.csv:1",
             "neither a list",
+        ),
+        ({"train.yaml": "a: 1"}, "list not read", "train.yaml:1", "the folders are followed"),
+        (
+            {"training_dog/d.mp4": ""},
+            *("class like a split", "training_dog", "named like a split .* taken for a class"),
+        ),
+        (
+            {"run/x/a.mp4": "", "sit/x/a.mp4": ""},
+            *("folders in each class", ".", "a folder 'x', which says nothing"),
         ),
         ({"labels.xlsx": "PK"}, "list not read", "labels.xlsx:1", "save it as CSV"),
         (
