@@ -5,7 +5,9 @@ import io
 import json
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -23,11 +25,14 @@ COLUMNS = {
     "path": "path video filename file video_path filepath file_path file_name clip video_name "
     "clip_path clip_name video_id youtube_id vid_name vid clip_id id name",
     "label": "label class category action label_name class_name classname target labels label_id "
-    "class_id activity",
-    "split": "split subset set partition fold",
+    "class_id activity activity_name action_name category_name",
+    "split": "split subset set partition fold mode phase usage",
     "start": "time_start",
     "end": "time_end",
 }
+# Of parts of a video, and of a split in another way: to pass over them would be to guess.
+_PARTS = re.compile(r"(start|end|begin|stop)(_?(time|sec|second|frame)s?)?|t_?(start|end)|segment")
+_IS_SPLIT = re.compile(r"(is_?)?(train|val|valid|validation|test)")
 _HEADER_WORDS = {name for names in COLUMNS.values() for name in names.split()}
 _LIST_WORDS = re.compile(r"list|annot|label|split|video|clip|class", re.I)
 _NO_LIST = re.compile(r"log|loss|acc|result|note|metric|pred|score|history|config|report", re.I)
@@ -78,7 +83,7 @@ class Page:
     def lines(self) -> Iterator[tuple[int, str]]:
         """Yields the lines that are neither empty nor comments, with their numbers from 1."""
         for number, line in enumerate(map(str.strip, self.text.split("\n")), 1):
-            if line and not line.startswith("#"):
+            if line and not line.startswith(("#", "//")):
                 yield number, line
 
     def rows(self, delimiter: str) -> list[Row]:
@@ -143,10 +148,13 @@ def read_listing(file: Path, find: Callable[[str], bool], *, given: bool = False
             is_official = one not in FORMATS[-2:]
             of_several = int(number[1]) if number else None
             return Listing(file, one.name, is_official, split_of(file.stem), of_several, entries)
-    if should or is_list_like(file.name):
+    words = islice(re.finditer(r"[^\s,;|\"']+", text), 1000)
+    names_videos = any(is_video(word[0]) and find(word[0]) for word in words)
+    if should or names_videos or is_list_like(file.name):
         number_of_line, first = next(page.lines(), (1, ""))
         what = f"{first[:80]!r}: expected" if first else "empty, expected"
-        raise NotUnderstood(number_of_line, f"{what} a path and a label, of a known format")
+        why = f"{what} a path and a label, of a known format"
+        raise NotUnderstood(number_of_line, why, names_videos=names_videos)
     return None
 
 
@@ -280,7 +288,7 @@ def _refs_of(name: str, record: dict[str, Any]) -> tuple[str, ...]:
     annotation = record.get("annotations")
     segment = annotation.get("segment") if isinstance(annotation, dict) else None
     times = segment if isinstance(segment, list) and len(segment) == 2 else (None, None)
-    return (*_with_times(name, *times), f"v_{name}", name)
+    return (*_with_times(name, *times), *([] if is_video(name) else [f"v_{name}"]), name)
 
 
 def _with_times(name: str, start: object, end: object) -> tuple[str, ...]:
@@ -296,7 +304,7 @@ def _columns(page: Page, match: re.Match[str]) -> list[Entry] | None:
     for delimiter in sorted("\t,;|", key=lambda d: -page.text.split("\n", 1)[0].count(d)):
         rows = page.rows(delimiter)
         if 2 * sum(len(row) > 1 for _, row in rows) > len(rows):
-            columns = _header(*rows[0], page)
+            columns = _header(rows, page)
             rows = rows[1:] if columns else rows
             columns = columns or _columns_by_content(rows, page)
             if columns:
@@ -315,18 +323,27 @@ def _entry(line: int, row: list[str], columns: dict[str, int]) -> Entry:
     return Entry(line, refs, label, cells.get("split", ""), repr(" ".join(row)))
 
 
-def _header(line: int, row: list[str], page: Page) -> dict[str, int] | None:
+def _header(rows: list[Row], page: Page) -> dict[str, int] | None:
     """Returns the columns that the first row names; None where it names none.
 
     Raises:
-        NotUnderstood: it names some, but not both path and label.
+        NotUnderstood: it names some, but not both path and label; or parts of videos.
     """
+    line, row = rows[0]
     cells = [re.sub(r"[\s-]+", "_", cell.lower()) for cell in row]
     named = {
         of: next((n for n in names.split() if n in cells), "") for of, names in COLUMNS.items()
     }
     columns = {of: cells.index(name) for of, name in named.items() if name}
     if {"path", "label"} <= set(columns):
+        if parts := [cell for cell in cells if _PARTS.fullmatch(cell)]:
+            raise NotUnderstood(line, f"parts of videos ({', '.join(parts)}): cut them first")
+        if "split" not in columns and (other := [c for c in cells if _IS_SPLIT.fullmatch(c)]):
+            raise NotUnderstood(line, f"column {other[0]!r}: expected a column `split`, of words")
+        labels = [i for i, cell in enumerate(cells) if cell in COLUMNS["label"].split()]
+        if len(labels) > 1:
+            with suppress(NotUnderstood):  # a name and its number: the name
+                columns["label"] = _label_column(rows[1:], columns["path"], labels)
         return columns
     if "path" not in columns or any(is_video(cell) or page.find(cell) for cell in row):
         return None

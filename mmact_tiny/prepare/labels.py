@@ -3,6 +3,7 @@
 import codecs
 import json
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
@@ -174,6 +175,7 @@ def assign_labels(findings: Findings) -> None:
         names = sorted(written)
         indices = {name: index for index, name in enumerate(names)}
     findings.classes = names
+    _report_alike(findings)
     for video in findings.listed:
         video.label = indices.get(video.written, -1)
         if video.label < 0:
@@ -192,7 +194,21 @@ def _look_up(written: Iterable[str], names: list[str], numbers: dict[str, int]) 
 
 
 def _plain(name: str) -> str:
-    return re.sub(r"[\s_-]+", " ", name).strip().casefold()
+    return re.sub(r"[\s_-]+", " ", unicodedata.normalize("NFKC", name)).strip().casefold()
+
+
+def _report_alike(findings: Findings) -> None:
+    """Names the classes that may be meant as one, or as several."""
+    names: dict[str, str] = {}
+    for name in findings.classes:
+        if (first := names.setdefault(_plain(name), name)) != name:
+            message = f"{first!r} and {name!r} differ in case or spelling alone: two classes"
+            findings.report("classes alike", "", message)
+    for name in findings.classes:
+        parts = [part.strip() for part in re.split(r"[|;,+&/]", name)]
+        if len(parts) > 1 and {*parts} <= {*findings.classes}:
+            message = f"{name!r} is a class of its own, beside those that it names"
+            findings.report("several labels in one", "", message)
 
 
 def _shift(findings: Findings, numbers: dict[str, int], num_classes: int) -> dict[str, int]:

@@ -400,7 +400,7 @@ def _read_class_folders(findings: Findings, walk: Walk, parent: Path, split: str
     ahead = Walk(findings.root)  # which counts for nothing
     inside = Counter(f.name for folder in folders for f in ahead.children(folder)[0])
     same = [name for name, count in inside.items() if count == len(folders) > 1]
-    if same and not any(map(splits_of_folder, same)):
+    if same and not any(splits_of_folder(name) or name.lower() in WRAPPERS for name in same):
         message = f"every class has a folder {same[0]!r}, which says nothing; is that the class?"
         findings.report("folders in each class", os.path.relpath(parent, findings.root), message)
 

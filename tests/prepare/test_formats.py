@@ -74,6 +74,11 @@ FORMATS = {
         [("test/z.mp4", "3", "test"), ("train/x y.mp4", "3", "train")],
     ),
     "raw frames": (pair("a 163 0\n", "b.mp4 98 1\n"), ZERO_ONE),
+    "name and number in columns of labels": (
+        {"x.csv": "file,label,class_name,mode\na.mp4,0,run,train\nb.mp4,1,sit,val\n", **AB},
+        RUN_SIT,
+    ),
+    "comments": (pair("// mine\na.mp4 run\n", "# mine\nb.mp4 sit\n"), RUN_SIT),
     "name and number": ({"x.csv": "a.mp4,run,0,train\nb.mp4,sit,1,val\n", **AB}, RUN_SIT),
     "no label, class folders": (
         {"train.txt": "run/a.mp4\n", "dev.txt": "run/b.mp4\n", "run/a.mp4": "", "run/b.mp4": ""},
@@ -235,6 +240,8 @@ def test_what_is_known_is_read(tmp_path: Path, name: str) -> None:
         ({"frames/v1/1.jpg": "", "train.txt": "frames/v1 9 0\n"}, r"train.txt:1: .*frames"),
         ({"train/a.mp4": "", "val/b.mp4": ""}, r"train is named like a split"),
         ({"train_val/run/a.mp4": ""}, r"\(train and val\)"),
+        ({"a.csv": "path,start,end,label\na.mp4,0,5,run\n"}, r"a.csv:1: parts .*start, end.*cut"),
+        ({"a.csv": "path,label,is_train\na.mp4,run,1\n"}, r"a.csv:1: column 'is_train'"),
         ({"my_train/a.mp4": "", "my_val/b.mp4": ""}, r"my_train is named like a split"),
         ({"车/a.mp4": "", "训练/b.mp4": ""}, r"训练 is named like a split"),
         ({"run/a.mp4": "", "train/val_set/b.mp4": ""}, r"val_set is named like a split"),
@@ -264,6 +271,10 @@ def test_what_is_not_understood_is_an_error(
             "list not read",
             "labels.csv:1",
             "neither a list",
+        ),
+        (
+            {"x.json": '{"train": {"run": ["run/a.mp4"]}}'},
+            *("list not read", "x.json:1", "a path and a label, .* the folders are followed"),
         ),
         ({"train.yaml": "a: 1"}, "list not read", "train.yaml:1", "the folders are followed"),
         (
