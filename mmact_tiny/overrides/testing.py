@@ -28,9 +28,11 @@ def decoder(cfg: Config, name: str = "packets") -> None:
     """
     for split, dataset in split_datasets(cfg):
         pipeline = dataset.get("pipeline") or []
-        if split == "test" or any(step["type"] == "CachedVideo" for step in pipeline):
+        types = {step["type"] for step in pipeline}
+        if split == "test" or ("CachedVideo" in types and "ClipInit" not in types):
             continue
-        set_pipeline(cfg, split, dataset, with_decoder(pipeline, name))
+        own = "packets" if "ClipInit" in types else name  # also in a dump of 0.1.0
+        set_pipeline(cfg, split, dataset, with_decoder(pipeline, own))
         if dataset.type == "RepeatAugDataset":
             dataset.type = "RepeatedVideos"
             use_plugin(cfg, "mmact_tiny.hooks.repeats")

@@ -109,6 +109,8 @@ def find_source(
     Raises:
         UserError: no known layout, or nothing in it; a list that is not understood.
     """
+    if not str(src):
+        raise UserError("an empty name of a source: give a folder; `.` is this one")
     src = Path(os.path.abspath(src))  # noqa: PTH100  (resolve() would follow symbolic links)
     skip = Path(os.path.abspath(out)) if out is not None else None  # noqa: PTH100
     refuse_archive(src)

@@ -217,6 +217,8 @@ def find_videos(paths: Sequence[str | Path]) -> list[Path]:
     videos: list[Path] = []
     for text in map(str, paths):
         path = Path(text)
+        if not text:
+            raise UserError("an empty name of a video: give a file or a folder; `.` is this one")
         refuse_archive(path)
         if ("://" in text or text.isdigit()) and not path.exists():
             raise UserError(

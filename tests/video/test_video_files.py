@@ -15,6 +15,8 @@ def test_videos_of_files_and_folders(tmp_path):
     assert find_videos([tmp_path / "notes.txt"]) == [tmp_path / "notes.txt"]
     with pytest.raises(UserError, match="no video file"):
         find_videos([tmp_path / "gone.mp4"])
+    with pytest.raises(UserError, match="an empty name"):
+        find_videos([""])
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="no video in"):
         find_videos([tmp_path / "empty"])
