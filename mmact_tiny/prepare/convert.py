@@ -4,13 +4,15 @@ The originals stay as they are.
 """
 
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import av
 
 from ..files import open_atomically
 from ..video.files import best_stream, orientation_of, upright
-from ..video.frames import decode
 from ..video.isolated import Lost
 from .checks import is_read_by_decord
 from .examine_all import call_each
@@ -65,7 +67,7 @@ def convert(path: str, target: Path) -> None:
         output = sink.add_stream("libx264", rate=stream.average_rate or 25, options=OPTIONS)
         output.pix_fmt = "yuv420p"
         start: int | None = None
-        for _, frame in decode(path):
+        for frame in _frames(source, stream):
             pts, time_base = frame.pts, frame.time_base
             if any(orientation_of(frame)):
                 frame = av.VideoFrame.from_ndarray(upright(frame), "rgb24")
@@ -80,3 +82,10 @@ def convert(path: str, target: Path) -> None:
                 frame.time_base = time_base
             sink.mux(output.encode(frame))
         sink.mux(output.encode(None))
+
+
+def _frames(source: Any, stream: Any) -> Iterator[av.VideoFrame]:
+    """Yields the frames that can be decoded; what a recording begins with may not be."""
+    for packet in source.demux(stream):
+        with suppress(av.FFmpegError):
+            yield from packet.decode()
