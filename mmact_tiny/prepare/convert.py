@@ -28,7 +28,7 @@ def convert_videos(findings: Findings, out: Path, settings: Settings) -> None:
     unread = [video for video in findings.videos if not is_read_by_decord(video.record)]
     for video in unread:
         format_name = f"{video.record['codec']} in {video.record['container']}"
-        done = "converted to H.264" if settings.convert else "left as it is, training fails on it"
+        done = "converted to H.264" if settings.convert else "left as it is"
         findings.report("not read by decord", video.path, f"{format_name}: {done}")
     if not settings.convert:
         return
