@@ -21,6 +21,8 @@ from .errors import (
     EXIT_INTERRUPTED,
     EXIT_OK,
     UserError,
+    as_typed,
+    runs_as_mmact,
 )
 from .files import printable_lines
 
@@ -30,8 +32,16 @@ GC_THRESHOLD = (10_000, 10, 100)
 _command: list[str] = []  # of the tool that runs
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     """Says what is wrong with a flag in a line, without the screen of all flags before it."""
+
+    def parse_known_args(self, *args: Any, **settings: Any) -> Any:
+        """Answers a shell that asks what can come next: argcomplete, an extra, ends the process."""
+        if "_ARGCOMPLETE" in os.environ and type(self) is Parser:  # not argcomplete's own of it
+            import argcomplete
+
+            argcomplete.autocomplete(self)
+        return super().parse_known_args(*args, **settings)
 
     def error(self, message: str) -> NoReturn:
         self.exit(EXIT_ERROR, f"error: {printable_lines(message)} (--help lists the flags)\n")
@@ -39,7 +49,8 @@ class _Parser(argparse.ArgumentParser):
 
 def make_parser(doc: str | None) -> argparse.ArgumentParser:
     """Returns a parser whose help is the tool's docstring, with the flag that all tools have."""
-    parser = _Parser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    form = argparse.RawDescriptionHelpFormatter
+    parser = Parser(description=as_typed(doc or ""), formatter_class=form)
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
 
@@ -65,7 +76,7 @@ def add_engine(parser: argparse.ArgumentParser, *, precision: str, engine: str |
         choices=("auto", "fp32", "bf16", "fp16", "int8"),
         default=precision,
         help="fp32 gives stock's scores, auto is the fastest of the device's own, int8 is for "
-        f"CPUs, after tools/quantize.py (default: {precision})",
+        f"CPUs, after the tool quantize (default: {precision})",
     )
     parser.add_argument(
         "--engine",
@@ -208,12 +219,14 @@ def tool(main: Callable[[Sequence[str] | None], int | None]) -> Callable[..., in
 
     @functools.wraps(main)
     def run(argv: Sequence[str] | None = None) -> int:
-        if main.__module__ == "__main__" and sys.getfilesystemencoding() == "ascii":
+        is_program = main.__module__ == "__main__" or runs_as_mmact()
+        if is_program and sys.getfilesystemencoding() == "ascii":
             _start_again_in_utf8()
         script = sys.modules[main.__module__].__file__ or sys.argv[0]
         near = os.path.relpath(script)
-        script = script if near.startswith("..") else near
-        _command[:] = ["python", script, *(sys.argv[1:] if argv is None else argv)]
+        started = ["python", script if near.startswith("..") else near]
+        started = sys.argv[0].split() if runs_as_mmact() else started
+        _command[:] = [*started, *(sys.argv[1:] if argv is None else argv)]
         try:
             return main(argv) or EXIT_OK
         except UserError as error:
@@ -233,7 +246,7 @@ def tool(main: Callable[[Sequence[str] | None], int | None]) -> Callable[..., in
             progress.close()
             _command.clear()
             log.take_back()
-            if main.__module__ == "__main__":
+            if is_program:
                 # The process ends: to look for cycles in PyTorch's modules would take 1 s more.
                 gc.freeze()
 

@@ -182,7 +182,7 @@ def check_annotations(splits: Iterable[Split], num_classes: int) -> None:
         listing = "\n  ".join(shown)
         raise UserError(
             f"{len(problems)} problem(s) in the annotations:\n  {listing}\n"
-            "  put them right, or let tools/prepare_data.py make a clean dataset"
+            "  put them right, or let `python tools/prepare_data.py` make a clean dataset"
         )
 
 

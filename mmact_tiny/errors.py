@@ -1,13 +1,17 @@
 """The errors that a user can cause, and the exit statuses of the tools."""
 
 import difflib
+import re
+import sys
 from collections.abc import Iterable
+from pathlib import Path
 
 EXIT_OK = 0
 EXIT_ERROR = 2  # the user can put it right; argparse uses the same status
 EXIT_PARTIAL = 3  # answered in part: some videos could not be read
 EXIT_INTERRUPTED = 130  # Ctrl-C, as the shell expects
 EXIT_CLOSED_PIPE = 141  # whoever read along has gone, as the shell expects
+IS_CHECKOUT = (Path(__file__).parents[1] / "tools/render_tiny.py").is_file()
 
 
 class UserError(Exception):
@@ -15,8 +19,24 @@ class UserError(Exception):
 
     Raised for everything that the user can put right: a path, a flag, a config value, a data
     file. The tools print the text and exit with status 2; from Python it is an exception like
-    any other.
+    any other. Its commands are `as_typed`.
     """
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(as_typed(str(message)))
+
+
+def runs_as_mmact() -> bool:
+    """Returns whether the command `mmact` was typed, not a script of tools/."""
+    return Path(sys.argv[0]).name.split()[:1] == ["mmact"]
+
+
+def as_typed(text: str) -> str:
+    """Returns a text whose `python tools/train.py` is `mmact train` where that is what is there."""
+    if IS_CHECKOUT and not runs_as_mmact():
+        return text
+    text = re.sub(r"(torchrun \S+) tools/", r"\1 --no-python python tools/", text)
+    return re.sub(r"python tools/(\w+)\.py( )?(?:configs/(\w+)\.py)?", r"mmact \1\2\3", text)
 
 
 def suggest(wrong: str, known: Iterable[str]) -> str:

@@ -3,15 +3,14 @@
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from . import runs
 from .build import build_model
-from .checkpoints.config_text import published_config, read_config, vet_config, without_downloads
-from .checkpoints.load import checkpoint_config, labels_of, load_checkpoint, load_weights
-from .compat import Compose, Config, get_device, init_default_scope, pseudo_collate
+from .checkpoints.load import config_of, labels_of, load_checkpoint, load_weights
+from .compat import Compose, get_device, init_default_scope, pseudo_collate
 from .errors import UserError
 from .pipeline import describe_protocol, pipeline_of, with_decoder
 from .video.files import sample_of
@@ -177,17 +176,3 @@ def default_checkpoint() -> Path:
         "  train: python tools/train.py configs/tsn_tiny.py\n"
         "  or get the Kinetics-400 weights: python tools/download.py tsn_r50_k400"
     )
-
-
-def config_of(loaded: dict[str, Any], checkpoint: Path, config: str | Path | None) -> Config:
-    """Returns the config: the one given, the stock one that the file is named for, its own."""
-    config = config or published_config(checkpoint)
-    if config is not None:
-        cfg = read_config(config)
-        cfg.model = without_downloads(cfg.model)
-    else:
-        own = checkpoint_config(loaded, source=str(checkpoint))
-        if own is None:
-            raise UserError(f"{checkpoint} carries no config: name one with --config")
-        cfg = Config(vet_config(own, source=str(checkpoint)))
-    return cfg

@@ -189,7 +189,8 @@ def _launched(command: str | None) -> str | None:
     if command is None or "TORCHELASTIC_RUN_ID" not in os.environ:
         return command
     launch = f"torchrun --nproc_per_node={hardware.local_world_size()}"
-    return f"{launch} {command.removeprefix('python ')}"
+    of_python = command.startswith("python ")
+    return f"{launch} {command.removeprefix('python ') if of_python else f'--no-python {command}'}"
 
 
 def record_run(runner: "Runner", command: str | None = None) -> None:

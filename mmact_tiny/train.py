@@ -9,7 +9,7 @@ from . import dataset as datasets
 from . import hardware
 from .build import build_runner, explained
 from .compat import Config, Runner
-from .errors import UserError
+from .errors import UserError, as_typed
 from .files import held
 from .hooks.processes import start_processes
 from .hooks.progress import ProgressHook
@@ -68,8 +68,8 @@ def _log_next(cfg: Config, best_score: float | None) -> None:
     where = f" --work-dir {cfg.work_dir}" if Path(cfg.work_dir).parent != WORK_DIRS else ""
     if cfg.get("initial_weights") == "random":
         logger.info("trained from random weights: %s", GET_WEIGHTS)
-    logger.info("next: python tools/test.py%s", where)
-    logger.info("  or: python tools/infer.py VIDEO --checkpoint %s", checkpoint)
+    logger.info(as_typed("next: python tools/test.py%s"), where)
+    logger.info(as_typed("  or: python tools/infer.py VIDEO --checkpoint %s"), checkpoint)
 
 
 def check_inputs(cfg: Config, splits: Sequence[str] = ("train", "val")) -> None:

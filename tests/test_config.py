@@ -8,8 +8,9 @@ from conftest import ROOT, STOCK
 from mmengine.config import Config
 
 from mmact_tiny.checkpoints.config_text import resolve_path, stock_bases
-from mmact_tiny.config import check_sizes, load_config, merge_options
+from mmact_tiny.config import check_sizes, load_config
 from mmact_tiny.errors import UserError
+from mmact_tiny.overrides.options import merge_options
 
 
 @pytest.fixture

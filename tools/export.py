@@ -7,7 +7,7 @@ python tools/export.py FILE.pth --out model.safetensors
 from collections.abc import Sequence
 
 from mmact_tiny import cli
-from mmact_tiny.errors import EXIT_OK
+from mmact_tiny.errors import EXIT_OK, as_typed
 
 
 @cli.tool
@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     config = "its config" if done.has_config else "no config"
     print(f"written: {done.path}")
     print(f"  {done.num_tensors} tensors, {done.num_bytes / 1e6:.1f} MB, {classes}, {config}")
-    print(f"next: python tools/infer.py VIDEO --checkpoint {done.path}")
+    print(as_typed(f"next: python tools/infer.py VIDEO --checkpoint {done.path}"))
     return EXIT_OK
 
 

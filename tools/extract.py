@@ -5,7 +5,7 @@ python tools/extract.py data/mine/train --out features.parquet --per clip
 python tools/extract.py data/mine/train --out features.safetensors --checkpoint FILE.pth
 
 Interrupted, the same command goes on where it stopped: features are kept by the content of a video.
-Which weights it takes without --checkpoint: see tools/probe.py.
+Which weights it takes without --checkpoint: see `python tools/probe.py --help`.
 """
 
 from collections.abc import Sequence

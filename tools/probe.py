@@ -6,7 +6,7 @@ torchrun --nproc_per_node=2 tools/probe.py --data data/mine --launcher pytorch
 
 Writes an ordinary run, which test.py, infer.py, train.py and the others read. Without
 --checkpoint it takes the best weights in checkpoints/: published ones of Kinetics-400 by their
-accuracy, then resnet50_imagenet, then mobilenetv2_imagenet (tools/download.py NAME).
+accuracy, then resnet50_imagenet, then mobilenetv2_imagenet (`python tools/download.py NAME`).
 """
 
 from collections.abc import Sequence

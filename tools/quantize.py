@@ -8,7 +8,7 @@ python tools/infer.py video.mp4 --precision int8      what it is for
 from collections.abc import Sequence
 
 from mmact_tiny import cli
-from mmact_tiny.errors import EXIT_OK
+from mmact_tiny.errors import EXIT_OK, as_typed
 
 
 @cli.tool
@@ -32,7 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int | None:
         f"for {done.num_same_label} of {done.num_videos} videos"
     )
     print(f"written: {done.path}")
-    print(f"next: python tools/infer.py VIDEO --checkpoint {done.checkpoint} --precision int8")
+    command = f"python tools/infer.py VIDEO --checkpoint {done.checkpoint} --precision int8"
+    print(as_typed(f"next: {command}"))
     return EXIT_OK
 
 

@@ -23,7 +23,9 @@ from ..errors import UserError, suggest
 from ..pipeline import SPLITS
 
 STOCK_PREFIX = "mmaction::"
-PROJECT = Path(__file__).resolve().parents[2]  # where configs/ lies
+PACKAGE = Path(__file__).resolve().parents[1]
+# Where configs/ lies: in an installed package, and beside it in a checkout.
+PROJECT = PACKAGE if (PACKAGE / "configs").is_dir() else PACKAGE.parent
 MAX_TEXT = 2_000_000  # characters; MMAction2's longest config has 20,000
 # Packages that a recognizer may have its backbone from, and the arguments that would load a file.
 BACKBONE_OF = re.compile(r"(torchvision|timm|mmpretrain|mmcls)\.([A-Za-z]\w*)")
@@ -314,7 +316,8 @@ def resolve_path(config: str | Path) -> Path:
     """Returns the file that a config argument means.
 
     Args:
-        config: A path, or `mmaction::` and the name of a stock config, with its folder or without.
+        config: A path, the name of a config of ours, or `mmaction::` and the name of a stock
+            config, with its folder or without.
 
     Raises:
         UserError: no such file, with the names that are close.
@@ -327,9 +330,11 @@ def resolve_path(config: str | Path) -> Path:
         names = [*files, *(str(found.relative_to(root)) for found in files.values())]
     else:
         path = Path(text).expanduser()
-        if not path.is_file() and not path.is_absolute() and (PROJECT / path).is_file():
-            path = PROJECT / path  # `configs/tsn_tiny.py` from any folder
-        names = [f"configs/{found.name}" for found in (PROJECT / "configs").glob("*.py")]
+        ours = {found.stem: found for found in (PROJECT / "configs").glob("*.py")}
+        if not path.is_file() and text.removeprefix("configs/").removesuffix(".py") in ours:
+            path = ours[path.stem]  # `tsn_tiny` and `configs/tsn_tiny.py` from any folder
+        names = [f"configs/{found.name}" for found in ours.values()]
+        names = [*(names if "/" in text else ours)]
     if not path.is_file():
         wrong = text.removeprefix(STOCK_PREFIX)
         raise UserError(f"no config {text}{suggest(wrong, names)}")

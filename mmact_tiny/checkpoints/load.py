@@ -13,8 +13,15 @@ from typing import IO, Any
 
 from .. import compat
 from ..dataset import NAMES_SUFFIX, read_label_map
-from ..errors import UserError
-from .config_text import config_from_json, config_from_text
+from ..errors import UserError, as_typed
+from .config_text import (
+    config_from_json,
+    config_from_text,
+    published_config,
+    read_config,
+    vet_config,
+    without_downloads,
+)
 from .pickles import (
     LEGACY_MAGIC,
     STAND_INS,
@@ -211,6 +218,20 @@ def checkpoint_config(checkpoint: dict, *, source: str) -> dict | None:
     return config_from_text(config, source=source) if isinstance(config, str) else config
 
 
+def config_of(loaded: dict[str, Any], checkpoint: Path, config: str | Path | None) -> compat.Config:
+    """Returns the config: the one given, the stock one that the file is named for, its own."""
+    config = config or published_config(checkpoint)
+    if config is not None:
+        cfg = read_config(config)
+        cfg.model = without_downloads(cfg.model)
+    else:
+        own = checkpoint_config(loaded, source=str(checkpoint))
+        if own is None:
+            raise UserError(f"{checkpoint} carries no config: name one with --config")
+        cfg = compat.Config(vet_config(own, source=str(checkpoint)))
+    return cfg
+
+
 def checkpoint_classes(checkpoint: dict) -> list[str]:
     """Returns the names of the classes that a checkpoint carries, in order; [] if it has none."""
     meta = checkpoint.get("meta", {})
@@ -243,8 +264,8 @@ def labels_of(
         return labels
     if num_classes == 400:
         return k400_labels()
-    how = "--label-map FILE names them, tools/download.py those of published weights"
-    logger.warning("class numbers, %s has no names of its classes: %s", checkpoint, how)
+    how = "--label-map FILE names them, `python tools/download.py` those of published weights"
+    logger.warning("class numbers, %s has no names of its classes: %s", checkpoint, as_typed(how))
     return [f"class {index}" for index in range(num_classes)]
 
 

@@ -54,9 +54,7 @@ def quantize(paths: Sequence[str | Path], checkpoint: str | Path | None = None) 
     """
     for name in ("openvino", "nncf"):
         if importlib.util.find_spec(name) is None:
-            raise UserError(
-                f"int8 needs the package {name}, which is not installed: pip install -e '.[int8]'"
-            )
+            raise UserError(f"int8 needs the package {name}: pip install 'mmact-tiny[int8]'")
     terminal.keep_stock_log_off()
     videos = find_videos(paths)
     videos = videos[:: -(-len(videos) // MAX_VIDEOS)]

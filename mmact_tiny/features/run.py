@@ -19,7 +19,7 @@ from ..compat import Config, broadcast_object_list
 from ..config import load_config
 from ..dataset import read_annotations
 from ..download.zoo import list_backbones, list_published
-from ..errors import UserError
+from ..errors import UserError, as_typed
 from ..evaluate import TestResult, write_result
 from ..files import held, sha256
 from ..hooks._mmengine import model_of
@@ -253,5 +253,5 @@ def _validate(
         **facts,
     )
     logger.info("best checkpoint: %s", path)
-    logger.info("next: python tools/test.py --work-dir %s", folder)
+    logger.info(as_typed("next: python tools/test.py --work-dir %s"), folder)
     return result

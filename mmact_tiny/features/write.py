@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from ..checkpoints.load import load_checkpoint
+from ..checkpoints.load import config_of, load_checkpoint
 from ..errors import UserError
 from ..files import open_atomically
 from ..pipeline import describe_protocol
-from ..recognizer import config_of
 from ..video.files import find_videos
 from .extract import Extractor
 from .run import choose_recognizer

@@ -125,7 +125,7 @@ class BadVideos:
             stop_all(
                 f"{num_bad} of {num_videos} {split} videos cannot be read, more than "
                 f"max_bad_fraction={self.max_fraction:g} allows\n  {self.listing(split)}\n"
-                f"  all are in {self.path}; tools/prepare_data.py leaves broken videos out"
+                f"  all are in {self.path}; `python tools/prepare_data.py` leaves broken ones out"
             )
 
     def reasons(self, split: str) -> dict[str, str]:

@@ -86,7 +86,7 @@ def _check_installed(name: str) -> None:
     if not compat.is_installed(name):
         raise UserError(
             f"--track {name}: the package {name} is not installed\n"
-            f"  get it with: pip install -e '.[{name}]'"
+            f"  get it with: pip install 'mmact-tiny[{name}]'"
         )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import as_typed
 from ..files import printable
 from .types import SPLITS, Findings, Problem, Settings, length_of
 
@@ -94,7 +95,7 @@ def show_summary(findings: Findings, summary: dict[str, Any], out: Path) -> None
             console.print(printable(f"WARNING: {problem}"))
     if not findings.fatal:
         command = f"python tools/train.py configs/tsn_tiny.py --data {shlex.quote(str(out))}"
-        console.print(printable(f"next: {command}"))
+        console.print(printable(f"next: {as_typed(command)}"))
 
 
 def _problem_lines(findings: Findings) -> list[str]:

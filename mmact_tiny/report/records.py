@@ -46,7 +46,7 @@ def read_run(folder: str | Path) -> tuple[Run, Settings | None, Settings | None]
     if config is None and results is None and not logs:
         raise UserError(
             f"no run in {folder}: no config, no log and no test\n"
-            f"  expected a work directory of tools/train.py, as {WORK_DIRS}/NAME"
+            f"  expected a work directory of a training, as {WORK_DIRS}/NAME"
         )
     run = _describe(folder, config or {}, logs, notes)
     run["test"] = analyze(results) if results else None

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import hardware
-from ..errors import UserError
+from ..errors import UserError, as_typed
 from ..files import finite, write_atomically, write_json
 from ..hooks.timing import PARTS
 from .compare import compare_runs
@@ -86,7 +86,7 @@ def remarks(run: Run) -> list[str]:
     elif run["best"] is None:
         said.append("No epoch was validated yet: there is no validation accuracy.")
     if run["test"] is None:
-        command = f"python tools/test.py --work-dir {run['folder']}"
+        command = as_typed(f"python tools/test.py --work-dir {run['folder']}")
         said.append(f"Not tested yet, so there are no scores: {command}")
     else:
         said += _test_remarks(run, run["test"])

@@ -7,4 +7,4 @@ try:
     import python_multipart  # noqa: F401
     import uvicorn  # noqa: F401
 except ModuleNotFoundError as error:
-    raise UserError(f"{error.name} is not installed: pip install -e '.[web]'") from None
+    raise UserError(f"{error.name} is not installed: pip install 'mmact-tiny[web]'") from None

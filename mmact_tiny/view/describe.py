@@ -14,8 +14,9 @@ from torch.nn.modules.module import register_module_forward_hook
 
 from ..checkpoints.config_text import STOCK_PREFIX, read_config, without_downloads
 from ..compat import MODELS, Config, register_all_modules
-from ..config import load_config, merge_options
+from ..config import load_config
 from ..errors import UserError
+from ..overrides.options import merge_options
 from .sampling import NUM_FRAMES, Sampling, quiet, read_samplings, say_sampling
 
 logger = logging.getLogger("mmact_tiny")

@@ -53,9 +53,7 @@ def check_pictures(
         if path.resolve() == found[0].resolve() or (path.exists() and found[0].samefile(path)):
             raise UserError(f"{flag} {out}: that is the video itself; name another file")
     if cam is not None and importlib.util.find_spec("pytorch_grad_cam") is None:
-        raise UserError(
-            "--cam needs the package grad-cam, which is not installed: pip install -e '.[cam]'"
-        )
+        raise UserError("--cam needs the package grad-cam: pip install 'mmact-tiny[cam]'")
 
 
 def draw_pictures(

@@ -1,0 +1,1 @@
+"""The command-line tools; installed, they are the commands of `mmact`."""
