@@ -66,7 +66,7 @@ def add_verbose(parser: argparse.ArgumentParser) -> None:
 
 def add_device(parser: argparse.ArgumentParser) -> None:
     """Adds `--device`."""
-    parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda|cuda:N")
+    parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda|cuda:N|mps")
 
 
 def add_engine(parser: argparse.ArgumentParser, *, precision: str, engine: str | None) -> None:
@@ -191,7 +191,10 @@ def start(args: argparse.Namespace, *, trains: bool = True) -> None:
             a second earlier.
     """
     gc.set_threshold(*GC_THRESHOLD)
-    hardware.select_device(getattr(args, "device", "auto"))
+    device = getattr(args, "device", "auto")
+    if trains and device == "mps":
+        raise UserError("--device mps: it infers only; train and test with auto, cpu or cuda")
+    hardware.select_device(device)
     # A dry run is asked what each override changes.
     verbose = getattr(args, "verbose", False) or getattr(args, "dry_run", False)
     log.set_up(verbose=verbose)

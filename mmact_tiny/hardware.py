@@ -29,27 +29,34 @@ DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}  # as PyTorc
 READER_NICENESS = 10  # a tenth of a core that the model wants too, all of one that it does not
 MAX_WORKERS = 8  # stock's num_workers; more was not tried
 MAX_SEED = 2**32 - 1  # of the random generators: numpy's
+MPS = "MMACT_TINY_MPS"  # set: MPS is the device; MMEngine would take it wherever it is
 
 
 def select_device(device: str) -> None:
-    """Makes `auto`, `cpu`, `cuda` or `cuda:N` the device that MMEngine finds.
+    """Makes `auto`, `cpu`, `cuda`, `cuda:N` or `mps` the device that MMEngine finds.
 
     MMEngine takes the first accelerator that it sees when it is imported, so this is called
-    before: it narrows CUDA_VISIBLE_DEVICES.
+    before: it narrows CUDA_VISIBLE_DEVICES. `auto` takes CUDA or the CPU.
 
     Raises:
-        UserError: an unknown name, or a CUDA device that is not there.
+        UserError: an unknown name, or a device that is not there.
     """
     if device == "auto":
         return
     if device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        os.environ.pop(MPS, None)
         return
     name, _, index = device.partition(":")
-    if name != "cuda" or (index and not index.isdecimal()):
-        raise UserError(f"--device {device}: expected auto, cpu, cuda or cuda:N")
+    if device != "mps" and (name != "cuda" or (index and not index.isdecimal())):
+        raise UserError(f"--device {device}: expected auto, cpu, cuda, cuda:N or mps")
     import torch
 
+    if device == "mps":
+        if not torch.backends.mps.is_available():
+            raise UserError("--device mps: this machine has none, or this PyTorch lacks it")
+        os.environ[MPS] = "1"
+        return
     available = torch.cuda.device_count()
     if int(index or 0) >= available:
         raise UserError(f"--device {device}: this machine has {available} CUDA device(s)")

@@ -28,6 +28,7 @@ from uuid import uuid4
 from ..dataset import find_dataset, read_annotations
 from ..errors import UserError
 from ..files import open_atomically, sync_folder, write_atomically
+from ..hardware import num_usable_cores
 from ..progress import track
 from .clip import CODECS, VERSION, ClipInfo, checksum, read_record
 from .encode import ClipError, write_clip
@@ -161,7 +162,7 @@ class ClipCache:
             with contextlib.suppress(FileNotFoundError):
                 if time.time() - path.stat().st_mtime > ABANDONED_SECONDS:
                     path.unlink()
-        with ThreadPoolExecutor(workers or len(os.sched_getaffinity(0))) as pool:
+        with ThreadPoolExecutor(workers or num_usable_cores()) as pool:
             names = dict.fromkeys(map(str, videos))
             futures = {pool.submit(self._build_one, name): name for name in names}
             try:

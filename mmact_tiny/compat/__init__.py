@@ -13,8 +13,8 @@ import os
 import sys
 import threading
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
@@ -22,6 +22,9 @@ from importlib.util import spec_from_loader
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
+
+from ..errors import UserError
+from ..hardware import MPS
 
 NOT_A_VIDEO = "it is not a video that can be read"
 PTV_BINS = 11  # pytorchvideo's magnitudes go from 0 to 10
@@ -106,9 +109,10 @@ _muting = threading.Lock()
 
 @cache
 def repair() -> None:
-    """Applies every repair; the second call does nothing."""
+    """Applies every repair; the second call does nothing. A UserError: there is no MMAction2."""
     quiet_imports()
     restore_package_lookup()
+    leave_mps_out()
     provide_drn()
     provide_mmcls()
     import_mmpretrain_late()
@@ -131,19 +135,23 @@ def restore_package_lookup() -> None:
     mmengine 0.10.7's `is_installed` and `get_installed_path` import it; every `mmaction::...` goes
     through them. Can go with the first release that has mmengine pull request 1676.
     """
-    import mmengine.config.config
-    import mmengine.hub.hub
-    import mmengine.utils.package_utils
+    import mmengine.utils
+    from mmengine.config import config
+    from mmengine.hub import hub
+    from mmengine.utils import package_utils
 
-    for module in (
-        mmengine.utils.package_utils,
-        mmengine.utils,
-        mmengine.config.config,
-        mmengine.hub.hub,
-    ):
+    for module in (package_utils, mmengine.utils, config, hub):
         for function in (is_installed, get_installed_path):
             if hasattr(module, function.__name__):
                 setattr(module, function.__name__, function)
+
+
+def leave_mps_out() -> None:
+    """Has MMEngine 0.10.7 take MPS only where it is asked for: it would train on it too."""
+    import mmengine.device.utils as device
+
+    if device.DEVICE == "mps" and MPS not in os.environ:
+        device.DEVICE = "cpu"
 
 
 def is_installed(package: str) -> bool:
@@ -163,11 +171,9 @@ def get_installed_path(package: str) -> str:
         importlib.metadata.PackageNotFoundError: no such package.
     """
     modules = [package]
-    try:
+    with suppress(importlib.metadata.PackageNotFoundError):
         top_level = importlib.metadata.distribution(package).read_text("top_level.txt")
         modules += (top_level or "").split()
-    except importlib.metadata.PackageNotFoundError:
-        pass
     for module in modules:
         spec = importlib.util.find_spec(module)
         if spec is not None and spec.origin is not None:
@@ -183,7 +189,7 @@ def provide_drn() -> None:
     name = "mmaction.models.localizers.drn"
     mmaction = importlib.util.find_spec("mmaction")
     if mmaction is None or mmaction.origin is None:
-        return
+        raise UserError("MMAction2 is not installed: pip install --no-deps mmaction2")
     folder = Path(mmaction.origin).parent / "models" / "localizers" / "drn"
     if folder.exists() or name in sys.modules:
         return
@@ -248,12 +254,8 @@ def import_transforms() -> None:
     mmaction2 1.2.0's pose transforms import its `mode` and call it in one, which gets the real one.
     """
     name = "scipy.stats"
-
-    def mode(*args: object, **kwargs: object) -> object:
-        return importlib.import_module(name).mode(*args, **kwargs)
-
-    stand_in = ModuleType(name)
-    stand_in.mode = mode  # type: ignore[attr-defined]
+    stand_in: Any = ModuleType(name)
+    stand_in.mode = lambda *args, **kwargs: importlib.import_module(name).mode(*args, **kwargs)
     with _in_place_of({name: stand_in}):
         importlib.import_module("mmaction.datasets.transforms")
     quiet_decord()
@@ -426,7 +428,7 @@ def _in_place_of(stand_ins: Mapping[str, ModuleType | None]) -> Iterator[None]:
 
 
 def quiet_decord() -> None:
-    """Keeps decord from printing all of a file that is no video, control characters too.
+    """Keeps decord from printing all of a file that is no video.
 
     decord 0.6.0 logs what it cannot open (`video_reader.cc` line 83): its content, where stock's
     `DecordInit` hands that over. Can go when it does not.
@@ -485,9 +487,7 @@ def __getattr__(name: str) -> Any:
 class OldNames(MetaPathFinder, Loader):
     """Gives the module of today under its old name; the stock Runner asks for it too."""
 
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
+    def find_spec(self, fullname: str, *_: Any) -> ModuleSpec | None:
         return spec_from_loader(fullname, self) if fullname in MOVED else None
 
     def exec_module(self, module: ModuleType) -> None:

@@ -239,12 +239,16 @@ def choose_precision(precision: str, device: torch.device) -> str:
     """Returns `fp32`, `bf16`, `fp16` or `int8` for inference on a device.
 
     Raises:
-        UserError: a name of another kind, or fp16 on a CPU.
+        UserError: a name of another kind, fp16 on a CPU, or another than fp32 on MPS.
     """
     if precision not in ("auto", "int8", *DTYPES):
         raise UserError(f"precision {precision!r}: expected auto, {', '.join(DTYPES)}, int8")
     if precision == "int8":
         return precision
+    if device.type == "mps":
+        if precision not in ("auto", "fp32"):
+            raise UserError(f"precision {precision}: expected auto or fp32 on MPS")
+        return "fp32"
     return hardware.choose_precision(precision, cuda=device.type == "cuda")[0]
 
 

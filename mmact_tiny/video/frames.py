@@ -13,6 +13,7 @@ all tools: `best_stream`, `clear_times` and `decode`, `orientation_of`.
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from io import BytesIO
 from itertools import islice, takewhile
 from pathlib import Path
@@ -291,6 +292,11 @@ def decord_differs(source: str | Path | BytesIO) -> str:
     return "mirrored" if first and orientation_of(first[1]).is_mirrored else ""
 
 
+def may_take_decord(source: str | Path | BytesIO) -> bool:
+    """Returns whether decord is installed, and not known to read other frames of a video."""
+    return find_spec("decord") is not None and not decord_differs(source)
+
+
 @TRANSFORMS.register_module()
 class CheckedDecordInit(DecordInit):
     """Stock's `DecordInit`, which refuses a video that decord is known to read otherwise."""
@@ -329,10 +335,12 @@ class PacketInit(CheckedDecordInit):
         except av.InvalidDataError:
             raise ValueError(NOT_A_VIDEO) from None
         except TooLarge:
-            if not decord_differs(source):
+            if may_take_decord(source):
                 return super().transform(results)
             reader = DecodedReader(source)
         except av.FFmpegError:
+            if find_spec("decord") is None:
+                raise
             return super().transform(results)
         results["video_reader"] = reader
         results["total_frames"] = len(reader)
@@ -361,7 +369,7 @@ class PacketDecode(BaseTransform):
         try:
             frames = self._frames(reader, results)
         except (UnclearPackets, IndexError, av.FFmpegError):
-            if isinstance(reader, DecodedReader) or decord_differs(reader.source):
+            if isinstance(reader, DecodedReader) or not may_take_decord(reader.source):
                 raise UserError("some of its frames cannot be decoded") from None
             return self._decord_decode(self._decord_init(results))
         finally:
