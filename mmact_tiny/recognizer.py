@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ import numpy as np
 from . import runs
 from .build import build_model
 from .checkpoints.load import config_of, labels_of, load_checkpoint, load_weights
-from .compat import Compose, get_device, init_default_scope, pseudo_collate
+from .compat import Compose, Registry, get_device, init_default_scope, pseudo_collate
 from .errors import UserError
 from .pipeline import describe_protocol, pipeline_of, with_decoder
 from .video.files import sample_of
@@ -18,8 +19,12 @@ from .video.frames import Source, as_file
 from .video.isolated import VIDEO_SECONDS, GuardedReader, ReadAhead
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from .engine.engine import Engine
 
+# The optional room that draws answers; imported when the first is drawn.
+PICTURES = Registry("picture", scope="mmact_tiny", locations=["mmact_tiny.view.show"])
 K400_WEIGHTS = "tsn_imagenet-pretrained-r50_8xb32-1x1x3-100e_kinetics400-rgb_*.pth"
 
 
@@ -91,6 +96,16 @@ class Recognizer:
             UserError: the video cannot be read; k is below 1.
         """
         return self.top_k(self.scores(video), k)
+
+    def show(self, video: Source, k: int = 5) -> "Image":
+        """Returns a picture of a video's frames and its k best labels, which a notebook displays.
+
+        Raises:
+            UserError: as `predict`; the room `view` was deleted.
+        """
+        if find_spec("mmact_tiny.view") is None:
+            raise UserError("this installation has no mmact_tiny/view, which draws pictures")
+        return PICTURES.get("answer")(self, video, k)
 
     def scores(self, video: Source) -> np.ndarray:
         """Returns the scores of all classes, shape (classes,), float32, which sum to 1.
