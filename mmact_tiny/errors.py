@@ -11,7 +11,7 @@ EXIT_ERROR = 2  # the user can put it right; argparse uses the same status
 EXIT_PARTIAL = 3  # answered in part: some videos could not be read
 EXIT_INTERRUPTED = 130  # Ctrl-C, as the shell expects
 EXIT_CLOSED_PIPE = 141  # whoever read along has gone, as the shell expects
-IS_CHECKOUT = (Path(__file__).parents[1] / "tools/render_tiny.py").is_file()
+IS_CHECKOUT = (Path(__file__).parents[1] / "tools" / "render_tiny.py").is_file()
 
 
 class UserError(Exception):

@@ -63,6 +63,31 @@ def test_the_command_can_be_typed_again():
     assert cli.command_line() is None, "no tool runs any more"
 
 
+@pytest.mark.parametrize(
+    ("text", "typed"),
+    [
+        ("train: python tools/train.py CONFIG", "train: mmact train CONFIG"),
+        ("python tools/train.py configs/a.py --data x", "mmact train a --data x"),
+        ("`python tools/test.py`\nmore", "`mmact test`\nmore"),
+        ("no config configs/a.py, tools/a.py", "no config configs/a.py, tools/a.py"),
+        ("torchrun --n=2 tools/probe.py --launcher x", "torchrun --n=2 --no-python mmact probe "),
+    ],
+)
+def test_the_command_is_the_one_that_was_typed(monkeypatch, text, typed):
+    assert str(UserError(text)) == text
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/mmact", "report"])
+    assert str(UserError(text)).startswith(typed)
+    assert cli.make_parser(text).description.startswith(typed)
+
+
+def test_a_tool_of_mmact_notes_it(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["mmact train", "x"])
+    assert seen_by(["tsn_tiny"]) == ["mmact train tsn_tiny"]
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert seen_by(["a"]) == ["torchrun --nproc_per_node=2 --no-python mmact train a"]
+
+
 def test_the_command_under_torchrun(monkeypatch):
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")

@@ -136,10 +136,15 @@ def test_a_module_is_found_by_the_name_that_it_had_in_0_1_0(tmp_path):
 
 def test_our_configs_are_found_from_any_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert resolve_path("configs/tsn_tiny.py").samefile(ROOT / "configs" / "tsn_tiny.py")
+    for name in ("configs/tsn_tiny.py", "tsn_tiny", "tsn_tiny.py", "configs/tsn_tiny"):
+        assert resolve_path(name).samefile(ROOT / "configs" / "tsn_tiny.py")
+    for name in ("other/tsn_tiny.py", "tsn_tiny.json", "/tsn_tiny"):
+        with pytest.raises(UserError, match="no config"):
+            resolve_path(name)
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "tsn_tiny.py").write_text("model = None\n")
     assert resolve_path("configs/tsn_tiny.py") == Path("configs/tsn_tiny.py")
+    assert resolve_path("tsn_tiny").samefile(ROOT / "configs" / "tsn_tiny.py")
 
 
 def test_the_stock_base_is_noted_and_kept(toy_dataset, tmp_path):

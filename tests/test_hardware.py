@@ -107,15 +107,17 @@ def test_the_device_narrows_what_is_visible(device, visible, expected, monkeypat
 @pytest.mark.parametrize(
     ("device", "message"),
     [
-        ("gpu", "--device gpu: expected auto, cpu, cuda or cuda:N"),
+        ("gpu", "--device gpu: expected auto, cpu, cuda, cuda:N or mps"),
         ("cuda:x", "--device cuda:x: expected auto"),
         ("cuda:2", r"--device cuda:2: this machine has 2 CUDA device\(s\)"),
+        ("mps", "--device mps: this machine has none"),
     ],
 )
 def test_a_device_that_is_not_there(device, message, monkeypatch):
     import torch
 
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     with pytest.raises(UserError, match=message):
         hardware.select_device(device)
 

@@ -32,12 +32,9 @@ def draw_answer(recognizer: Recognizer, video: Source, k: int) -> Image.Image:
         finally:
             reader.close()
     notes = [f"frame {frame}: {times.seconds[frame]:.2f} s" for frame in frame_inds]
-    scored = [f"{label} {score:.3f}" for label, score in predictions]
-    name = Path(video).name if isinstance(video, str | Path) else "video"
-    panel = Panel(
-        title=scored[0],
-        subtitle=recognizer.protocol,
-        pictures=list(zip(images, notes, strict=True)),
-    )
-    heading = [f"{name}: {predictions[0][0]}", ", ".join(scored)]
+    best, *others = [f"{label} {score:.3f}" for label, score in predictions]
+    pictures = list(zip(images, notes, strict=True))
+    panel = Panel(title=best, subtitle=", ".join(others), pictures=pictures)
+    name = Path(video).name if isinstance(video, str | Path) else "a video"
+    heading = [name, recognizer.protocol]
     return Image.fromarray(to_pixels(lay_out([panel], heading=heading)))

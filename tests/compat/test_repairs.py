@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from mmact_tiny import compat, hardware
 from mmact_tiny.build import build_model
 from mmact_tiny.checkpoints.config_text import read_config
 from mmact_tiny.compat import MODELS, TRANSFORMS, DecordInit, Recognizer2D, init_default_scope
@@ -20,6 +21,20 @@ RESNEXT = dict(depth=50, num_stages=4, groups=32, width_per_group=4)
 def repaired() -> None:
     for name in (DecordInit, Recognizer2D):  # their modules are imported, and repaired
         assert name.__module__.startswith("mmaction.")
+
+
+def test_mps_is_the_device_only_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    from mmengine.device import get_device, utils
+
+    for asked, device in ((False, "cpu"), (True, "mps")):
+        monkeypatch.setattr(utils, "DEVICE", "mps")  # as MMEngine finds it
+        monkeypatch.delenv(hardware.MPS, raising=False)
+        if asked:
+            monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+            monkeypatch.setenv(hardware.MPS, "")  # taken back afterwards
+            hardware.select_device("mps")
+        compat.leave_mps_out()
+        assert get_device() == device
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from pathlib import Path
 
 # An editable installation finds in the project's folder what the copy lacks.
 sys.meta_path[:] = [finder for finder in sys.meta_path if "Editable" not in str(finder)]
+import mmact_tiny
 from tools import infer, test, train
 
 flags = ["--work-dir", "run", "--device", "cpu"]
@@ -34,6 +35,12 @@ assert infer.main(["{VIDEO}", "--checkpoint", str(best), "--protocol", "val"]) =
 assert Path("run/report.html").is_file() is (ROOM != "report")
 if ROOM == "view":
     assert infer.main(["{VIDEO}", "--checkpoint", str(best), "--window", "1"]) == 2
+    try:
+        mmact_tiny.Recognizer(best, protocol="val").show("{VIDEO}")
+    except mmact_tiny.UserError as error:
+        assert str(error) == "this installation has no mmact_tiny/view, which draws pictures"
+    else:
+        raise AssertionError("it was drawn")
 print(*[name for name in sys.modules if name.startswith("mmact_tiny." + ROOM)], "done")
 """
 

@@ -11,7 +11,7 @@ HEAVY = {
     *("torch", "numpy", "mmengine", "mmaction", "mmcv", "cv2", "av", "decord"),
     *("openvino", "rich", "PIL", "matplotlib", "jinja2", "fastapi"),
 }
-TOOLS = sorted(path.name for path in (ROOT / "tools").glob("*.py"))
+TOOLS = sorted(path.name for path in (ROOT / "tools").glob("[!_]*.py"))
 
 
 def imported(*arguments: str) -> set[str]:
@@ -26,6 +26,10 @@ def imported(*arguments: str) -> set[str]:
 def test_help_imports_nothing_heavy(tool):
     draws = {"numpy"} if tool == "render_tiny.py" else set()  # what it is made of
     assert imported(str(Path("tools") / tool), "--help").intersection(HEAVY) == draws
+
+
+def test_the_list_of_tools_imports_nothing_heavy():
+    assert not imported("-m", "tools").intersection(HEAVY)
 
 
 def test_the_package_imports_nothing_heavy():

@@ -20,8 +20,9 @@ TRAIN_FLAGS = {
     "--epochs 0": "max_epochs=0: expected 1 or more",
     "--checkpoint-every 0": "checkpoints every=0: expected 1 or more",
     "--device cuda:99": "--device cuda:99: this machine has",
-    "--device tpu": "--device tpu: expected auto, cpu, cuda or cuda:N",
-    "--device cuda:²": "--device cuda:²: expected auto, cpu, cuda or",  # no digit of ours
+    "--device tpu": "--device tpu: expected auto, cpu, cuda, cuda:N or mps",
+    "--device mps": "--device mps: it infers only; train and test with auto, cpu or cuda",
+    "--device cuda:²": "--device cuda:²: expected auto, cpu, cuda, cuda:N or",  # no digit of ours
     "--pretrained gone.pth": "no pretrained weights gone.pth",
     "--resume gone.pth": "no checkpoint gone.pth to resume from",
     "--data gone": "no dataset folder gone",

@@ -68,6 +68,15 @@ def test_views_are_normalized_as_the_preprocessor_says(settings: str) -> None:
     )
 
 
+@pytest.mark.skipif(not torch.backends.mps.is_available(), reason="this machine has no MPS")
+@pytest.mark.parametrize("name", ["TSN", "MobileNet", "TSM", "TANet"])
+def test_scores_on_mps_are_those_of_the_cpu(name: str) -> None:
+    expected = stock_scores(build(name), views(8, num_videos=2))
+    engine = Engine(build(name).to("mps"), precision="auto", engine="auto")
+    assert str(engine) == "torch, fp32"
+    check_scores(scores_of(engine.test_step(views(8, num_videos=2))), expected)
+
+
 def test_bf16_scores_are_close_and_name_the_same_class() -> None:
     model = build("TSN")
     expected = stock_scores(model, views(5, num_videos=3))
@@ -232,6 +241,9 @@ def test_precisions_and_engines_are_checked(monkeypatch: pytest.MonkeyPatch) -> 
         *("bf16", "fp32", "bf16", "int8")
     ]
     assert choose_precision("fp16", torch.device("cuda")) == "fp16"
+    assert choose_precision("auto", torch.device("mps")) == "fp32"
+    with pytest.raises(UserError, match="precision bf16: expected auto or fp32 on MPS"):
+        choose_precision("bf16", torch.device("mps"))
     with pytest.raises(UserError, match="engine 'tensorrt': expected one of auto"):
         Engine(build("MobileNet"), engine="tensorrt")
     with pytest.raises(UserError, match="takes each frame by itself"):

@@ -112,7 +112,7 @@ def test_what_cannot_be_done_is_said(
     rubbish.write_text("not a video")
     other = shutil.copy(checkpoint, tmp_path / "other.pth")
     if not INSTALLED:
-        assert "pip install -e '.[int8]'" in refused(capsys, quantize.main, clip)
+        assert "pip install 'mmact-tiny[int8]'" in refused(capsys, quantize.main, clip)
         return
     error = refused(capsys, infer.main, clip, "--checkpoint", other, "--precision", "int8")
     assert "no int8 model of these weights" in error and "python tools/quantize.py" in error
@@ -122,4 +122,4 @@ def test_what_cannot_be_done_is_said(
     error = refused(capsys, quantize.main, rubbish, "--checkpoint", other)
     assert "no video to quantize with" in error and "rubbish.mp4" in error
     monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
-    assert "pip install -e '.[int8]'" in refused(capsys, quantize.main, clip)
+    assert "pip install 'mmact-tiny[int8]'" in refused(capsys, quantize.main, clip)

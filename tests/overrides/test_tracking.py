@@ -118,9 +118,9 @@ def test_a_server_of_mlflow_is_used_and_its_password_kept_out(
     ("flag", "missing", "message"),
     [
         ("tensorbord", None, "--track tensorbord: no such tracker; did you mean 'tensorboard'?"),
-        ("tensorboard", "tensorboard", "pip install -e '.[tensorboard]'"),
-        ("mlflow,wandb", "mlflow", "pip install -e '.[mlflow]'"),
-        ("wandb", "wandb", "pip install -e '.[wandb]'"),
+        ("tensorboard", "tensorboard", "pip install 'mmact-tiny[tensorboard]'"),
+        ("mlflow,wandb", "mlflow", "pip install 'mmact-tiny[mlflow]'"),
+        ("wandb", "wandb", "pip install 'mmact-tiny[wandb]'"),
     ],
 )
 def test_what_is_missing_is_named_before_training(

@@ -148,7 +148,7 @@ def test_without_the_extra_the_error_names_it(tmp_path: Path) -> None:
         text=True,
     )
     assert done.returncode == 2
-    assert done.stderr == "error: fastapi is not installed: pip install -e '.[web]'\n"
+    assert done.stderr == "error: fastapi is not installed: pip install 'mmact-tiny[web]'\n"
 
 
 def test_examples_of_a_folder(

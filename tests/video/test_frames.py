@@ -1,5 +1,6 @@
 """Frames of PacketReader are decord's, fewer are decoded; when each is shown, as it was written."""
 
+import sys
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -157,6 +158,20 @@ def test_a_frame_asked_for_twice_is_two(tmp_path):
             sample = TRANSFORMS.build(step)(sample)
         results.append(np.stack(sample["imgs"]))
     assert np.array_equal(*results) and not np.array_equal(results[0][0], results[0][2])
+
+
+def test_without_decord_such_files_are_decoded_from_their_start(tmp_path, monkeypatch):
+    path = write_video(tmp_path / "video.mp4")
+    monkeypatch.setattr(packets, "MAX_PACKET_BYTES", path.stat().st_size // 2)
+    expected = decord.VideoReader(str(path)).get_batch(INDICES).asnumpy()
+    monkeypatch.setitem(sys.modules, "decord", None)
+    steps = [TRANSFORMS.build(dict(type=name)) for name in ("PacketInit", "PacketDecode")]
+    opened = steps[0](dict(filename=str(path)))
+    found = steps[1]({**opened, "frame_inds": np.array(INDICES)})["imgs"]
+    assert opened["total_frames"] == 60 and np.array_equal(found, expected)
+    (tmp_path / "broken.mp4").write_bytes(path.read_bytes()[:200])
+    with pytest.raises((ValueError, av.FFmpegError)):
+        steps[0](dict(filename=str(tmp_path / "broken.mp4")))
 
 
 def test_a_frame_that_does_not_come_is_not_guessed(tmp_path):

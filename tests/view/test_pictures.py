@@ -53,7 +53,7 @@ def test_a_missing_extra_is_told_before_any_work(monkeypatch, capsys):
     video = str(next((ROOT / "data/tiny/val").glob("*.mp4")))
     flags = [video, "--checkpoint", "gone.pth", "--cam", "why.png"]
     assert infer_tool.main(flags) == EXIT_ERROR
-    assert "which is not installed: pip install -e '.[cam]'" in capsys.readouterr().err
+    assert "pip install 'mmact-tiny[cam]'" in capsys.readouterr().err
 
 
 @needs_grad_cam
