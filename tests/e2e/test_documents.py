@@ -137,7 +137,7 @@ ALL = sorted(str(path.relative_to(ROOT)) for path in [*ROOT.glob("*.md"), *ROOT.
 def test_each_flag_that_is_named_is_one_of_its_tool(document, capsys):
     """In every document, also within a sentence, where a command may have placeholders."""
     text = (ROOT / document).read_text()
-    for name, rest in re.findall(r"python tools/(\w+)\.py([^`\n#]*)", text):
+    for name, rest in re.findall(r"(?:python tools/|mmact )(\w+)(?:\.py)?([^`\n#]*)", text):
         tool = import_module(f"tools.{name}")
         with pytest.raises(SystemExit):
             tool.main(["--help"])
