@@ -8,6 +8,6 @@ from setuptools import find_namespace_packages, setup
 OURS = {
     "mmact_tiny.tools": "tools",
     "mmact_tiny.configs": "configs",
-    "mmact_tiny.clips": "data/tiny/val",  # check_env decodes it
+    "mmact_tiny.clips": "data/tiny/train",  # check_env decodes it
 }
 setup(packages=[*find_namespace_packages(include=["mmact_tiny*"]), *OURS], package_dir=OURS)

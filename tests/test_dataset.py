@@ -67,7 +67,7 @@ def test_all_problems_are_shown_together_with_their_lines(toy_dataset):
         f"  {ann_file}:6: label 'run' of '3.mp4' is not a number",
         f"  {ann_file}:7: a space in 'my 4.mp4': MMAction2 splits lines on spaces",
         f"  {ann_file}:8: label '' of '5.mp4' is not a number",
-        "  put them right, or let tools/prepare_data.py make a clean dataset",
+        "  put them right, or let `python tools/prepare_data.py` make a clean dataset",
     ]
 
 

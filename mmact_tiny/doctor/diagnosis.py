@@ -28,8 +28,8 @@ CPU_FLAGS = (
 MIN_DISK_GIB = 1.0
 MIN_SHARED_GIB = 0.25  # a container's default is 0.0625; 250 views of one video take 0.035
 # A small clip: of an installed package, of a checkout.
-CLIPS = (Path(__file__).parents[1] / "clips", Path(__file__).parents[2] / "data/tiny/val")
-CLIP = "falling_rain1.mp4"
+CLIPS = (Path(__file__).parents[1] / "clips", Path(__file__).parents[2] / "data/tiny/train")
+CLIP = "bouncing_ball1.mp4"
 # The lines of `pip check`.
 MISSING = re.compile(r"\S+ (\S+) requires (.+), which is not installed\.")
 CONFLICT = re.compile(r"\S+ (\S+) has requirement (.+), but you have (\S+ \S+)\.")

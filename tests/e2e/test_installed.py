@@ -45,7 +45,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in SOURCES:
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, folder / name)
-    shutil.copytree(ROOT / "data/tiny/val", folder / "data/tiny/val")
+    shutil.copytree(ROOT / "data/tiny/train", folder / "data/tiny/train")
     run(sys.executable, "-c", BUILD.format("sdist"), folder / "dist", cwd=folder)
     (sdist,) = (folder / "dist").glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
