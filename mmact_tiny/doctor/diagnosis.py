@@ -13,12 +13,13 @@ from importlib import metadata
 from pathlib import Path
 
 from .. import compat, hardware
+from ..errors import IS_CHECKOUT
 
 DISTRIBUTION = "mmact-tiny"
-INSTALL_FIX = "pip install -e . in this project's folder"
+INSTALL_FIX = "pip install -e . in this project's folder" if IS_CHECKOUT else "install it again"
 MMCV_FIX = "pip uninstall -y mmcv mmcv-lite; pip install 'mmcv-lite>=2.1.0,<2.2'"
 TORCH_FIX = "reinstall both from one place: the command is on https://pytorch.org/get-started"
-FRESH_FIX = "make a fresh environment: make clean setup"
+FRESH_FIX = f"make a fresh environment{': make clean setup' if IS_CHECKOUT else ''}"
 HEADLESS_FIX = "pip install opencv-contrib-python-headless"
 # Of the CPU's flags, those that decide how fast a network runs.
 CPU_FLAGS = (
@@ -231,6 +232,8 @@ def _diagnose_mmaction2(diagnosis: Diagnosis, *, stands: bool) -> None:
     if full and lite:
         what = f"mmcv {full} and mmcv-lite {lite} are both installed, into the same folder"
         diagnosis.tell(what, MMCV_FIX)
+    if not diagnosis.versions["mmaction2"] and platform.machine() != "x86_64":  # not required there
+        diagnosis.tell("mmaction2 is not installed", "pip install --no-deps mmaction2")
     for name, module, what in (
         ("mmengine", "mmengine.runner", "mmengine cannot be imported"),
         ("mmcv", "mmcv", "mmcv cannot be imported"),

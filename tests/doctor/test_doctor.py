@@ -31,6 +31,7 @@ def diagnose(monkeypatch: pytest.MonkeyPatch):
 
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
         monkeypatch.setattr("platform.python_version", lambda: case.python)
+        monkeypatch.setattr("platform.machine", lambda: case.machine)
         monkeypatch.setattr(hardware, "describe_machine", lambda: MACHINE)
         monkeypatch.setattr(hardware, "cpu_flags", lambda: frozenset({"avx2"}))
         monkeypatch.setattr(hardware, "version", versions.get)

@@ -19,6 +19,7 @@ class Broken(NamedTuple):
     what: str
     fix: str
     python: str = "3.12.1"
+    machine: str = "x86_64"
     storage: dict[str, Any] = {}
     requirements: list[str] | None = []
     versions: dict[str, str | None] = {}
@@ -36,6 +37,13 @@ BROKEN: dict[str, Broken] = {
         requirements=["mmact-tiny 0.1.0 requires mmcv-lite, which is not installed."],
         versions={"mmcv-lite": None},
         fails={"mmcv": "No module named 'mmcv'", "mmaction.models": "No module named 'mmcv'"},
+    ),
+    "the second step left out": Broken(
+        "mmaction2 is not installed",
+        "pip install --no-deps mmaction2",
+        machine="aarch64",
+        versions={"mmaction2": None, "decord": None},
+        fails={"mmaction.models": "MMAction2 is not installed: pip install --no-deps mmaction2"},
     ),
     "missing package of another": Broken(
         "yapf is not installed, which mmengine requires",
@@ -135,6 +143,13 @@ GOOD: dict[str, Broken] = {
         "",
         requirements=["mmact-tiny 0.1.0 requires mmcv-lite, which is not installed."],
         versions=FULL,
+    ),
+    "no decord where it has no wheels": Broken(
+        "",
+        "",
+        machine="arm64",
+        versions={"decord": None},
+        requirements=["mmaction2 1.2.0 requires decord, which is not installed."],
     ),
     "another build of OpenCV": Broken(
         "", "", requirements=["mmengine 0.10.7 requires opencv-python, which is not installed."]
