@@ -12,6 +12,7 @@ from ..compat import HOOKS, BaseLoop, CheckpointHook, Hook, find_latest_checkpoi
 from ..errors import UserError
 from ..log import SHOWN
 from ._mmengine import checkpoint_of, is_resumed, loop_of, model_of
+from .finetune import split_adapters
 from .processes import gather_states
 from .resume import check_resumable
 
@@ -40,6 +41,7 @@ class WeightsHook(Hook):
         path = checkpoint_of(runner) or find_latest_checkpoint(runner.work_dir)
         if is_resumed(runner):
             check_resumable(checkpoint, path, runner)
+            split_adapters(checkpoint)
         model = model_of(runner)
         new_head = isinstance(loop_of(runner, "train"), BaseLoop) and not is_resumed(runner)
         state_dict, message = match_weights(model, checkpoint, path=path, new_head=new_head)
