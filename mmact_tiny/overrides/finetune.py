@@ -48,38 +48,30 @@ def freeze(cfg: Config, parts: int | str) -> None:
     Raises:
         UserError: no such part, or a backbone of another library, whose stages are not known.
     """
-    parts = int(parts) if isinstance(parts, str) and parts.isdigit() else parts
-    nodes = _staged_nodes(cfg)
-    kind = cfg.model.backbone.type
-    hooks = [hook for hook in cfg.get("custom_hooks") or [] if hook["type"] != "FreezeHook"]
-    if parts in ("backbone", "none"):
-        for node in nodes:
-            if "frozen_stages" in node:
-                node.frozen_stages = -1
-        if parts == "backbone":
-            _add_freeze_hook(cfg, None)
-        elif hooks:
-            cfg.custom_hooks = hooks
-        logger.info("freeze: %s of %s", {"backbone": "all"}.get(parts, "nothing"), kind)
-        return
-    if isinstance(parts, str) or parts < 0:
-        raise UserError(f"freeze {parts!r}: expected backbone, none or a number of stages")
-    if not nodes and kind not in STAGED:
+    kind, nodes = cfg.model.backbone.type, _staged_nodes(cfg)
+    stages = int(parts) if isinstance(parts, str) and parts.isdigit() else parts
+    if isinstance(stages, str):
+        if stages not in ("backbone", "none"):
+            raise UserError(f"freeze {parts!r}: expected backbone, none or a number of stages")
+        stages = -1
+    elif stages < 0:
+        raise UserError(f"freeze {parts}: expected backbone, none or a number of stages")
+    elif not nodes and kind not in STAGED:
         raise UserError(
             f"freeze {parts}: the stages of {kind} are not known\n"
             "  freeze the whole of it: --freeze backbone"
         )
     for node in nodes:
         most = node.get("num_stages", NUM_STAGES.get(kind, 4))
-        if parts > most:
+        if stages > most:
             raise UserError(f"freeze {parts}: {kind} has the stages 0 to {most}")
-        node.frozen_stages = parts
-    if not nodes:
-        _add_freeze_hook(cfg, parts)
-    elif hooks:
-        cfg.custom_hooks = hooks
-    how = "frozen_stages" if nodes else "FreezeHook"
-    logger.info("freeze: stages 0 to %d of %s, by %s", parts, kind, how)
+        if stages >= 0 or "frozen_stages" in node:
+            node.frozen_stages = stages
+    if parts == "backbone" or (stages >= 0 and not nodes):
+        _add_freeze_hook(cfg, None if parts == "backbone" else stages)
+    elif "custom_hooks" in cfg:
+        cfg.custom_hooks = [hook for hook in cfg.custom_hooks if hook["type"] != "FreezeHook"]
+    logger.info("freeze: %s of %s%s", parts, kind, " (stages, and the stem)" * (stages >= 0))
 
 
 def _add_freeze_hook(cfg: Config, stages: int | None) -> None:
