@@ -122,7 +122,9 @@ class RatesConstructor:
             parts: dict[float, list[nn.Parameter]] = {}
             for parameter in group["params"]:
                 parts.setdefault(factors.get(id(parameter), 1.0), []).append(parameter)
-            for factor, params in parts.items():
+            for factor, params in sorted(
+                parts.items(), key=lambda part: -part[0]
+            ):  # log the head's
                 groups.append({**group, "params": params, "lr": group["lr"] * factor})
         wrapper.optimizer.param_groups[:] = groups
         return wrapper

@@ -133,8 +133,9 @@ def reschedule(checkpoint: dict, runner: Runner) -> None:
     From here on the rates are those of that run. Stock goes on with the checkpoint's schedule,
     which is at its end or past it: further epochs would have its smallest rate.
     """
-    groups = runner.optim_wrapper.param_groups
-    saved = checkpoint["optimizer"]["param_groups"]
+    groups, state = runner.optim_wrapper.param_groups, checkpoint["optimizer"]
+    base = state.get("base_param_settings")  # stock's, beside several groups
+    saved = [*state["param_groups"], *([base] if base else [])]
     before = saved[0]["lr"]
     for group, theirs in zip(groups, saved, strict=True):
         for key in [key for key in theirs if f"initial_{key}" in theirs]:

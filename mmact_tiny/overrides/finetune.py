@@ -108,8 +108,8 @@ def early_stop(cfg: Config, patience: int) -> None:
     evaluator = cfg.get("val_evaluator") or {}
     if not isinstance(evaluator, Mapping) or evaluator.get("type") != "AccMetric":
         raise UserError(f"early_stop needs top-1 accuracy (AccMetric), not {evaluator}")
-    # min_delta, 0.1 by default, would be 10 percentage points.
-    watched = dict(monitor="acc/top1", rule="greater", min_delta=0.0, patience=patience)
+    # Stock's 0.1 is 10 percentage points; with 0 an accuracy that stays would count as better.
+    watched = dict(monitor="acc/top1", rule="greater", min_delta=1e-6, patience=patience)
     add_hook(cfg, "EarlyStoppingHook", **watched, priority="LOW")
     every = cfg.train_cfg.get("val_interval", 1)
     words = "early stop: after %d validation(s) without a better top-1, one every %d epoch(s)"

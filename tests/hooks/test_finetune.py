@@ -158,7 +158,7 @@ def test_rates_by_depth(name: str) -> None:
     settings, expected = RATES[name]
     model = build_family(name)
     optim = dict(optimizer=SGD, constructor="RatesConstructor", paramwise_cfg=settings)
-    groups = step(name, model, optim).param_groups
+    groups = step(name, model, optim).optimizer.param_groups
     rates = {id(p): group["lr"] for group in groups for p in group["params"]}
     assert len(rates) == len([*model.parameters()])
     named = dict(model.named_parameters())
@@ -166,7 +166,7 @@ def test_rates_by_depth(name: str) -> None:
 
 
 def scores(name: str, model: Any) -> torch.Tensor:
-    batch = model.data_preprocessor(family_views(name, num_videos=2, num_views=1))
+    batch = model.data_preprocessor(family_views(name, num_videos=1, num_views=1))
     with torch.no_grad():
         return torch.stack([s.pred_score for s in model.eval()(**batch, mode="predict")])
 

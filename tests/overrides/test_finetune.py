@@ -43,7 +43,7 @@ CASES: list[tuple[str | None, dict[str, Any], dict[str, Any]]] = [  # config, ov
             "custom_hooks.0.type": "EarlyStoppingHook",
             "custom_hooks.0.monitor": "acc/top1",
             "custom_hooks.0.rule": "greater",
-            "custom_hooks.0.min_delta": 0.0,
+            "custom_hooks.0.min_delta": 1e-6,
             "custom_hooks.0.patience": 3,
             "custom_hooks.0.priority": "LOW",
         },
