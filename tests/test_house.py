@@ -44,9 +44,10 @@ FLAGS = {
     "--max-mb --max-seconds --port --precision --protocol",
     "test": "--cfg-options --data --debug --device --engine --help --launcher --out --precision "
     "--protocol --time-limit --verbose --work-dir",
-    "train": "--batch-size --cache --cache-size --cfg-options --checkpoint-every --data --debug "
-    "--deterministic --device --dry-run --epochs --help --launcher --nproc_per_node "
-    "--precision --pretrained --resume --seed --track --verbose --work-dir",
+    "train": "--backbone-lr --batch-size --blend --cache --cache-size --cfg-options "
+    "--checkpoint-every --data --debug --deterministic --device --dry-run --early-stop --ema "
+    "--epochs --freeze --help --label-smoothing --launcher --layer-decay --lora --nproc_per_node "
+    "--precision --pretrained --recipe --resume --seed --track --verbose --work-dir",
 }
 
 

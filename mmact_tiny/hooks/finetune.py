@@ -28,7 +28,7 @@ PLACE = re.compile(
     r"|(?:patch_embed|blocks|fc)(?P<number>\d)|conv(?P<conv>\d)[ab])\."
     r"(?:blocks\.)?(?P<block>\d+|downsample)?"
 )
-BEHIND = ("norm", "fc_norm", "ln_post", "transformer.")  # what follows the blocks
+BEHIND = ("norm", "fc_norm", "transformer.")  # what follows the blocks
 # The linear layers of an attention, by parameter: nn.MultiheadAttention has `in_proj_weight`.
 ATTENTION = re.compile(r"(.*\battn)\.(?:(?:(qkv|proj|out_proj)\.weight)|in_proj_weight)")
 ADAPTER = re.compile(r"((?:module\.)?)lora\.(.*)\.a")  # in a state dict, or in that of an EMA
@@ -100,8 +100,8 @@ class RatesConstructor:
     Args:
         optim_wrapper_cfg: As every constructor gets it.
         paramwise_cfg: `constructor` and `paramwise_cfg` of the config itself; `backbone`, the
-            backbone's part of the rate; `decay`, what each block multiplies the rate of the one
-            before it with; `lora`, the arguments of `add_adapters`.
+            backbone's part of the rate; `decay`, the part that each block has of the rate of the
+            one behind it; `lora`, the arguments of `add_adapters`.
     """
 
     def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict) -> None:
@@ -122,10 +122,8 @@ class RatesConstructor:
             parts: dict[float, list[nn.Parameter]] = {}
             for parameter in group["params"]:
                 parts.setdefault(factors.get(id(parameter), 1.0), []).append(parameter)
-            for factor, params in sorted(
-                parts.items(), key=lambda part: -part[0]
-            ):  # log the head's
-                groups.append({**group, "params": params, "lr": group["lr"] * factor})
+            for factor in sorted(parts, reverse=True):  # the log tells the first group's rate
+                groups.append({**group, "params": parts[factor], "lr": group["lr"] * factor})
         wrapper.optimizer.param_groups[:] = groups
         return wrapper
 

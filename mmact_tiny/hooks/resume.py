@@ -119,12 +119,14 @@ def _other_schedule(checkpoint: dict, runner: Runner) -> str | None:
 
 def _has_other_length(checkpoint: dict, runner: Runner) -> bool:
     """Returns whether the checkpoint's run was to have another number of epochs."""
-    info = checkpoint["message_hub"].get("runtime_info") or {}
+    had = (checkpoint["message_hub"].get("runtime_info") or {}).get("max_epochs")
+    if had is None:
+        return False
     schedulers, loop = runner.param_schedulers, loop_of(runner, "train")
     by_metrics = any(getattr(one, "need_val_args", False) for one in schedulers or ())
     is_usual = isinstance(loop, EpochBasedTrainLoop) and isinstance(schedulers, list)
     is_built = is_usual and not any(isinstance(one, dict) for one in schedulers)
-    return is_built and not by_metrics and info.get("max_epochs") not in (None, loop.max_epochs)
+    return is_built and not by_metrics and had != loop.max_epochs
 
 
 def reschedule(checkpoint: dict, runner: Runner) -> None:
@@ -136,7 +138,7 @@ def reschedule(checkpoint: dict, runner: Runner) -> None:
     groups, state = runner.optim_wrapper.param_groups, checkpoint["optimizer"]
     base = state.get("base_param_settings")  # stock's, beside several groups
     saved = [*state["param_groups"], *([base] if base else [])]
-    before = saved[0]["lr"]
+    before, own = saved[0]["lr"], [dict(group) for group in groups]
     for group, theirs in zip(groups, saved, strict=True):
         for key in [key for key in theirs if f"initial_{key}" in theirs]:
             group[key] = group[f"initial_{key}"] = theirs[f"initial_{key}"]
@@ -151,8 +153,9 @@ def reschedule(checkpoint: dict, runner: Runner) -> None:
                 for scheduler in schedulers:
                     if scheduler.by_epoch is by_epoch:
                         scheduler.step()
-    for group, theirs in zip(groups, saved, strict=True):
+    for group, theirs, kept in zip(groups, saved, own, strict=True):
         theirs.update({key: group[key] for key in theirs if f"initial_{key}" in theirs})
+        group.update(kept)
     runner.param_schedulers = schedulers
     checkpoint["param_schedulers"] = [scheduler.state_dict() for scheduler in schedulers]
     runner.logger.warning(

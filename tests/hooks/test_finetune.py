@@ -10,7 +10,7 @@ import torch
 from families import FAMILIES, build_family, family_views
 from torch import nn
 
-from mmact_tiny.compat import build_optim_wrapper
+from mmact_tiny.compat import MODELS, build_optim_wrapper
 from mmact_tiny.errors import UserError
 from mmact_tiny.hooks.finetune import (
     FreezeHook,
@@ -21,6 +21,10 @@ from mmact_tiny.hooks.finetune import (
 )
 
 ATTENDING = ("Swin", "MViT", "TimeSformer", "VideoMAE", "UniFormer")
+BLENDING = dict(
+    type="RandomBatchAugment",
+    augments=[dict(type=f"{kind}Blending", num_classes=7) for kind in ("Mixup", "Cutmix")],
+)
 SGD = dict(type="SGD", lr=0.1, weight_decay=0.1)
 # The first layers of each kind of backbone whose stages are known here, and the one behind them.
 STAGES = {
@@ -44,7 +48,7 @@ def runner_of(model: nn.Module) -> Any:
 
 
 def step(name: str, model: Any, optim: dict[str, Any], *hooks: FreezeHook) -> Any:
-    """Trains one step as the Runner does; returns the optimizer wrapper."""
+    """Trains one step as the Runner does, blended and smoothed; returns the optimizer wrapper."""
     wrapper = build_optim_wrapper(model, optim)
     for hook in hooks:
         hook.before_train(runner_of(model))
@@ -55,7 +59,8 @@ def step(name: str, model: Any, optim: dict[str, Any], *hooks: FreezeHook) -> An
     views = family_views(name, num_videos=2, num_views=1)
     for label, sample in enumerate(views["data_samples"]):
         sample.set_gt_label(label)
-    model.data_preprocessor.blending = None  # MViT's is of 400 classes
+    model.data_preprocessor.blending = MODELS.build(BLENDING)
+    model.cls_head.label_smooth_eps = 0.1
     data = model.data_preprocessor(views, training=True)
     loss, _ = model.parse_losses(model(**data, mode="loss"))
     wrapper.update_params(loss)

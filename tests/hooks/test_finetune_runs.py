@@ -88,7 +88,7 @@ def test_adapters_with_an_average_resume_identically(transformer: Path, tmp_path
     for key, value in after["state_dict"].items():
         is_equal = bool((value == before["state_dict"][key]).all())
         assert is_equal is not (kept[key] or key.startswith("cls_head."))
-    recognizer = Recognizer(tmp_path / "undisturbed/epoch_3.pth")
+    recognizer = Recognizer(tmp_path / "undisturbed/epoch_3.pth", protocol="val")
     video = next(Path(recognizer.cfg.val_dataloader.dataset.data_prefix.video).glob("*.mp4"))
     assert len(recognizer.predict(video, k=2)) == 2
 
