@@ -55,10 +55,10 @@ class WeightsHook(Hook):
 
 def _compare_runs(checkpoint: dict, path: Any, runner: "Runner") -> None:
     """Warns where weights of a run go on with another input size or optimizer than they had."""
-    theirs = checkpoint_config(checkpoint, source=str(path))
     try:
-        had, has = (_size_and_optimizer(Config(one)) for one in (theirs, runner.cfg.to_dict()))
-    except (AttributeError, LookupError, StopIteration, TypeError, ValueError, UserError):
+        theirs = Config(checkpoint_config(checkpoint, source=str(path)))
+        had, has = _size_and_optimizer(theirs), _size_and_optimizer(runner.cfg)
+    except (AttributeError, LookupError, TypeError, ValueError, UserError):
         return  # published weights have no config, or one of another kind
     if had != has:
         runner.logger.warning(
@@ -70,7 +70,7 @@ def _compare_runs(checkpoint: dict, path: Any, runner: "Runner") -> None:
 
 
 def _size_and_optimizer(cfg: Config) -> str:
-    side = input_side(next(split_datasets(cfg))[1].pipeline)
+    side = input_side(dict(split_datasets(cfg))["train"].pipeline)
     return f"{side} pixels and {cfg.optim_wrapper.optimizer.type}"
 
 
