@@ -161,9 +161,10 @@ class Adapter(nn.Module):
 def add_adapters(model: Any, rank: int, alpha: float) -> None:
     """Freezes a recognizer's backbone and adds an `Adapter` to each linear layer of attention.
 
-    They are torch's parametrizations and not modules of peft: VideoMAE and nn.MultiheadAttention
-    read the weights of these layers and do not call them. In the model's state dict all weights
-    have their ordinary names, and those of the adapters begin with `lora.`.
+    They are torch's parametrizations, not modules of peft: VideoMAE reads the weights of a layer
+    that it does not call, and mmaction2 1.2.0 does not import beside transformers 5, which peft
+    0.21 needs. In the model's state dict all weights have their ordinary names, and those of the
+    adapters begin with `lora.`.
     """
     model.init_weights()  # may load files, by the ordinary names
     model.init_weights = lambda: None

@@ -28,7 +28,7 @@ STOCK_DECAY = "LearningRateDecayOptimizerConstructor"
 BLENDS = {"mixup": ("MixupBlending", 0.8), "cutmix": ("CutmixBlending", 1.0)}
 LORA_ALPHA = 16  # the adapters' part is alpha / rank
 # Arguments by override, as measured in docs/few_videos.md.
-TUNING: dict[str, dict[str, dict[str, Any]]] = {"small": {}}
+TUNING: dict[str, dict[str, dict[str, Any]]] = {"small": {"learning_rate": {"scale": False}}}
 logger = logging.getLogger("mmact_tiny")
 
 

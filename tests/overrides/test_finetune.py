@@ -7,9 +7,10 @@ import pytest
 from config_changes import GONE, HOOKS, changes_by, pretend, stock
 from test_zoo_configs import REFUSED, STEMS, load
 
-from mmact_tiny.errors import UserError
+from mmact_tiny.errors import EXIT_ERROR, EXIT_OK, UserError
 from mmact_tiny.overrides.finetune import TRANSFORMERS, with_recipe
 from mmact_tiny.overrides.registry import apply_overrides
+from tools import train
 
 RECOGNITION = "mmaction::recognition/"
 SLOWFAST = f"{RECOGNITION}slowfast/slowfast_r50_8xb8-4x16x1-256e_kinetics400-rgb.py"
@@ -260,3 +261,27 @@ def test_a_recipe_gives_way_to_flags(monkeypatch: pytest.MonkeyPatch) -> None:
         "label_smoothing": {"eps": 0.1},
         "run": {"seed": None},
     }
+
+
+def test_the_flags_reach_the_overrides(
+    toy_dataset: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pretend(monkeypatch)
+    flags = "--freeze 1 --early-stop 2 --label-smoothing 0.1 --blend mixup,cutmix --ema 0.05"
+    words = ["configs/tsn_tiny.py", "--data", str(toy_dataset), "--dry-run", *flags.split()]
+    assert train.main([*words, "--backbone-lr", "0.1", "--recipe", "small"]) == EXIT_OK
+    printed = capsys.readouterr().out
+    for text in (
+        "frozen_stages=1",
+        "patience=2",
+        "label_smooth_eps=0.1",
+        "type='CutmixBlending'",
+        "momentum=0.05",
+        "backbone=0.1",
+        "recipe small: ",
+    ):
+        assert text in printed
+    assert train.main([*words, "--layer-decay", "0.7"]) == EXIT_ERROR
+    assert "layer_decay is for MViT" in capsys.readouterr().err
+    assert train.main([*words, "--lora", "4"]) == EXIT_ERROR
+    assert "lora is for MViT" in capsys.readouterr().err
