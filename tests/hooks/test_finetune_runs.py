@@ -93,6 +93,19 @@ def test_adapters_with_an_average_resume_identically(transformer: Path, tmp_path
     assert len(recognizer.predict(video, k=2)) == 2
 
 
+def test_adapters_in_two_processes(transformer: Path, tmp_path: Path) -> None:
+    """They begin alike, and no process waits for the gradients of what is frozen."""
+    one = {"max_epochs": 1}
+    first = run(transformer, tmp_path / "first", {"schedule": one}) / "epoch_1.pth"
+    weights = {"weights": str(first)}
+    changes = {**NO_PROGRESS, "lora": {"rank": 2}, "pretrained": weights, "schedule": one}
+    processes = job.start_ranks(transformer, tmp_path / "run", changes, 2)
+    for process in processes:
+        process.join(300)
+    assert [process.exitcode for process in processes] == [0, 0], output(tmp_path / "run")
+    assert "find_unused_parameters" not in output(tmp_path / "run")
+
+
 @pytest.mark.parametrize("num_processes", [1, 2])
 def test_a_frozen_backbone_waits_for_no_gradient(
     num_processes: int, config: Path, tmp_path: Path

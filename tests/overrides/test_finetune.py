@@ -81,6 +81,8 @@ CASES: list[tuple[str | None, dict[str, Any], dict[str, Any]]] = [  # config, ov
             "custom_hooks.0.momentum": 0.02,
         },
     ),
+    (None, dict(type="learning_rate"), {"auto_scale_lr.enable": True}),
+    (None, dict(type="learning_rate", scale=False), {}),
     (
         None,
         dict(type="backbone_lr", fraction=0.1),
