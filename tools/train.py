@@ -6,10 +6,41 @@ python tools/train.py mmaction::recognition/tsn/NAME.py --data data/mine
 torchrun --nproc_per_node=2 tools/train.py configs/tsn_tiny.py --launcher pytorch
 """
 
+import argparse
 from collections.abc import Sequence
 
 from mmact_tiny import cli
 from mmact_tiny.errors import EXIT_OK
+
+
+def float_or_auto(text: str) -> float | str:
+    """Returns a number, or `auto`, for argparse."""
+    return text if text == "auto" else float(text)
+
+
+def add_finetuning(parser: argparse.ArgumentParser) -> None:
+    """Adds what makes fine-tuning bearable for few videos; all of it is off unless asked for."""
+    group = parser.add_argument_group("few videos (docs/few_videos.md)")
+    group.add_argument("--recipe", choices=("small",), help="a measured combination of these")
+    group.add_argument("--freeze", metavar="backbone|STAGES|none", help="what is not trained")
+    group.add_argument(
+        "--early-stop", type=int, metavar="N", help="end after N validations without a better one"
+    )
+    group.add_argument("--label-smoothing", type=float, metavar="EPS")
+    group.add_argument(
+        "--blend", type=cli.names, metavar="mixup|cutmix", help="blend videos; both with a comma"
+    )
+    group.add_argument(
+        "--ema",
+        nargs="?",
+        const="auto",
+        type=float_or_auto,
+        metavar="MOMENTUM",
+        help="save and validate a moving average of the weights",
+    )
+    group.add_argument("--backbone-lr", type=float, metavar="FRACTION", help="of the rate")
+    group.add_argument("--layer-decay", type=float, metavar="FACTOR", help="of the rate, by block")
+    group.add_argument("--lora", type=int, metavar="RANK", help="adapters, for transformers")
 
 
 @cli.tool
@@ -37,6 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     cli.add_cache(parser, "read videos from the clip cache, and fill it")
     cli.add_device(parser)
     parser.add_argument("--precision", choices=("auto", "fp32", "bf16", "fp16"))
+    add_finetuning(parser)
     parser.add_argument("--seed", type=int, metavar="N")
     parser.add_argument("--deterministic", action="store_true", default=None)
     parser.add_argument("--launcher", choices=("none", "pytorch", "slurm", "mpi"))
@@ -56,6 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     cli.start(args)
 
     from mmact_tiny.config import load_config
+    from mmact_tiny.overrides.finetune import with_recipe
 
     changes = {
         "dataset_paths": {"data_root": args.data},
@@ -64,6 +97,14 @@ def main(argv: Sequence[str] | None = None) -> int | None:
         "pretrained": {"weights": args.pretrained, "resume": args.resume},
         "clip_cache": {"format": args.cache, "max_bytes": args.cache_size},
         "checkpoints": {"every": args.checkpoint_every},
+        "freeze": {"parts": args.freeze},
+        "early_stop": {"patience": args.early_stop},
+        "label_smoothing": {"eps": args.label_smoothing},
+        "blending": {"kinds": args.blend},
+        "ema": {"momentum": args.ema},
+        "backbone_lr": {"fraction": args.backbone_lr},
+        "layer_decay": {"factor": args.layer_decay},
+        "lora": {"rank": args.lora},
         "hardware": {"precision": args.precision},
         "run": {
             "work_dir": args.work_dir,
@@ -75,6 +116,8 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     }
     if args.resume is True:
         changes["pretrained"]["work_dir"] = args.work_dir
+    if args.recipe:
+        changes = with_recipe(args.recipe, changes)
     cfg = load_config(args.config, changes=changes, options=cli.parse_cfg_options(args))
     if args.dry_run:
         print(cfg.pretty_text)

@@ -43,6 +43,7 @@ OTHER_KINDS = {
 }
 BACKBONE = "backbone."
 HEAD = "cls_head."
+ADAPTER = "lora."  # of `hooks.finetune`
 WRAPPERS = ("state_dict", "model", "module", "model_state", "state_dict_ema", "model_ema")
 PREFIXES = ("model.", "_orig_mod.", "encoder.")
 COUNTER = "num_batches_tracked"  # came with PyTorch 0.4.1; files without it are complete
@@ -325,8 +326,9 @@ def match_weights(
     own = model.state_dict()
     theirs = as_recognizer(weights_of(checkpoint), own, path)
     fits = {key for key in own if key in theirs and theirs[key].shape == own[key].shape}
-    # Counters of batches came with PyTorch 0.4.1; files without them are complete.
-    wrong = [key for key in own if key not in fits and not key.endswith(".num_batches_tracked")]
+    # Counters of batches came with PyTorch 0.4.1, adapters with a run; files without are complete.
+    missing = [key for key in own if key not in fits and not key.endswith(COUNTER)]
+    wrong = [key for key in missing if not key.startswith(ADAPTER)]
     unused = [key for key in theirs if key not in own]
     body = [key for key in wrong if not key.startswith(HEAD)]
     body += [key for key in unused if key.startswith(BACKBONE)]

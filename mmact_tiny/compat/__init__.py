@@ -74,8 +74,8 @@ if TYPE_CHECKING:  # what the door hands out: see `_homes`
     from mmengine.hooks import CheckpointHook, EarlyStoppingHook, EMAHook, Hook
     from mmengine.logging import HistoryBuffer, MMLogger, print_log
     from mmengine.model import is_model_wrapper
-    from mmengine.optim import OptimWrapper
-    from mmengine.registry import Registry, init_default_scope
+    from mmengine.optim import OptimWrapper, build_optim_wrapper
+    from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS, Registry, init_default_scope
     from mmengine.runner import (
         BaseLoop,
         EpochBasedTrainLoop,

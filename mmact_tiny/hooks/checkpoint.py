@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..checkpoints.config_text import config_to_json
-from ..checkpoints.load import CONFIG_KEY, match_weights, without_classes
+from ..checkpoints.load import CONFIG_KEY, checkpoint_config, match_weights, without_classes
 from ..checkpoints.stock import register
-from ..compat import HOOKS, BaseLoop, CheckpointHook, Hook, find_latest_checkpoint
+from ..compat import HOOKS, BaseLoop, CheckpointHook, Config, Hook, find_latest_checkpoint
 from ..errors import UserError
 from ..log import SHOWN
+from ..pipeline import split_datasets
 from ._mmengine import checkpoint_of, is_resumed, loop_of, model_of
+from .dataset import input_side
+from .finetune import split_adapters
 from .processes import gather_states
 from .resume import check_resumable
 
@@ -40,11 +43,35 @@ class WeightsHook(Hook):
         path = checkpoint_of(runner) or find_latest_checkpoint(runner.work_dir)
         if is_resumed(runner):
             check_resumable(checkpoint, path, runner)
+            split_adapters(checkpoint)
         model = model_of(runner)
         new_head = isinstance(loop_of(runner, "train"), BaseLoop) and not is_resumed(runner)
         state_dict, message = match_weights(model, checkpoint, path=path, new_head=new_head)
         checkpoint["state_dict"] = state_dict
         runner.logger.info(message, extra=SHOWN)
+        if new_head:
+            _compare_runs(checkpoint, path, runner)
+
+
+def _compare_runs(checkpoint: dict, path: Any, runner: "Runner") -> None:
+    """Warns where weights of a run go on with another input size or optimizer than they had."""
+    try:
+        theirs = Config(checkpoint_config(checkpoint, source=str(path)))
+        had, has = _size_and_optimizer(theirs), _size_and_optimizer(runner.cfg)
+    except (AttributeError, LookupError, TypeError, ValueError, UserError):
+        return  # published weights have no config, or one of another kind
+    if had != has:
+        runner.logger.warning(
+            "*** %s was trained with %s; this run has %s: to go on as before, train the config in "
+            "its folder with --pretrained ***",
+            *(path, had, has),
+            extra=SHOWN,
+        )
+
+
+def _size_and_optimizer(cfg: Config) -> str:
+    side = input_side(dict(split_datasets(cfg))["train"].pipeline)
+    return f"{side} pixels and {cfg.optim_wrapper.optimizer.type}"
 
 
 class _LateRemovals:

@@ -13,10 +13,30 @@ import torch
 from torch.utils.data import Dataset, get_worker_info
 
 from ..compat import DATASETS, BaseDataset, ClassBalancedDataset
+from ..errors import UserError
+from ..pipeline import Step
 from ..video.files import reason_of
 from ._mmengine import failing_step
 
+# The keys of Resize, RandomRescale, RandomCrop, the crops and MultiScaleCrop, in pixels.
+SIZE_KEYS = ("scale", "scale_range", "size", "crop_size", "input_size")
 MAX_ATTEMPTS = 20  # replacements of one sample; with a tenth of the videos broken, 1e-20 fail
+
+
+def input_side(pipeline: Sequence[Step]) -> int:
+    """Returns the side of the square that the last resizing or cropping step makes.
+
+    Raises:
+        UserError: none makes a square.
+    """
+    for step in reversed(pipeline):
+        for key in SIZE_KEYS:
+            sides = step.get(key)
+            sides = {sides} if isinstance(sides, int) else set(sides or ())
+            if len(sides) == 1:
+                return sides.pop()
+    types = ", ".join(step["type"] for step in pipeline)
+    raise UserError(f"input_size: the training pipeline makes no square input: {types}")
 
 
 class Draw(NamedTuple):

@@ -1,5 +1,6 @@
 """Completes what stock MMEngine saves of a run and restores, so that a resumed run is exact."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypedDict
@@ -58,7 +59,7 @@ def check_resumable(checkpoint: dict, path: str | Path, runner: Runner) -> None:
     """Compares a checkpoint with the run that is to go on from it.
 
     Warns where the optimizer or the schedule of the config are others: stock goes on with those
-    of the checkpoint.
+    of the checkpoint; but another number of epochs has the schedule of that number from here on.
 
     Raises:
         UserError: what is missing, as in a best or published checkpoint, or does not fit.
@@ -71,6 +72,9 @@ def check_resumable(checkpoint: dict, path: str | Path, runner: Runner) -> None:
             "an epoch_*.pth or iter_*.pth, or start a new run with its weights (load_from)"
         )
     wrong = _misfit(checkpoint, runner)
+    if wrong is None and _has_other_length(checkpoint, runner):
+        reschedule(checkpoint, runner)
+    wrong = wrong or _other_schedule(checkpoint, runner)
     if wrong:
         raise UserError(
             f"cannot resume from checkpoint {path}: {wrong}. Resume with the config that it was "
@@ -102,10 +106,65 @@ def _misfit(checkpoint: dict, runner: Runner) -> str | None:
     unknown = sorted(own["param_groups"][0].keys() - groups[0].keys() - {"initial_lr"})
     if unknown:
         return f"its optimizer is of another type, without {', '.join(unknown)}"
-    schedulers, own_schedulers = checkpoint.get("param_schedulers") or [], runner.param_schedulers
-    if isinstance(own_schedulers, list) and len(schedulers) != len(own_schedulers):
-        return f"it has {len(schedulers)} schedulers, the config {len(own_schedulers)}"
     return None
+
+
+def _other_schedule(checkpoint: dict, runner: Runner) -> str | None:
+    """Returns how the checkpoint's schedule does not fit the run's, if it does not."""
+    schedulers, own = checkpoint.get("param_schedulers") or [], runner.param_schedulers
+    if isinstance(own, list) and len(schedulers) != len(own):
+        return f"it has {len(schedulers)} schedulers, the config {len(own)}"
+    return None
+
+
+def _has_other_length(checkpoint: dict, runner: Runner) -> bool:
+    """Returns whether the checkpoint's run was to have another number of epochs."""
+    had = (checkpoint["message_hub"].get("runtime_info") or {}).get("max_epochs")
+    if had is None:
+        return False
+    schedulers, loop = runner.param_schedulers, loop_of(runner, "train")
+    by_metrics = any(getattr(one, "need_val_args", False) for one in schedulers or ())
+    is_usual = isinstance(loop, EpochBasedTrainLoop) and isinstance(schedulers, list)
+    is_built = is_usual and not any(isinstance(one, dict) for one in schedulers)
+    return is_built and not by_metrics and had != loop.max_epochs
+
+
+def reschedule(checkpoint: dict, runner: Runner) -> None:
+    """Sets a checkpoint's schedule to where a run of the config's number of epochs would be.
+
+    From here on the rates are those of that run. Stock goes on with the checkpoint's schedule,
+    which is at its end or past it: further epochs would have its smallest rate.
+    """
+    groups, state = runner.optim_wrapper.param_groups, checkpoint["optimizer"]
+    base = state.get("base_param_settings")  # stock's, beside several groups
+    saved = [*state["param_groups"], *([base] if base else [])]
+    before, own = saved[0]["lr"], [dict(group) for group in groups]
+    for group, theirs in zip(groups, saved, strict=True):
+        for key in [key for key in theirs if f"initial_{key}" in theirs]:
+            group[key] = group[f"initial_{key}"] = theirs[f"initial_{key}"]
+    schedulers = runner.build_param_scheduler(runner.cfg.param_scheduler)
+    length, epochs = len(runner.train_loop.dataloader), checkpoint["meta"]["epoch"]
+    batches = (checkpoint.get("progress") or {}).get("batches", 0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that no optimizer steps
+        for iteration in range(1, epochs * length + batches + 1):
+            ends_epoch = iteration % length == 0 and iteration <= epochs * length
+            for by_epoch in (False, True) if ends_epoch else (False,):
+                for scheduler in schedulers:
+                    if scheduler.by_epoch is by_epoch:
+                        scheduler.step()
+    for group, theirs, kept in zip(groups, saved, own, strict=True):
+        theirs.update({key: group[key] for key in theirs if f"initial_{key}" in theirs})
+        group.update(kept)
+    runner.param_schedulers = schedulers
+    checkpoint["param_schedulers"] = [scheduler.state_dict() for scheduler in schedulers]
+    runner.logger.warning(
+        "resumed for %d epochs: from here on the rates of a run of so many (%g, was %g)",
+        runner.train_loop.max_epochs,
+        saved[0]["lr"],
+        before,
+        extra=SHOWN,
+    )
 
 
 def _changed_settings(checkpoint: dict, runner: Runner) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 from .. import dataset as datasets
 from ..compat import Config, ConfigDict
 from ..errors import UserError
+from ..hooks.dataset import SIZE_KEYS, input_side
 from ..pipeline import SPLITS, Step, set_pipeline, split_datasets
 from .registry import OVERRIDES, comes_after, use_plugin
 
@@ -25,8 +26,6 @@ SIDE_KEYS = {
     "UniFormerV2": "input_resolution",
     "VisionTransformer": "img_size",
 }
-# The keys of Resize, RandomRescale, RandomCrop, the crops and MultiScaleCrop, in pixels.
-SIZE_KEYS = ("scale", "scale_range", "size", "crop_size", "input_size")
 
 
 @OVERRIDES.register_module()
@@ -228,7 +227,7 @@ def input_size(cfg: Config, crop: int) -> None:
     if crop < 32:
         raise UserError(f"input_size crop={crop}: expected 32 or more, a ResNet's total stride")
     pipelines = [dataset.pipeline for _, dataset in split_datasets(cfg)]
-    side = _input_side(pipelines[0])
+    side = input_side(pipelines[0])
     if side == crop:
         return
     backbone = cfg.model.get("backbone") or ConfigDict()
@@ -242,18 +241,6 @@ def input_size(cfg: Config, crop: int) -> None:
         for key in SIZE_KEYS:
             if key in step:
                 step[key] = _scaled(step[key], crop, side)
-
-
-def _input_side(pipeline: list[Step]) -> int:
-    """Returns the side of the square that the last resizing or cropping step makes."""
-    for step in reversed(pipeline):
-        for key in SIZE_KEYS:
-            sides = step.get(key)
-            sides = {sides} if isinstance(sides, int) else set(sides or ())
-            if len(sides) == 1:
-                return sides.pop()
-    types = ", ".join(step["type"] for step in pipeline)
-    raise UserError(f"input_size: the training pipeline makes no square input: {types}")
 
 
 def _scaled(size: Any, crop: int, side: int) -> Any:

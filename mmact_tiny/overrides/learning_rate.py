@@ -17,7 +17,7 @@ logger = logging.getLogger("mmact_tiny")
 
 @OVERRIDES.register_module()
 @comes_after("recipe")
-def learning_rate(cfg: Config, lr: float | None = None) -> None:
+def learning_rate(cfg: Config, lr: float | None = None, scale: bool = True) -> None:
     """Has the Runner scale the learning rate with the real batch.
 
     The rule is `lr * batch size * processes * accumulated steps / base_batch_size` (linear scaling,
@@ -28,6 +28,8 @@ def learning_rate(cfg: Config, lr: float | None = None) -> None:
 
     Args:
         lr: Rate at the base batch size, by default the config's.
+        scale: Whether the rate follows the batch. The rule assumes that the run has as many epochs;
+            on few videos a small batch at a small rate makes few steps, and these lead nowhere.
     """
     optimizer = cfg.optim_wrapper.optimizer
     if lr is not None:
@@ -35,7 +37,7 @@ def learning_rate(cfg: Config, lr: float | None = None) -> None:
     if not isinstance(optimizer.lr, (int, float)) or not optimizer.lr > 0:
         raise UserError(f"lr={optimizer.lr}: expected a positive number")
     base = {"base_batch_size": _named_batch_size(cfg), **(cfg.get("auto_scale_lr") or {})}
-    cfg.auto_scale_lr = dict(base, enable=True)
+    cfg.auto_scale_lr = dict(base, enable=scale)
     schedulers = cfg.get("param_scheduler") or []
     for scheduler in schedulers if isinstance(schedulers, list) else [schedulers]:
         if scheduler.get("eta_min"):

@@ -23,7 +23,10 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 from ..compat import Config, Registry
 from ..errors import UserError, suggest
 
-FILES = ("recipe", "data", "training", "batch_size", "learning_rate", "runtime", "testing", "cache")
+FILES = (
+    *("recipe", "data", "training", "batch_size", "learning_rate", "finetune"),
+    *("runtime", "testing", "cache"),
+)
 # The modules named here register theirs when the first override is looked up.
 OVERRIDES = Registry(
     "override",

@@ -38,12 +38,16 @@ def forge(work_dir: Path, target: Path, edit: Callable[[dict], Any]) -> Path:
 
 def best_is(path: Path) -> Callable[[dict], Any]:
     info = dict(best_ckpt=str(path), best_score=-1.0)
-    return lambda checkpoint: checkpoint["message_hub"]["runtime_info"].update(info)
+    return lambda checkpoint: runtime_of(checkpoint).update(info)
 
 
 def resume(config: Path, folder: Path, checkpoint: Path, *flags: str) -> int:
     arguments = ["--work-dir", str(folder), "--device", "cpu", "--epochs", "2"]
     return train.main([str(config), *arguments, "--resume", str(checkpoint), *flags])
+
+
+def runtime_of(checkpoint: dict) -> dict:
+    return checkpoint["message_hub"]["runtime_info"]
 
 
 FORGED: dict[str, tuple[Callable[[dict], Any], str]] = {
@@ -56,7 +60,10 @@ FORGED: dict[str, tuple[Callable[[dict], Any], str]] = {
         lambda c: c["optimizer"]["param_groups"][0].pop("momentum"),
         "its optimizer is of another type, without momentum",
     ),
-    "schedule": (lambda c: c.update(param_schedulers=[]), "it has 0 schedulers, the config 1"),
+    "schedule": (
+        lambda c: (c.update(param_schedulers=[]), runtime_of(c).update(max_epochs=2)),
+        "it has 0 schedulers, the config 1",
+    ),
     "message hub": (lambda c: c.update(message_hub={}), "must contain key: `log_scalars`"),
     "batches": (lambda c: c["progress"].update(batches=99), "99 batches of an epoch of 4"),
     "log": (
