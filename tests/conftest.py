@@ -82,11 +82,11 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 @pytest.fixture
 def leaves_nothing(served: Any) -> Iterator[None]:
-    """After the test no upload is left on that server, and nobody holds a place."""
+    """After the test no upload is left on that server, no job, and nobody holds a place."""
     from web_site import wait_until
 
     yield
-    wait_until(served.is_clean)
+    wait_until(lambda: served.is_clean() and all(job.done() for job in served.site.queue.jobs))
 
 
 @pytest.fixture(scope="session")

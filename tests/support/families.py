@@ -1,5 +1,6 @@
 """One small recognizer of random weights for each family of MMAction2's recognition configs."""
 
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -39,6 +40,11 @@ class Family(NamedTuple):
     frames: int = 4  # of a clip, or images of one group
     size: int = 32  # pixels of a side
     neck: dict[str, Any] | None = None
+
+    @property
+    def config(self) -> Path:
+        """The stock config; of several that begin so, the first."""
+        return sorted((stock_configs() / "recognition").rglob(f"{self.stem}*.py"))[0]
 
 
 FAMILIES = {
@@ -156,8 +162,7 @@ def build_family(name: str) -> Any:
     layer takes away what the scores of all inputs have in common, and gives the rest a spread.
     """
     family = FAMILIES[name]
-    (path,) = sorted((stock_configs() / "recognition").rglob(f"{family.stem}*.py"))[:1]
-    node = Config.fromfile(path).model
+    node = Config.fromfile(family.config).model
     node.pop("init_cfg", None)
     node.backbone.pop("init_cfg", None)
     if "pretrained" in node.backbone:
