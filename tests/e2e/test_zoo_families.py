@@ -51,6 +51,8 @@ def small(name: str, data: str) -> list[str]:
     if family.neck:
         values |= {f"model.neck.{key}": value for key, value in family.neck.items()}
     values |= zoo_job.smaller_input(zoo_job.stock_config(family.config.stem), cfg)[0]
+    if name == "C3D":  # its connected layer fits frames of one size, which is its own there
+        values |= zoo_job._scaled_steps(cfg, dict(side=family.size / 112, frames=1))
     return [f"{key}={value!r}" for key, value in values.items()]
 
 
