@@ -18,7 +18,10 @@ STOCK = "mmaction::recognition/tsn/tsn_imagenet-pretrained-r50_8xb32-1x1x3-100e_
 OPTIONAL_ROOMS = ("doctor", "export", "features", "prepare", "report", "serve", "view")
 
 # By minutes; started last, one of them would keep a core busy while the other has nothing left.
-LONGEST_FILES = ("test_documents.py", "test_end_to_end.py", "test_resume.py", "test_server.py")
+LONGEST_FILES = tuple(
+    f"test_{name}.py"
+    for name in ("zoo_families", "documents", "end_to_end", "resume", "terminal", "server")
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -173,4 +173,4 @@ def test_two_processes_train_with_gloo(tmp_path):
         for line in path.read_text().splitlines()
         if "lr" in line
     }
-    assert len(rates) == 1
+    assert rates == {0.000625}, "0.01 * 8 * 2 / 256"

@@ -15,6 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from mmact_tiny.checkpoints.config_text import stock_configs
 
 R18 = dict(depth=18)
+TWO_STAGES = dict(num_stages=2, strides=(1, 2), dilations=(1, 1), out_indices=(1,))
 R18_3D = dict(depth=18, base_channels=16)
 TPN = dict(
     in_channels=(256, 512),
@@ -61,7 +62,7 @@ FAMILIES = {
         "tsm_imagenet-pretrained-mobilenetv2", dict(widen_factor=0.5), 1280, frames=8
     ),
     "TIN": Family("tin_imagenet-pretrained-r50_8xb6-1x1x8-40e_sthv1", {}, 2048, frames=8),
-    "TANet": Family("tanet_imagenet-pretrained-r50_8xb8-1x1x8", {}, 2048, frames=8),
+    "TANet": Family("tanet_imagenet-pretrained-r50_8xb8-1x1x8", TWO_STAGES, 512, frames=8),
     "TPN, TSM": Family("tpn-tsm", R18, 2048, frames=8, size=64, neck=TPN),
     "TPN, SlowOnly": Family("tpn-slowonly_r50", dict(depth=18), 2048, size=64, neck=TPN),
     "C2D": Family("c2d_r50-in1k-pre_8xb32-8x8x1", R18, 512, size=64),
