@@ -48,8 +48,9 @@ def small(name: str, data: str) -> list[str]:
     }
     if "arch" not in family.backbone:
         values["model.cls_head.in_channels"] = family.channels
-    if family.neck:
-        values |= {f"model.neck.{key}": value for key, value in family.neck.items()}
+    for key in ("in_channels", "out_channels", "spatial_modulation_cfg", "level_fusion_cfg"):
+        if family.neck:
+            values[f"model.neck.{key}"] = family.neck[key]
     values |= zoo_job.smaller_input(zoo_job.stock_config(family.config.stem), cfg)[0]
     if name == "C3D":  # its connected layer fits frames of one size, which is its own there
         values |= zoo_job._scaled_steps(cfg, dict(side=family.size / 112, frames=1))
