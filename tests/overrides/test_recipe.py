@@ -181,6 +181,9 @@ def test_pipelines_are_derived_from_that_of_testing_and_run(name: str) -> None:
     assert types(train) == f"{opening} {middle} {ENDING}"
     assert types(val) == f"{opening} Resize CenterCrop {ENDING}"
     assert train[3].scale == (-1, short_side)
+    if "PytorchVideoWrapper" in middle:
+        rand_augment = dict(op="RandAugment", magnitude=7, num_layers=4)
+        assert train[4] == dict(type="PytorchVideoWrapper", **rand_augment)
     one_clip = dict(test[1], num_clips=1)
     assert test[1].num_clips > 1
     assert val[1] == one_clip
