@@ -15,7 +15,6 @@ from mmact_tiny.pipeline import (
     pipeline_of,
     sampling_step,
     split_datasets,
-    with_decoder,
 )
 
 DENSE = "mmaction::recognition/slowonly/slowonly_r50_8xb16-4x16x1-256e_kinetics400-rgb.py"
@@ -118,14 +117,6 @@ def views_taken(pipeline: list[dict]) -> tuple[int, int]:
         if step["type"] == "Resize" or "crop_size" in step:
             image = TRANSFORMS.build(step)(image)
     return clips, len(image["imgs"])
-
-
-def test_the_step_that_opens_the_file_alone_gets_the_arguments():
-    steps = [dict(type=name) for name in ("DecordInit", "SampleFrames", "DecordDecode")]
-    assert with_decoder(steps, "packets", num_threads=2) == [
-        dict(type="PacketInit", num_threads=2),
-        *(dict(type=name) for name in ("SampleFrames", "PacketDecode")),
-    ]
 
 
 def test_a_config_without_the_loader_is_named():
