@@ -94,6 +94,8 @@ def test_a_wrong_config_name_is_an_error(config, message):
 def test_a_stock_config_needs_only_data(toy_dataset):
     cfg = load_config(STOCK, changes={"dataset_paths": {"data_root": str(toy_dataset)}})
     assert cfg.model.cls_head.num_classes == 3
+    assert cfg.auto_scale_lr == dict(enable=True, base_batch_size=256)
+    assert "initial_weights" in cfg and cfg.train_dataloader.batch_size == 6
     assert cfg.train_dataloader.dataset.ann_file == str(toy_dataset / "train.txt")
     assert cfg.train_cfg.max_epochs == 100
     assert cfg.work_dir.startswith("work_dirs/tsn_imagenet-pretrained-r50")

@@ -3,9 +3,12 @@
 from pathlib import Path
 
 import pytest
+from conftest import STOCK
 
 from mmact_tiny.build import explained
+from mmact_tiny.config import load_config
 from mmact_tiny.errors import EXIT_ERROR, UserError
+from mmact_tiny.train import check_inputs
 from tools import train
 
 PARTS = {
@@ -27,6 +30,15 @@ def test_a_part_that_cannot_be_built_is_named_with_the_reason(option, config, tm
     error = capsys.readouterr().err
     assert error.startswith("error: the config's ") and PARTS[option] in error
     assert error.count("\n") == 1
+
+
+def test_only_the_splits_that_are_run_are_checked(toy_dataset):
+    changes = {"dataset_paths": {"data_root": str(toy_dataset)}, "pretrained": {"weights": "none"}}
+    cfg = load_config(STOCK, changes=changes)
+    (toy_dataset / "val" / "3.mp4").unlink()
+    check_inputs(cfg, ["train"])
+    with pytest.raises(UserError, match=r"3\.mp4"):
+        check_inputs(cfg)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")

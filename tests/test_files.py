@@ -4,6 +4,7 @@ import errno
 import json
 import multiprocessing
 import os
+import socket
 import stat
 from pathlib import Path
 
@@ -108,12 +109,16 @@ def test_answers_have_a_line_for_each_label_and_each_error(tmp_path):
         for name in ("a.json", "a.jsonl")
     )
     assert json.loads(text) == ROWS == [json.loads(line) for line in lines.splitlines()]
+    assert "跑" in text and "跑" in lines, "as it is, not as \\u8dd1"
 
 
 def test_what_cannot_be_written_leaves_the_answers_before(tmp_path):
     write_rows(tmp_path / "a.csv", ROWS)
     with pytest.raises(UserError, match="cannot write"):
         write_rows(tmp_path / "a.csv" / "b.csv", ROWS)
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(UserError, match=r"cannot write .*folder\.csv: Is a directory$"):
+        write_rows(tmp_path / "folder.csv", ROWS)
     assert (tmp_path / "a.csv").read_text(errors="surrogateescape").count("\n") == 4
 
 
@@ -164,7 +169,8 @@ def take(folder: Path, lock: str) -> None:
     try:
         with {"held": held, "locked": locked}[lock](folder):
             (folder / "log").open("a").write("in\n")
-    except UserError:
+    except UserError as error:
+        (folder / "refusal").write_text(str(error))
         raise SystemExit(2) from None
 
 
@@ -180,6 +186,9 @@ def test_a_folder_is_held_by_one_process_and_a_lock_is_waited_for(tmp_path):
         refused = start("held")
         refused.join(60)
         assert refused.exitcode == 2
+        holder = f"process {os.getpid()} on {socket.gethostname()}"
+        said = f"{tmp_path} is in use by {holder}: wait for it"
+        assert (tmp_path / "refusal").read_text().startswith(said)
     with locked(tmp_path):
         waits = start("locked")
         waits.join(0.5)
@@ -189,6 +198,8 @@ def test_a_folder_is_held_by_one_process_and_a_lock_is_waited_for(tmp_path):
     again.join(60)
     assert (waits.exitcode, again.exitcode) == (0, 0)
     assert (tmp_path / "log").read_text() == "in\nin\n"
+    with pytest.raises(UserError, match=r"cannot write .*: File exists"), held(tmp_path / "log"):
+        pass
 
 
 def test_the_hash_is_sha256_and_none_of_what_is_no_file(tmp_path):

@@ -96,7 +96,7 @@ def test_the_place_in_a_job(environ):
 def test_the_device_narrows_what_is_visible(device, visible, expected, monkeypatch):
     import torch
 
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2 if device == "cuda:1" else 1)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible or "")
     if visible is None:
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES")

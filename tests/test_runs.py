@@ -14,6 +14,7 @@ from mmact_tiny.runs import (
     best_checkpoint,
     last_checkpoint,
     newest_checkpoint,
+    newest_run,
     open_run,
     own_checkpoints,
     point_to_newest,
@@ -112,6 +113,19 @@ def test_a_resumed_run_keeps_its_schedule_whatever_weights_are_found_today(
     assert (cfg.resume, cfg.load_from) == (True, None)
     assert cfg.initial_weights == started_from
     assert cfg.train_cfg.max_epochs == epochs
+
+
+def test_the_newest_run_has_the_checkpoint_that_was_written_last(tmp_path):
+    for name, times in {"first": (1, 9), "second": (5, 6), "without a config": (20, 21)}.items():
+        for epoch, seconds in enumerate(times, 1):
+            path = save(tmp_path / name / f"epoch_{epoch}.pth", epoch=epoch, iterations=8 * epoch)
+            os.utime(path, (seconds, seconds))
+        if name != "without a config":
+            (tmp_path / name / "job.py").touch()
+    assert newest_run(tmp_path).config == tmp_path / "first" / "job.py"
+    assert newest_run(tmp_path / "first") is None
+    with pytest.raises(UserError, match=r"no checkpoint in .*nothing\n  train first: python"):
+        open_run(tmp_path / "nothing")
 
 
 def test_a_run_that_starts_anew_leaves_no_checkpoint_to_mistake(tmp_path):

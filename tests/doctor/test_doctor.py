@@ -180,4 +180,7 @@ def test_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     for text, gib in ((str(3 << 29), 1.5), ("max", round(pages / (1 << 30), 2))):
         limit.write_text(f"{text}\n")
-        assert hardware.describe_machine()["memory_gib"] == gib
+        machine = hardware.describe_machine()
+        assert machine["memory_gib"] == gib
+        assert machine["platform"].startswith("Linux")
+        assert machine["usable_cores"] == len(os.sched_getaffinity(0))

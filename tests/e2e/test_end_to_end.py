@@ -15,6 +15,8 @@ from mmact_tiny.errors import EXIT_OK, EXIT_PARTIAL
 from tools import infer, test, train
 
 TINY = ROOT / "data" / "tiny"
+# A ResNet-18 in the place of the config's ResNet-50.
+SMALL = ["--cfg-options", "model.backbone.depth=18", "model.cls_head.in_channels=512"]
 LABELS = (TINY / "label_map.txt").read_text().split("\n")[:-1]
 
 
@@ -23,7 +25,7 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A work directory of one short training on the bundled clips."""
     os.chdir(ROOT)
     work_dir = tmp_path_factory.mktemp("work_dirs") / "tsn_tiny"
-    arguments = ["configs/tsn_tiny.py", "--epochs", "1", "--pretrained", "none"]
+    arguments = ["configs/tsn_tiny.py", "--epochs", "1", "--pretrained", "none", *SMALL]
     assert train.main([*arguments, "--work-dir", str(work_dir), "--device", "cpu"]) == EXIT_OK
     return work_dir
 
@@ -93,7 +95,6 @@ def test_inference_prints_and_writes_the_answers(run_dir, tmp_path, capsys):
     with out.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 2 * 4 + 1
-    assert sorted(row["label"] for row in rows if row["video"].endswith(rows[1]["video"])) != []
     assert {row["label"] for row in rows if row["label"]} == set(LABELS)
     errors = [row for row in rows if row["error"]]
     assert [Path(row["video"]).name for row in errors] == ["broken.mp4"]
@@ -156,7 +157,7 @@ def test_two_processes_train_with_gloo(tmp_path):
     work_dir = tmp_path / "two"
     command = ["-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]
     arguments = ["tools/train.py", "configs/tsn_tiny.py", "--launcher", "pytorch", "--epochs", "1"]
-    options = ["--device", "cpu", "--pretrained", "none", "--work-dir", str(work_dir)]
+    options = ["--device", "cpu", "--pretrained", "none", "--work-dir", str(work_dir), *SMALL]
     environ = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = run_python(*command, *arguments, *options, env=environ)
     # Only rank 0 speaks and writes, and the rate follows the world size.
@@ -172,4 +173,4 @@ def test_two_processes_train_with_gloo(tmp_path):
         for line in path.read_text().splitlines()
         if "lr" in line
     }
-    assert len(rates) == 1
+    assert rates == {0.000625}, "0.01 * 8 * 2 / 256"

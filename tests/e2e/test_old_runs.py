@@ -14,7 +14,7 @@ import torch
 from jobs import run_python
 
 from mmact_tiny.errors import EXIT_OK
-from tools import report, test
+from tools import infer, report, test, train
 
 OLD = Path(__file__).resolve().parent.parent / "support" / "run_0_1_0"
 ALL_PLUGINS = OLD / "dump_all_plugins.py"
@@ -86,26 +86,20 @@ def test_testing_gives_the_scores_that_0_1_0_gave(run_dir):
     ]
 
 
-def test_inference_answers_as_0_1_0_did(run_dir):
+def test_inference_answers_as_0_1_0_did(run_dir, capsys):
     checkpoint = str(run_dir / "best_acc_top1_epoch_1.pth")
-    flags = ("--checkpoint", checkpoint, "--device", "cpu")
-    printed = run_python("tools/infer.py", FLAG, *flags).stdout
+    assert infer.main([FLAG, "--checkpoint", checkpoint, "--device", "cpu"]) == EXIT_OK
+    printed = capsys.readouterr().out
     answers = re.findall(r"^([a-z ]+): (0\.\d+)$", printed, flags=re.MULTILINE)
-    assert [label for label, _ in answers] == [
-        "waving flag",
-        "bouncing ball",
-        "falling rain",
-        "rising bubbles",
-    ]
+    assert [label for label, _ in answers] == [LABELS[place] for place in (3, 0, 1, 2)]
     scores = [float(score) for _, score in answers]
     assert scores == pytest.approx(sorted(FLAG_SCORES, reverse=True), rel=0, abs=1e-5)
 
 
-def test_training_goes_on_for_another_epoch(run_dir):
-    printed = run_python(
-        *("tools/train.py", str(run_dir / "small.py"), "--work-dir", str(run_dir)),
-        *("--resume", "--epochs", "3", "--device", "cpu"),
-    ).stdout
+def test_training_goes_on_for_another_epoch(run_dir, capsys):
+    flags = ["--work-dir", str(run_dir), "--resume", "--epochs", "3", "--device", "cpu"]
+    assert train.main([str(run_dir / "small.py"), *flags]) == EXIT_OK
+    printed = capsys.readouterr().out
     assert f"64 of 64 tensors loaded from {run_dir / 'epoch_2.pth'}" in printed
     assert "epoch 1/3" not in printed
     assert "epoch 3/3  loss " in printed
@@ -124,13 +118,12 @@ def test_training_goes_on_for_another_epoch(run_dir):
     ]
 
 
-def test_a_checkpoint_within_an_epoch_leads_to_the_same_weights(tmp_path):
+def test_a_checkpoint_within_an_epoch_leads_to_the_same_weights(tmp_path, capsys):
     """Batch 3 of 5 is next: what 0.1.0 went on to is `epoch_2.pth`."""
-    printed = run_python(
-        *("tools/train.py", str(OLD / "small" / "small.py"), "--work-dir", str(tmp_path / "again")),
-        *("--resume", str(OLD / "iter_7.pth"), "--device", "cpu"),
-    ).stdout
-    assert "epoch 2/2  loss 1.3" in printed
+    flags = ["--resume", str(OLD / "iter_7.pth"), "--device", "cpu"]
+    flags += ["--work-dir", str(tmp_path / "again")]
+    assert train.main([str(OLD / "small" / "small.py"), *flags]) == EXIT_OK
+    assert "epoch 2/2  loss 1.3" in capsys.readouterr().out
     now = read_checkpoint(tmp_path / "again" / "epoch_2.pth")
     then = read_checkpoint(OLD / "small" / "epoch_2.pth")
     assert (now["meta"]["epoch"], now["meta"]["iter"]) == (2, 10)

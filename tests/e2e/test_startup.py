@@ -7,6 +7,8 @@ import pytest
 from conftest import ROOT
 from jobs import run_python
 
+from tools import infer
+
 HEAVY = {
     *("torch", "numpy", "mmengine", "mmaction", "mmcv", "cv2", "av", "decord"),
     *("openvino", "rich", "PIL", "matplotlib", "jinja2", "fastapi"),
@@ -77,4 +79,7 @@ def test_a_tool_that_ends_looks_for_no_cycles():
     code += "sys.argv = ['infer.py', 'missing.mp4', '--top-k', 'x']\n"
     code += "runpy.run_path('tools/infer.py', run_name='__main__')\n"
     assert run_python("-c", code, status=2).stdout == "True\n"
-    assert gc.get_freeze_count() == 0, "but not in a program that calls its main"
+    before = gc.get_freeze_count()
+    with pytest.raises(SystemExit):
+        infer.main(["missing.mp4", "--top-k", "x"])
+    assert gc.get_freeze_count() == before, "but not in a program that calls its main"

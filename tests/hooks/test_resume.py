@@ -17,7 +17,9 @@ from mmact_tiny.runs import newest_checkpoint
 
 @pytest.fixture(scope="module")
 def undisturbed(config: Path) -> dict[str, Any]:
-    return job.outcome(run(config, config.parent / "undisturbed"))
+    work_dir = run(config, config.parent / "undisturbed")
+    assert not list(work_dir.glob("iter_*.pth")), "epochs are over"
+    return job.outcome(work_dir)
 
 
 def test_killed_and_resumed_runs_are_identical(config, undisturbed, tmp_path):

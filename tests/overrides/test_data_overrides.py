@@ -51,6 +51,10 @@ def test_dataset_paths_wants_datasets_of_videos(toy_dataset: Path) -> None:
     stock_paths = dict(type="dataset_paths", data_root=str(toy_dataset))
     with pytest.raises(UserError, match="val_dataloader reads a PoseDataset: mmact_tiny trains on"):
         apply_overrides(cfg, [stock_paths])
+    archive = toy_dataset / "videos.zip"
+    archive.touch()
+    with pytest.raises(UserError, match=r"videos.zip is an archive: unpack it"):
+        apply_overrides(cfg, [dict(type="dataset_paths", data_root=str(archive))])
     cfg.train_dataloader = None
     with pytest.raises(UserError, match=r"no training part: put dict\(type='recipe'\) first"):
         apply_overrides(cfg, [stock_paths])

@@ -181,6 +181,11 @@ def test_pipelines_are_derived_from_that_of_testing_and_run(name: str) -> None:
     assert types(train) == f"{opening} {middle} {ENDING}"
     assert types(val) == f"{opening} Resize CenterCrop {ENDING}"
     assert train[3].scale == (-1, short_side)
+    if "PytorchVideoWrapper" in middle:
+        rand_augment = dict(op="RandAugment", magnitude=7, num_layers=4)
+        assert train[4] == dict(type="PytorchVideoWrapper", **rand_augment)
+    if "RandomErasing" in middle:
+        assert train[8] == dict(type="RandomErasing", erase_prob=0.25, mode="rand")
     one_clip = dict(test[1], num_clips=1)
     assert test[1].num_clips > 1
     assert val[1] == one_clip
@@ -248,9 +253,12 @@ def test_what_the_config_sets_stays_and_the_source_is_logged(
     cfg = stock(config=f"mmaction::recognition/{VIDEOMAE}.py")
     cfg.model.backbone.drop_path_rate = 0.3
     cfg.train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=2)
+    cfg.optim_wrapper = dict(optimizer=dict(type="SGD", lr=1.0))
     with caplog.at_level("INFO", logger="mmact_tiny"):
         apply_overrides(cfg, [dict(type="recipe")])
     assert cfg.model.backbone.drop_path_rate == 0.3
+    assert cfg.optim_wrapper == dict(optimizer=dict(type="SGD", lr=1.0))
+    assert cfg.train_dataloader.dataset.type == "VideoDataset"
     assert cfg.train_cfg == dict(type="EpochBasedTrainLoop", max_epochs=2)
     assert "MCG-NJU/VideoMAE scripts/kinetics" in caplog.text
     assert "without its repeated augmentation: lr 0.0005 at 256 videos" in caplog.text

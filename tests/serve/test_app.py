@@ -15,7 +15,7 @@ import pytest
 pytest.importorskip("fastapi", reason="the web extra is not installed")
 
 from starlette.datastructures import Headers
-from web_site import API, CLASSES, CLIP, MAX_BYTES, Served, form, post, wait_until
+from web_site import API, CLASSES, CLIP, MAX_BYTES, PATIENCE, Served, form, post, wait_until
 
 from mmact_tiny.recognizer import Recognizer
 from mmact_tiny.serve.app import OwnPageOnly, Queue
@@ -64,7 +64,7 @@ def test_health_says_what_serves(served: Served) -> None:
 
 def test_who_leaves_the_line_takes_nobodys_time(served: Served) -> None:
     content, done = CLIP.read_bytes(), threading.Event()
-    first = served.site.queue.join(lambda: done.wait(20))
+    first = served.site.queue.join(lambda: done.wait(PATIENCE))
     with socket.create_connection(("127.0.0.1", served.port)) as connection:
         connection.sendall(post(content))
         wait_until(lambda: len(served.site.queue.jobs) == 2)
@@ -72,7 +72,7 @@ def test_who_leaves_the_line_takes_nobodys_time(served: Served) -> None:
     wait_until(waiting.cancelled)
     wait_until(served.is_clean)
     done.set()
-    first.result(30)
+    first.result(PATIENCE)
 
 
 def test_who_leaves_is_not_computed_for(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,24 +83,24 @@ def test_who_leaves_is_not_computed_for(served: Served, monkeypatch: pytest.Monk
     def read_and_wait(sample: dict) -> Any:
         found = reader(sample)
         read.set()
-        gate.wait(20)
+        gate.wait(PATIENCE)
         return found
 
     monkeypatch.setattr(answerer, "_reader", read_and_wait)
     with backbone.layer1.register_forward_hook(lambda *_: computed.append(1)):
         with socket.create_connection(("127.0.0.1", served.port)) as connection:
             connection.sendall(post(content))
-            assert read.wait(20)
+            assert read.wait(PATIENCE)
             job = served.site.queue.jobs[-1]
         wait_until(served.is_clean)  # the place is given up, though the job has not ended
         gate.set()
-        assert isinstance(job.exception(30), CancelledError) and not computed
+        assert isinstance(job.exception(PATIENCE), CancelledError) and not computed
         assert served.ask(content)[0] == 200 and computed  # the next is
 
 
 def test_several_at_once_are_served_in_order_and_told_so(served: Served) -> None:
     content, done = CLIP.read_bytes(), threading.Event()
-    served.site.queue.join(lambda: done.wait(20))
+    served.site.queue.join(lambda: done.wait(PATIENCE))
     steps: dict[int, list[dict]] = {}
     order: list[int] = []
 
@@ -118,7 +118,7 @@ def test_several_at_once_are_served_in_order_and_told_so(served: Served) -> None
         job.add_done_callback(lambda _, number=number: order.append(number))
     done.set()
     for thread in clients:
-        thread.join(60)
+        thread.join()
     assert order == [0, 1, 2, 3, 4]
     for number in range(5):
         waits = [step["ahead"] for step in steps[number] if step["event"] == "waiting"]
@@ -136,7 +136,7 @@ def test_a_decoder_that_the_system_ends_costs_no_answer(served: Served) -> None:
 
 def test_a_reader_holds_no_connection_open(served: Served) -> None:
     """Its process is forked while a client is connected, who must see the end all the same."""
-    with socket.create_connection(("127.0.0.1", served.port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", served.port), timeout=PATIENCE) as connection:
         head = "GET /api/health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
         connection.sendall(head[:20].encode())
         wait_until(lambda: served.server.server_state.connections)
@@ -223,10 +223,10 @@ def test_hosts_and_origins(bound: str, host: str, origin: str | None, allowed: b
 
 def test_closing_does_not_wait_for_work_that_goes_on() -> None:
     queue, begun, gate = Queue(1), threading.Event(), threading.Event()
-    queue.join(lambda: begun.set() or gate.wait(10))
+    queue.join(lambda: begun.set() or gate.wait(PATIENCE))
     waiting = queue.join(lambda: None)
-    begun.wait(10)
+    begun.wait(PATIENCE)
     assert [queue.num_ahead(job) for job in queue.jobs] == [0, 1]
     assert not queue.close(0.05) and waiting.cancelled()
     gate.set()
-    assert queue.close(5)
+    assert queue.close(PATIENCE)

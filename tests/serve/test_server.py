@@ -18,7 +18,7 @@ pytest.importorskip("fastapi", reason="the web extra is not installed")
 from bad_inputs import write_clip
 from conftest import ROOT
 from small_recognizer import write_checkpoint
-from web_site import API, CLIP, post
+from web_site import API, CLIP, PATIENCE, post, wait_until
 
 from mmact_tiny.serve.server import find_examples
 from tools import serve
@@ -61,7 +61,7 @@ class Tool:
         start = time.monotonic()
         self.process.send_signal(number)
         try:
-            self.printed += self.process.communicate(timeout=30)[0]
+            self.printed += self.process.communicate(timeout=PATIENCE)[0]
         finally:
             self.process.kill()
         return self.process.returncode, time.monotonic() - start
@@ -75,7 +75,7 @@ def test_a_signal_ends_it_in_the_middle_of_work(
     answers = []
 
     def ask() -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", tool.port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", tool.port, timeout=PATIENCE)
         connection.request("POST", API, CLIP.read_bytes())
         answers.append(connection.getresponse().status)
 
@@ -84,15 +84,12 @@ def test_a_signal_ends_it_in_the_middle_of_work(
     clients = [threading.Thread(target=ask) for _ in range(8)]
     for client in clients:
         client.start()
-    end = time.monotonic() + 10
-    while not list(tool.temporary.glob("mmact_tiny-uploads-*/*")) and time.monotonic() < end:
-        time.sleep(0.02)
-    assert list(tool.temporary.iterdir())
+    wait_until(lambda: list(tool.temporary.glob("mmact_tiny-uploads-*/*")))
     code, seconds = tool.end(number)
     for client in clients:
-        client.join(30)
+        client.join()
     half.close()
-    assert code == status and seconds < 10, seconds  # the machine runs other tests
+    assert code == status and seconds < 25, "30 s is the wait for an upload"
     assert list(tool.temporary.iterdir()) == []
     assert "Traceback" not in tool.printed
     assert set(answers) <= {200, 503} and len(answers) == 8
@@ -105,7 +102,7 @@ def test_a_host_beyond_loopback_is_said_and_keeps_to_its_names(
     tool = Tool(tmp_path, *flags)
     statuses = []
     for host in ("127.0.0.1", "evil.example"):
-        connection = http.client.HTTPConnection("127.0.0.1", tool.port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", tool.port, timeout=PATIENCE)
         connection.request("GET", "/api/health", headers={"Host": host})
         statuses.append(connection.getresponse().status)
         connection.close()

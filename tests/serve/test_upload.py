@@ -12,7 +12,7 @@ pytest.importorskip("fastapi", reason="the web extra is not installed")
 
 from bad_inputs import write_clip
 from video_files import write_audio
-from web_site import BOUNDARY, CLIP, MAX_BYTES, Served, form, post, wait_until
+from web_site import BOUNDARY, CLIP, MAX_BYTES, PATIENCE, Served, form, post, wait_until
 
 pytestmark = pytest.mark.usefixtures("leaves_nothing")
 
@@ -77,11 +77,11 @@ def test_too_large_is_refused_while_it_comes(
 
     assert served.ask(endless()) == refusal
     assert 0 < max(sizes) <= MAX_BYTES
-    with socket.create_connection(("127.0.0.1", served.port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", served.port), timeout=PATIENCE) as connection:
         connection.sendall(post(b"", length=99_999_999_999))  # and not a byte more
         assert connection.recv(100).startswith(b"HTTP/1.1 413 ")
     monkeypatch.setattr("mmact_tiny.serve.app.DISCARD_SECONDS", 0.2)
-    with socket.create_connection(("127.0.0.1", served.port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", served.port), timeout=PATIENCE) as connection:
         connection.sendall(post(b"", length=99_999_999_999))
         with pytest.raises(OSError):  # who sends on without end is cut off
             for _ in range(100_000):
@@ -93,7 +93,7 @@ def test_who_stops_sending_is_not_waited_for(
     served: Served, monkeypatch: pytest.MonkeyPatch, limit: str
 ) -> None:
     monkeypatch.setattr(f"mmact_tiny.serve.app.{limit}", 0.2)
-    with socket.create_connection(("127.0.0.1", served.port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", served.port), timeout=PATIENCE) as connection:
         connection.sendall(post(b"some", length=99))
         assert connection.recv(100).startswith(b"HTTP/1.1 408 ")
 

@@ -1,5 +1,6 @@
 """One small recognizer of random weights for each family of MMAction2's recognition configs."""
 
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from mmact_tiny.checkpoints.config_text import stock_configs
 
 R18 = dict(depth=18)
+TWO_STAGES = dict(num_stages=2, strides=(1, 2), dilations=(1, 1), out_indices=(1,))
 R18_3D = dict(depth=18, base_channels=16)
 TPN = dict(
     in_channels=(256, 512),
@@ -40,6 +42,11 @@ class Family(NamedTuple):
     size: int = 32  # pixels of a side
     neck: dict[str, Any] | None = None
 
+    @property
+    def config(self) -> Path:
+        """The stock config; of several that begin so, the first."""
+        return sorted((stock_configs() / "recognition").rglob(f"{self.stem}*.py"))[0]
+
 
 FAMILIES = {
     "TSN": Family("tsn_imagenet-pretrained-r50_8xb32-1x1x3-100e", R18, 512),
@@ -55,7 +62,7 @@ FAMILIES = {
         "tsm_imagenet-pretrained-mobilenetv2", dict(widen_factor=0.5), 1280, frames=8
     ),
     "TIN": Family("tin_imagenet-pretrained-r50_8xb6-1x1x8-40e_sthv1", {}, 2048, frames=8),
-    "TANet": Family("tanet_imagenet-pretrained-r50_8xb8-1x1x8", {}, 2048, frames=8),
+    "TANet": Family("tanet_imagenet-pretrained-r50_8xb8-1x1x8", TWO_STAGES, 512, frames=8),
     "TPN, TSM": Family("tpn-tsm", R18, 2048, frames=8, size=64, neck=TPN),
     "TPN, SlowOnly": Family("tpn-slowonly_r50", dict(depth=18), 2048, size=64, neck=TPN),
     "C2D": Family("c2d_r50-in1k-pre_8xb32-8x8x1", R18, 512, size=64),
@@ -156,8 +163,7 @@ def build_family(name: str) -> Any:
     layer takes away what the scores of all inputs have in common, and gives the rest a spread.
     """
     family = FAMILIES[name]
-    (path,) = sorted((stock_configs() / "recognition").rglob(f"{family.stem}*.py"))[:1]
-    node = Config.fromfile(path).model
+    node = Config.fromfile(family.config).model
     node.pop("init_cfg", None)
     node.backbone.pop("init_cfg", None)
     if "pretrained" in node.backbone:
