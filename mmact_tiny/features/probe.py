@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..folds.divide import divide
 from ..metrics import Accuracy, wilson_interval
 
 POOLINGS = ("mean", "thirds")
@@ -88,7 +89,7 @@ def choose(
         seed: Of the order in which videos are dealt out.
     """
     from sklearn.decomposition import PCA
-    from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
+    from sklearn.model_selection import PredefinedSplit, cross_val_predict
 
     some = _sample(labels, seed)
     features, labels, groups = features[some], labels[some], [groups[index] for index in some]
@@ -98,9 +99,8 @@ def choose(
         return Choice(), None
     counts = np.bincount(labels)[np.unique(labels)]
     balances = (False, True) if counts.max() > UNEVEN * counts.min() else (False,)
-    num_looks, names = features.shape[1], np.unique(groups, return_inverse=True)[1]
-    options = dict(cv=StratifiedGroupKFold(folds, shuffle=True, random_state=seed))
-    options |= dict(groups=names.repeat(num_looks), method="predict_proba")
+    num_looks, fold_of = features.shape[1], divide(labels, groups, folds, seed=seed)
+    options = dict(cv=PredefinedSplit(fold_of.repeat(num_looks)), method="predict_proba")
     own = np.arange(len(labels)), np.searchsorted(np.unique(labels), labels)
     results = []
     with _one_thread(), warnings.catch_warnings():
