@@ -153,7 +153,8 @@ def _cross_validate(
     def run_fold(folder: Path) -> TestResult:
         own = load(changes=fold_changes(changes, setting.dataset, folder))
         prepare(own)
-        return _run(own, setting, listed_videos(own, "val"), run_facts(setting.command))[0]
+        again = setting._replace(started=time.perf_counter())
+        return _run(own, again, listed_videos(own, "val"), run_facts(setting.command))[0]
 
     facts = _look_alikes(setting, listed, fold_of)
     return cross_validate(cfg, divided, run_fold, command=setting.command, **facts)
@@ -208,7 +209,11 @@ def _look_alikes(
     nearest = nearest_labels(features[:, 0], labels).tolist()
     return {
         "alike": [
-            dict(videos=[paths[i], paths[j]], labels=[labels[i], labels[j]], similarity=similarity)
+            dict(
+                videos=[paths[i], paths[j]],
+                labels=[listed[paths[i]], listed[paths[j]]],
+                similarity=similarity,
+            )
             for i, j, similarity in alike
         ],
         "nearest": dict(zip(map(str, paths), nearest, strict=True)),
