@@ -36,7 +36,7 @@ FLAGS = {
     "--keep-leaks "
     "--min-frames --no-convert --out --seed --split --time-limit --val --workers",
     "probe": "--cfg-options --checkpoint --config --data --debug --device --folds --help "
-    "--launcher --looks --nproc_per_node --time-limit --verbose --work-dir",
+    "--launcher --looks --nproc_per_node --rank --time-limit --verbose --work-dir",
     "quantize": "--checkpoint --debug --help --precision --verbose",
     "render_tiny": "--debug --help --out --seed",
     "report": "--debug --help --out",
@@ -45,7 +45,7 @@ FLAGS = {
     "test": "--cfg-options --data --debug --device --engine --help --launcher --out --precision "
     "--protocol --time-limit --verbose --work-dir",
     "train": "--batch-size --cache --cache-size --cfg-options --checkpoint-every --data --debug "
-    "--deterministic --device --dry-run --epochs --help --launcher --nproc_per_node "
+    "--deterministic --device --dry-run --epochs --folds --help --launcher --nproc_per_node "
     "--precision --pretrained --resume --seed --track --verbose --work-dir",
 }
 
