@@ -17,7 +17,7 @@ import mmact_tiny
 PACKAGE = ROOT / "mmact_tiny"
 ROOMS = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
 MOST_LINES_OF_A_FUNCTION = 50
-MOST_LINES = 18_490
+MOST_LINES = 19_335
 # Of pip, torchrun, docker, nvidia-smi, tensorboard and mlflow; names of colours in a style sheet.
 OTHER_FLAGS = {
     *("--backend-store-uri", "--c", "--force-reinstall", "--format", "--line", "--logdir"),

@@ -78,7 +78,8 @@ def choose(
 
     The folds are stratified by class, and a group is in one of them. Of equal accuracies the
     mean's counts, then that of equal weights, then that of the lower log loss. The accuracy is of
-    the best of several probes, so a little high. Of too few videos the defaults and None.
+    the best of several probes, so a little high. Of too few videos, also where a fold holds out
+    all but one class, the defaults and None.
 
     Args:
         features: Of training videos, shape (videos, looks, parts, channels).
@@ -100,6 +101,8 @@ def choose(
     counts = np.bincount(labels)[np.unique(labels)]
     balances = (False, True) if counts.max() > UNEVEN * counts.min() else (False,)
     num_looks, fold_of = features.shape[1], divide(labels, groups, folds, seed=seed)
+    if any(len({*labels[fold_of != fold].tolist()}) < 2 for fold in fold_of):
+        return Choice(), None
     options = dict(cv=PredefinedSplit(fold_of.repeat(num_looks)), method="predict_proba")
     own = np.arange(len(labels)), np.searchsorted(np.unique(labels), labels)
     results = []

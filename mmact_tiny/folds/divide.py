@@ -107,7 +107,7 @@ def divide(
     Args:
         labels: The class of each video.
         groups: Videos of one group are in one fold.
-        num_folds: Of so many, from 2 to the number of groups.
+        num_folds: From 2 to the number of groups, and of the videos of the largest class.
         seed: Of the order in which groups are dealt out.
     """
     from sklearn.model_selection import StratifiedGroupKFold
@@ -139,13 +139,14 @@ def divide_dataset(
         raise UserError("--folds needs scikit-learn: pip install 'mmact-tiny[features]'")
     videos = list_videos(dataset)
     groups = group_videos(dataset.root, [video.path for video in videos], content_of)
-    num_groups = len(set(groups))
     labels = [video.label for video in videos]
-    folds = divide(labels, groups, num_folds) if 2 <= num_folds <= num_groups else np.zeros(1)
+    most = min(len(set(groups)), max(Counter(labels).values()))
+    folds = divide(labels, groups, num_folds) if 2 <= num_folds <= most else np.zeros(1)
     if len(set(folds.tolist())) < max(2, num_folds):
         raise UserError(
-            f"--folds {num_folds}: {len(videos)} videos in {num_groups} groups cannot be divided "
-            f"so\n  expected 2 or more, and no more than groups: those of {GROUPS}, else copies"
+            f"--folds {num_folds}: {len(videos)} videos in {len(set(groups))} groups cannot be "
+            f"divided so\n  expected 2 to {most}: no more than groups (those of {GROUPS}, else "
+            "copies), nor than the videos of the largest class"
         )
     return Division(videos, groups, folds)
 
