@@ -132,7 +132,7 @@ def main() -> None:
             axes.plot(counts, means, marker="o", label=name)
             axes.fill_between(counts, lows, highs, alpha=0.2)
         axes.set(xlabel="training videos a class", ylabel="validation accuracy", ylim=(0, 1.02))
-        axes.legend()
+        axes.legend(loc="lower right")
         figure.savefig(options.png, dpi=100)
 
 
