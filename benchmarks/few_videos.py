@@ -52,8 +52,8 @@ def probe_accuracy(data: Path) -> tuple[Callable[[np.ndarray], float], np.ndarra
     extractor = Extractor(cfg, Path(WEIGHTS))
     train, val = (run.listed_videos(cfg, split) for split in ("train", "val"))
     errors = extractor.compute(dict.fromkeys(val, 1) | dict.fromkeys(train, LOOKS))
-    _, _, labels, features = run.load_features(extractor, train, LOOKS, errors)
-    _, _, true, of_val = run.load_features(extractor, val, 1, errors)
+    _, labels, features = run.load_features(extractor, train, LOOKS, errors)
+    _, true, of_val = run.load_features(extractor, val, 1, errors)
 
     def accuracy(some: np.ndarray) -> float:
         choice, _ = choose(features[some], labels[some], some.tolist())
@@ -132,7 +132,7 @@ def main() -> None:
             axes.plot(counts, means, marker="o", label=name)
             axes.fill_between(counts, lows, highs, alpha=0.2)
         axes.set(xlabel="training videos a class", ylabel="validation accuracy", ylim=(0, 1.02))
-        axes.legend()
+        axes.legend(loc="lower right")
         figure.savefig(options.png, dpi=100)
 
 

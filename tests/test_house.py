@@ -38,7 +38,7 @@ FLAGS = {
     "--keep-leaks "
     "--min-frames --no-convert --out --seed --split --time-limit --val --workers",
     "probe": "--cfg-options --checkpoint --config --data --debug --device --folds --help "
-    "--launcher --looks --nproc_per_node --time-limit --verbose --work-dir",
+    "--launcher --looks --nproc_per_node --rank --time-limit --verbose --work-dir",
     "quantize": "--checkpoint --debug --help --precision --verbose",
     "render_tiny": "--debug --help --out --seed",
     "report": "--debug --help --out",
@@ -48,7 +48,7 @@ FLAGS = {
     "--protocol --time-limit --verbose --work-dir",
     "train": "--backbone-lr --batch-size --blend --cache --cache-size --cfg-options "
     "--checkpoint-every --data --debug --deterministic --device --dry-run --early-stop --ema "
-    "--epochs --freeze --help --label-smoothing --launcher --layer-decay --lora --nproc_per_node "
+    "--epochs --folds --freeze --help --label-smoothing --launcher --layer-decay --lora --nproc_per_node "
     "--precision --pretrained --recipe --resume --seed --track --verbose --work-dir",
 }
 

@@ -1,6 +1,8 @@
 """Fit a linear probe on features of a frozen recognizer: a recognizer from few videos.
 
 python tools/probe.py --data data/mine
+python tools/probe.py --data data/mine --folds 5      # cross-validation: an honest accuracy
+python tools/probe.py --data data/mine --rank FOLDER  # which videos to label next
 python tools/probe.py --data data/mine --checkpoint FILE.pth --config configs/tsn_mobilenetv2.py
 torchrun --nproc_per_node=2 tools/probe.py --data data/mine --launcher pytorch
 
@@ -28,7 +30,12 @@ def main(argv: Sequence[str] | None = None) -> int | None:
         metavar="N",
         help="at each training video: straight, mirrored, then other frames (default: 2)",
     )
-    parser.add_argument("--folds", type=int, default=5, metavar="K", help="default: 5")
+    parser.add_argument(
+        "--folds", type=int, metavar="K", help="K probes, each tested on videos that it did not see"
+    )
+    parser.add_argument(
+        "--rank", metavar="FOLDER", help="of unlabelled videos: which of them to label next"
+    )
     parser.add_argument("--work-dir", metavar="DIR", help="default: work_dirs/<config stem>_probe")
     cli.add_time_limit(parser)
     cli.add_device(parser)
@@ -46,6 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int | None:
         checkpoint=args.checkpoint,
         looks=args.looks,
         folds=args.folds,
+        rank=args.rank,
         work_dir=args.work_dir,
         launcher=args.launcher,
         time_limit=args.time_limit,

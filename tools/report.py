@@ -2,7 +2,7 @@
 
 python tools/report.py                                the newest run
 python tools/report.py work_dirs/tsn_tiny
-python tools/report.py work_dirs/one work_dirs/other --out both.html
+python tools/report.py work_dirs/one work_dirs/other --out both.html     is the other better?
 
 train.py and test.py write that of their own run when they are done.
 """
@@ -24,10 +24,14 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     args = parser.parse_args(argv)
     cli.start(args)
 
+    from mmact_tiny.files import read_json
     from mmact_tiny.report.report import write_report
 
     page = write_report(args.runs, out=args.out)
-    print(f"{page}\n{page.with_suffix('.json')}")
+    data = page.with_suffix(".json")
+    for pair in (read_json(data)["comparison"] or {}).get("pairs", []):
+        print("\n".join(pair["said"]))
+    print(f"{page}\n{data}")
     return EXIT_OK
 
 

@@ -4,13 +4,15 @@ python tools/train.py configs/tsn_tiny.py
 python tools/train.py configs/tsn_tiny.py --data data/mine
 python tools/train.py mmaction::recognition/tsn/NAME.py --data data/mine
 torchrun --nproc_per_node=2 tools/train.py configs/tsn_tiny.py --launcher pytorch
+python tools/train.py configs/tsn_tiny.py --data data/mine --folds 5     # cross-validation
 """
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 
 from mmact_tiny import cli
-from mmact_tiny.errors import EXIT_OK
+from mmact_tiny.errors import EXIT_OK, EXIT_PARTIAL
 
 
 def float_or_auto(text: str) -> float | str:
@@ -79,12 +81,17 @@ def main(argv: Sequence[str] | None = None) -> int | None:
         metavar="tensorboard|wandb|mlflow",
         help="log to this tracker too; several with commas",
     )
+    parser.add_argument(
+        "--folds", type=int, metavar="K", help="K runs, each tested on videos that it did not see"
+    )
     parser.add_argument("--dry-run", action="store_true", help="print the changes and the config")
     cli.add_cfg_options(parser)
     cli.add_verbose(parser)
     args = parser.parse_args(argv)
     if args.cache_size and not args.cache:
         parser.error("--cache-size bounds the cache of --cache")
+    if args.folds is not None and isinstance(args.resume, str):
+        parser.error("--folds has a checkpoint for each fold: --resume without a file")
     cli.start(args)
 
     from mmact_tiny.config import load_config
@@ -118,19 +125,36 @@ def main(argv: Sequence[str] | None = None) -> int | None:
         changes["pretrained"]["work_dir"] = args.work_dir
     if args.recipe:
         changes = with_recipe(args.recipe, changes)
-    cfg = load_config(args.config, changes=changes, options=cli.parse_cfg_options(args))
+    options = cli.parse_cfg_options(args)
+    if args.folds is not None and not args.dry_run:
+        return cross_validate(args.config, args.folds, changes, options)
+    cfg = load_config(args.config, changes=changes, options=options)
     if args.dry_run:
         print(cfg.pretty_text)
         return EXIT_OK
 
     from mmact_tiny.train import train
 
-    runner = train(cfg, command=cli.command_line())
-    if cli.has_room("report"):
+    report(train(cfg, command=cli.command_line()).work_dir)
+    return EXIT_OK
+
+
+def cross_validate(config: str, folds: int, changes: dict, options: dict) -> int:
+    """Trains each fold, and returns the exit status."""
+    from mmact_tiny.folds.run import train_folds
+
+    command = cli.command_line()
+    result = train_folds(config, folds, changes=changes, options=options, command=command)
+    report(result.folder)
+    return EXIT_PARTIAL if result.errors else EXIT_OK
+
+
+def report(folder: str | Path | None) -> None:
+    """Writes the report of a run, where that room is there; other processes have no folder."""
+    if folder and cli.has_room("report"):
         from mmact_tiny.report.report import try_report
 
-        try_report(runner.work_dir)
-    return EXIT_OK
+        try_report(folder)
 
 
 if __name__ == "__main__":

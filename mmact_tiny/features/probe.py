@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..folds.divide import divide
 from ..metrics import Accuracy, wilson_interval
 
 POOLINGS = ("mean", "thirds")
@@ -77,7 +78,8 @@ def choose(
 
     The folds are stratified by class, and a group is in one of them. Of equal accuracies the
     mean's counts, then that of equal weights, then that of the lower log loss. The accuracy is of
-    the best of several probes, so a little high. Of too few videos the defaults and None.
+    the best of several probes, so a little high. Of too few videos, also where a fold holds out
+    all but one class, the defaults and None.
 
     Args:
         features: Of training videos, shape (videos, looks, parts, channels).
@@ -88,7 +90,7 @@ def choose(
         seed: Of the order in which videos are dealt out.
     """
     from sklearn.decomposition import PCA
-    from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
+    from sklearn.model_selection import PredefinedSplit, cross_val_predict
 
     some = _sample(labels, seed)
     features, labels, groups = features[some], labels[some], [groups[index] for index in some]
@@ -98,9 +100,10 @@ def choose(
         return Choice(), None
     counts = np.bincount(labels)[np.unique(labels)]
     balances = (False, True) if counts.max() > UNEVEN * counts.min() else (False,)
-    num_looks, names = features.shape[1], np.unique(groups, return_inverse=True)[1]
-    options = dict(cv=StratifiedGroupKFold(folds, shuffle=True, random_state=seed))
-    options |= dict(groups=names.repeat(num_looks), method="predict_proba")
+    num_looks, fold_of = features.shape[1], divide(labels, groups, folds, seed=seed)
+    if any(len({*labels[fold_of != fold].tolist()}) < 2 for fold in fold_of):
+        return Choice(), None
+    options = dict(cv=PredefinedSplit(fold_of.repeat(num_looks)), method="predict_proba")
     own = np.arange(len(labels)), np.searchsorted(np.unique(labels), labels)
     results = []
     with _one_thread(), warnings.catch_warnings():

@@ -2,9 +2,10 @@
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,34 +18,50 @@ from ..checkpoints.config_text import published_config
 from ..checkpoints.load import load_checkpoint, load_weights
 from ..compat import Config, broadcast_object_list
 from ..config import load_config
-from ..dataset import read_annotations
+from ..dataset import Dataset, read_annotations
 from ..download.zoo import list_backbones, list_published
 from ..errors import UserError, as_typed
 from ..evaluate import TestResult, write_result
-from ..files import held, sha256
+from ..files import held, sha256, write_answers
+from ..folds.divide import Division, divide_dataset, group_videos
+from ..folds.run import Changes, cross_validate, dataset_of, fold_changes
 from ..hooks._mmengine import model_of
 from ..hooks.processes import start_processes
 from ..metrics import Accuracy, VideoResult, summarize
 from ..pipeline import describe_protocol, num_views, pipeline_of, set_pipeline, split_datasets
 from ..runs import RESULTS, record_run, run_facts, set_aside
 from ..train import check_inputs
+from ..video.files import find_videos
 from .extract import Extractor
 from .head import has_thirds, put_into_head, set_num_clips, use_relation_head
+from .neighbours import find_alike, label_next, nearest_labels
 from .probe import Probe, choose, fit, parts_of
 
 FRAMES = 8  # of a video, for a TSN whose config has fewer
 CHECKPOINT = "best_probe.pth"
+RANK_COLUMNS = ("video", "label", "score", "second label", "second score")
+SHOWN = 5  # of the videos to label next
 DATASETS = ("Kinetics-400", "ImageNet")  # whose weights are taken by themselves, in this order
 logger = logging.getLogger("mmact_tiny")
 
 
 class Videos(NamedTuple):
-    """Videos: hashes of their contents, labels, features (videos, looks, parts, channels)."""
+    """Videos: paths, labels, features (videos, looks, parts, channels)."""
 
     paths: list[Path]
-    contents: list[str]
     labels: np.ndarray
     features: np.ndarray
+
+
+class Setting(NamedTuple):
+    """What all probes of a command share: the features, what has none, and facts for records."""
+
+    extractor: Extractor
+    looks: int
+    dataset: Dataset
+    errors: Mapping[Path, str]
+    started: float
+    command: str | None
 
 
 def probe(
@@ -53,7 +70,8 @@ def probe(
     config: str | Path | None = None,
     checkpoint: str | Path | None = None,
     looks: int = 2,
-    folds: int = 5,
+    folds: int | None = None,
+    rank: str | Path | None = None,
     work_dir: str | None = None,
     launcher: str = "none",
     time_limit: float | None = None,
@@ -69,51 +87,169 @@ def probe(
         data_root: A dataset folder.
         config, checkpoint: As `choose_recognizer` has them.
         looks: How many looks at each training video, see `Extractor`.
-        folds: Of the cross-validation that chooses the probe.
-        work_dir: By default `work_dirs/<config stem>_probe`.
+        folds: Instead of the one probe one for each fold of training and validation videos, and
+            the results of all, see `cross_validate`.
+        rank: A folder of unlabelled videos, which `rank.csv` lists in the order to label them.
+        work_dir: By default `work_dirs/<config stem>_probe`, of folds `..._probe_folds`.
         launcher: none, pytorch, slurm or mpi: the processes share the videos.
         time_limit, options, command: As for `evaluate.test`.
 
     Raises:
         UserError: no dataset or weights, one class alone, no video that can be read.
     """
-    if looks < 1 or folds < 2:
-        raise UserError(f"--looks {looks} --folds {folds}: expected 1 and 2, or more")
-    if find_spec("sklearn") is None:  # told before minutes of features
-        raise UserError("a probe needs scikit-learn: pip install 'mmact-tiny[features]'")
+    _check(looks, folds, rank)
+    unlabelled = [] if rank is None else find_videos([rank])
     config, checkpoint = choose_recognizer(config, checkpoint)
-    settings: dict[str, dict[str, Any]] = {
+    changes: dict[str, dict[str, Any]] = {
         "dataset_paths": {"data_root": str(data_root)},
         "pretrained": {"weights": checkpoint},
         "run": {"work_dir": work_dir, "launcher": launcher},
     }
-    cfg = load_config(config, changes=settings, options=options)
-    cfg.work_dir += "" if work_dir else "_probe"
+    cfg = load_config(config, changes=changes, options=options)
+    cfg.work_dir += "" if work_dir else "_probe" if folds is None else "_probe_folds"
     prepare(cfg)
     check_inputs(cfg)
     logger.info("recognizer: %s, weights %s", config, cfg.load_from)
     start_processes(launcher)
-    started, facts, main = time.perf_counter(), run_facts(command), hardware.rank() == 0
-    extractor = Extractor(cfg, Path(cfg.load_from), time_limit)
+    started, facts = time.perf_counter(), run_facts(command)
+    extractor, dataset = Extractor(cfg, Path(cfg.load_from), time_limit), dataset_of(cfg)
     train, val = listed_videos(cfg, "train"), listed_videos(cfg, "val")
-    errors = extractor.compute(dict.fromkeys(val, 1) | dict.fromkeys(train, looks))
+    listed = {**train, **val}
+    counts = dict.fromkeys([*unlabelled, *val], 1) | dict.fromkeys(train, looks)
+    if folds is not None:  # told before minutes of features, too
+        divided = divide_dataset(dataset, folds, extractor.content)
+        counts = dict.fromkeys(listed, looks)
+    setting = Setting(extractor, looks, dataset, extractor.compute(counts), started, command)
+    if folds is not None:
+        load = partial(load_config, config, options=options)
+        return _cross_validate(cfg, setting, divided, load, changes)
+    facts |= _look_alikes(setting, listed, dict.fromkeys(train, 0) | dict.fromkeys(val, 1))
+    result, fitted = _run(cfg, setting, listed, facts)
+    return result if rank is None else _rank(cfg, setting, fitted, unlabelled, result)
+
+
+def _check(looks: int, folds: int | None, rank: str | Path | None) -> None:
+    """Raises a UserError for what cannot be done, before minutes of features."""
+    if looks < 1:
+        raise UserError(f"--looks {looks}: expected 1 or more")
+    if folds is not None and rank is not None:
+        raise UserError("--rank asks one probe, --folds makes several: one after the other")
+    if find_spec("sklearn") is None:
+        raise UserError("a probe needs scikit-learn: pip install 'mmact-tiny[features]'")
+
+
+def _cross_validate(
+    cfg: Config,
+    setting: Setting,
+    divided: Division,
+    load: Callable[..., Config],
+    changes: Changes,
+) -> TestResult:
+    """Fits and tests a probe for each fold; the arguments of `load_config` load that of a fold."""
+    paths = [setting.dataset.root / video.path for video in divided.videos]
+    listed = {path: video.label for path, video in zip(paths, divided.videos, strict=True)}
+    fold_of = dict(zip(paths, divided.folds.tolist(), strict=True))
+
+    def run_fold(folder: Path) -> TestResult:
+        own = load(changes=fold_changes(changes, setting.dataset, folder))
+        prepare(own)
+        again = setting._replace(started=time.perf_counter())
+        return _run(own, again, listed_videos(own, "val"), run_facts(setting.command))[0]
+
+    facts = _look_alikes(setting, listed, fold_of)
+    return cross_validate(cfg, divided, run_fold, command=setting.command, **facts)
+
+
+def _run(
+    cfg: Config, setting: Setting, reported: Collection[Path], facts: Mapping[str, Any]
+) -> tuple[TestResult, Probe]:
+    """Fits a probe on the training list of a config, writes its run, and validates it.
+
+    Args:
+        cfg: Of the run.
+        setting: Of the command.
+        reported: The videos whose errors are in the result.
+        facts: For the record.
+    """
     found: list[Any] = [None]
-    if main:
+    if hardware.rank() == 0:
         try:
-            found = [_fit(cfg, load_features(extractor, train, looks, errors), folds)]
+            found = [_fit(cfg, setting)]
         except UserError as error:  # of which the other processes have to know
             found = [error]
     broadcast_object_list(found)
     if isinstance(found[0], UserError):
         raise found[0]
     fitted, cross_validated = found[0]
-    write_run(cfg, fitted, command)
-    if not main:
-        return TestResult({}, [], [], 0.0)
-    facts["cross_validated"] = cross_validated and asdict(cross_validated)
-    videos = load_features(extractor, val, 1, errors)
-    seconds = time.perf_counter() - started
-    return _validate(cfg, videos, fitted.scores(videos.features[:, 0]), errors, seconds, facts)
+    write_run(cfg, fitted, setting.command)
+    if hardware.rank():
+        return TestResult({}, [], [], 0.0), fitted
+    facts = {**facts, "cross_validated": cross_validated and asdict(cross_validated)}
+    videos = load_features(setting.extractor, listed_videos(cfg, "val"), 1, setting.errors)
+    errors = {video: reason for video, reason in setting.errors.items() if video in reported}
+    seconds = time.perf_counter() - setting.started
+    scores = fitted.scores(videos.features[:, 0])
+    return _validate(cfg, videos, scores, errors, seconds, facts), fitted
+
+
+def _look_alikes(
+    setting: Setting, listed: Mapping[Path, int], split_of: Mapping[Path, int]
+) -> dict[str, Any]:
+    """Returns facts for the report: which videos look alike, and the labels of each one's nearest.
+
+    Args:
+        setting: Of the command.
+        listed: The label of each video.
+        split_of: The split, or fold, of each.
+    """
+    if hardware.rank():
+        return {}
+    paths, labels, features = load_features(setting.extractor, listed, 1, setting.errors)
+    alike = find_alike(features[:, 0], [split_of[path] for path in paths])
+    nearest = nearest_labels(features[:, 0], labels).tolist()
+    return {
+        "alike": [
+            dict(
+                videos=[paths[i], paths[j]],
+                labels=[listed[paths[i]], listed[paths[j]]],
+                similarity=similarity,
+            )
+            for i, j, similarity in alike
+        ],
+        "nearest": dict(zip(map(str, paths), nearest, strict=True)),
+    }
+
+
+def _rank(
+    cfg: Config, setting: Setting, fitted: Probe, unlabelled: Sequence[Path], result: TestResult
+) -> TestResult:
+    """Writes the order in which to label videos; returns the result with those that have none."""
+    if hardware.rank():
+        return result
+    listed = dict.fromkeys(unlabelled, -1)
+    paths, _, features = load_features(setting.extractor, listed, 1, setting.errors)
+    scores, classes = (
+        fitted.scores(features[:, 0]),
+        dict(split_datasets(cfg))["val"].metainfo.classes,
+    )
+    rows: list[dict[str, Any]] = []
+    for index in label_next(features[:, 0], scores):
+        best = np.argsort(-scores[index], kind="stable")[:2].tolist()
+        values = [item for i in best for item in (classes[i], round(float(scores[index, i]), 4))]
+        rows.append(dict(zip(RANK_COLUMNS, [str(paths[index]), *values], strict=True)))
+    bad = [
+        VideoResult(video=str(path), error=setting.errors[path])
+        for path in unlabelled
+        if path in setting.errors
+    ]
+    path = Path(cfg.work_dir, "rank.csv")
+    write_answers(path, [*rows, *bad], [*RANK_COLUMNS, "error"], lambda row: [row])
+    for row in rows[:SHOWN]:
+        logger.info(
+            "label next: %s (%s %.0f%%, ...)", row["video"], row["label"], 100 * row["score"]
+        )
+    logger.info("written: %s, %d videos", path, len(rows))
+    return replace(result, errors=[*result.errors, *bad])
 
 
 def choose_recognizer(
@@ -190,19 +326,22 @@ def load_features(
         raise UserError(f"none of {len(listed)} videos can be read; {first}: {errors[first]}")
     plan = extractor.looks(looks)
     parts = [[parts_of(extractor.load(path, look)[0]) for look in plan] for path in paths]
-    contents = [extractor.content(path) for path in paths]
-    return Videos(paths, contents, np.array([listed[path] for path in paths]), np.array(parts))
+    return Videos(paths, np.array([listed[path] for path in paths]), np.array(parts))
 
 
-def _fit(cfg: Config, train: Videos, folds: int) -> tuple[Probe, Accuracy | None]:
+def _fit(cfg: Config, setting: Setting) -> tuple[Probe, Accuracy | None]:
     """Returns the probe that the training videos choose, and its cross-validated accuracy."""
-    if len(set(train.labels)) < 2:
+    extractor, root, listed = setting.extractor, setting.dataset.root, listed_videos(cfg, "train")
+    paths, labels, features = load_features(extractor, listed, setting.looks, setting.errors)
+    if len(set(labels.tolist())) < 2:
         raise UserError("the training videos are all of one class: a probe tells classes apart")
-    features = train.features if has_thirds(cfg) else train.features[:, :, :1]
-    choice, cross_validated = choose(features, train.labels, train.contents, folds=folds)
+    features = features if has_thirds(cfg) else features[:, :, :1]
+    names = [str(path.relative_to(root) if path.is_relative_to(root) else path) for path in paths]
+    groups = group_videos(root, names, extractor.content)
+    choice, cross_validated = choose(features, labels, groups)
     logger.info("probe: %s", choice)
     logger.info("%s", cross_validated or "too few videos of a class to choose by: the defaults")
-    return fit(features, train.labels, choice, cfg.model.cls_head.num_classes), cross_validated
+    return fit(features, labels, choice, cfg.model.cls_head.num_classes), cross_validated
 
 
 def write_run(cfg: Config, fitted: Probe, command: str | None) -> None:

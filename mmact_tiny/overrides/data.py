@@ -3,6 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +31,22 @@ SIDE_KEYS = {
 
 @OVERRIDES.register_module()
 @comes_after("recipe")
-def dataset_paths(cfg: Config, data_root: str) -> None:
+def dataset_paths(cfg: Config, data_root: str, lists: str | None = None) -> None:
     """Has the three data loaders read the videos of a dataset folder; without a test split, val.
 
     A child config's `data_root = ...` does not reach the loaders (mmengine issue 560). A loader of
     folders of frames reads videos instead, one of several datasets reads this one alone.
+
+    Args:
+        data_root: The dataset folder.
+        lists: A folder whose `train.txt` and `val.txt` take the place of its own, as those of a
+            fold; their paths count from `data_root`.
     """
     dataset = datasets.find_dataset(data_root)
+    if lists is not None:
+        own = datasets.find_dataset(lists).splits
+        splits = {name: replace(split, video_dir=dataset.root) for name, split in own.items()}
+        dataset = replace(dataset, splits=splits)
     if cfg.get("train_dataloader") is None:
         raise UserError("the config has no training part: put dict(type='recipe') first")
     for name in SPLITS:

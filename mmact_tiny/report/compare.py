@@ -6,6 +6,7 @@ from typing import Any
 from ..checkpoints.config_text import read_config
 from ..errors import UserError
 from ..overrides.registry import MISSING, diff, flatten
+from .pairs import compare_first
 from .types import Run, Settings
 
 INCOMPARABLE = "their accuracies do not compare"
@@ -40,18 +41,26 @@ def stock_difference(config: Settings) -> dict[str, Any]:
     }
 
 
-def compare_runs(runs: Sequence[Run], configs: Sequence[Settings | None]) -> dict[str, Any]:
+def compare_runs(
+    runs: Sequence[Run], configs: Sequence[Settings | None], results: Sequence[Any]
+) -> dict[str, Any]:
     """Returns runs side by side.
 
     Returns:
         `names`: of the runs, their folders where two have the same name; `differences`: of the
-        configs; `warnings`: why the runs, or some of them, cannot be compared.
+        configs; `warnings`: why the runs, or some of them, cannot be compared; `pairs`: whether
+        each is better than the first, from `pairs.compare_answers`.
     """
     names = [run["name"] for run in runs]
     if len(set(names)) < len(names):
         names = [run["folder"] for run in runs]
     found = warnings(dict(zip(names, runs, strict=True)))
-    return {"names": names, "differences": differences(configs), "warnings": found}
+    return {
+        "names": names,
+        "differences": differences(configs),
+        "warnings": found,
+        "pairs": compare_first(names, results),
+    }
 
 
 def differences(configs: Sequence[Settings | None]) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from ..checkpoints.config_text import config_from_text
 from ..dataset import read_annotations
@@ -25,8 +25,17 @@ LEFT_OUT = ("step", "time", "data_time")  # of MMEngine's logs; the timing has w
 MAX_UNNAMED = 10_000  # classes that have no names: a label may be any number
 
 
-def read_run(folder: str | Path) -> tuple[Run, Settings | None, Settings | None]:
-    """Returns what a run left in its folder, its config (else the test's), and the test's config.
+class Record(NamedTuple):
+    """What a run left: for the report, its config (else the test's), the test's, its results."""
+
+    run: Run
+    config: Settings | None
+    test_config: Settings | None
+    results: dict[str, Any] | None
+
+
+def read_run(folder: str | Path) -> Record:
+    """Returns what a run left in its folder; the config of a test without its own is the run's.
 
     What cannot be read is in the run's `notes`; its `remarks` are yet to be made.
 
@@ -50,7 +59,7 @@ def read_run(folder: str | Path) -> tuple[Run, Settings | None, Settings | None]
         )
     run = _describe(folder, config or {}, logs, notes)
     run["test"] = analyze(results) if results else None
-    return run, config, test_config
+    return Record(run, config, test_config or config, results)
 
 
 def _describe(folder: Path, config: Settings, logs: Sequence[Path], notes: list[str]) -> Run:

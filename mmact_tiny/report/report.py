@@ -45,14 +45,14 @@ def write_report(run_dirs: Sequence[Path], out: Path | None = None) -> Path:
     """
     folders = [Path(folder) for folder in run_dirs] or [newest_folder()]
     out = _choose_out(folders, out)
-    runs, configs, test_configs = zip(*map(read_run, folders), strict=True)
+    runs, configs, test_configs, results = zip(*map(read_run, folders), strict=True)
     for run in runs:
         run["remarks"] = remarks(run)
     report = finite(
         {
             "generated": datetime.now().astimezone().isoformat(timespec="seconds"),
             "runs": runs,
-            "comparison": compare_runs(runs, configs) if len(runs) > 1 else None,
+            "comparison": compare_runs(runs, configs, results) if len(runs) > 1 else None,
         }
     )
     test = report["runs"][0]["test"] if len(runs) == 1 else None
@@ -81,7 +81,13 @@ def _choose_out(folders: Sequence[Path], out: Path | None) -> Path:
 def remarks(run: Run) -> list[str]:
     """Returns what a reader has to know before the figures, a sentence each."""
     said = list(run["notes"])
-    if not run["log"]["train"] and not run["log"]["val"]:
+    folds = len(run["test"].get("folds", [])) if run["test"] else 0
+    if folds:
+        said.append(
+            f"A cross-validation: {folds} runs, fold_1 to fold_{folds} below this folder, each "
+            "tested on videos that it was not trained on; the test is all of them together."
+        )
+    elif not run["log"]["train"] and not run["log"]["val"]:
         said.append("No iteration of a training is logged here.")
     elif run["best"] is None:
         said.append("No epoch was validated yet: there is no validation accuracy.")

@@ -6,6 +6,7 @@ from typing import Any, cast
 import numpy as np
 
 from ..metrics import VideoResult, wilson_interval
+from .labels import hard_pairs, suspects
 from .types import Test
 
 NUM_BINS = 10
@@ -19,13 +20,14 @@ FEW = 100  # videos, below which a reliability diagram shows mostly chance
 
 def analyze(results: dict[str, Any]) -> Test:
     """Returns what a report says of a test: what the test noted, and what its scores say."""
-    rows, unreadable = _split_rows(results["videos"])
+    rows, unreadable = split_rows(results["videos"])
     num_classes = len(rows[0]["scores"]) if rows else 0
     names = [str(name) for name in results.get("classes") or []]
     if len(names) != num_classes and rows:
         names = [f"class {index}" for index in range(num_classes)]
     counted = {"num_videos": len(rows), "classes": names, "unreadable": unreadable}
-    found = cast(Test, {key: results[key] for key in results if key != "videos"} | counted)
+    kept = {key: results[key] for key in results if key not in ("videos", "nearest")}
+    found = cast(Test, kept | counted)
     if not rows:
         return found
     scores = np.array([row["scores"] for row in rows], dtype=float)
@@ -45,13 +47,17 @@ def analyze(results: dict[str, Any]) -> Test:
         "confusion": confusion_shown(matrix, names),
         "reliability": reliability(top, right) if probabilities else None,
         "num_wrong": int((~right).sum()),
+        "hard_pairs": hard_pairs(scores, labels, names),
+        "suspects": suspects(rows, scores, names, results.get("nearest") or {})
+        if probabilities
+        else [],
         "wrong": [_video(rows[i], order[i], names) for i in wrong],
         "unsure": [_video(rows[i], order[i], names) for i in unsure],
     }
     return found
 
 
-def _split_rows(videos: Sequence[VideoResult]) -> tuple[list[VideoResult], list[VideoResult]]:
+def split_rows(videos: Sequence[VideoResult]) -> tuple[list[VideoResult], list[VideoResult]]:
     """Returns the rows whose scores can be used, and the others with the reason."""
     rows: list[VideoResult] = []
     unreadable: list[VideoResult] = []

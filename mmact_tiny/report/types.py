@@ -73,6 +73,11 @@ class Test(Facts, total=False):
     confusion: dict[str, Any]
     reliability: dict[str, Any] | None  # None where the scores are no probabilities
     num_wrong: int
+    hard_pairs: list[dict[str, Any]]  # of `labels.hard_pairs`
+    suspects: list[dict[str, Any]]  # of `labels.suspects`
+    alike: list[dict[str, Any]]  # of a probe: `videos` that look alike, their `labels`, similarity
+    folds: list[dict[str, Any]]  # of a cross-validation: `name`, and the accuracy's values
+    groups: str  # what its folds keep together
     wrong: list[dict[str, Any]]
     unsure: list[dict[str, Any]]
 

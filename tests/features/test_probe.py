@@ -94,6 +94,7 @@ def test_copies_tell_nothing_of_each_other() -> None:
     ("labels", "words"),
     [
         ([0, 1], None),  # no fold without a class
+        ([0] * 10 + [1], None),
         ([0, 0, 1, 1], "training videos, 2 folds"),
         ([0, 0, 0, 1, 1, 1, 2], "of 7 training videos, 3 folds"),
         ([0] * 9 + [3] * 3, "of 12 training videos, 3 folds"),

@@ -1,5 +1,6 @@
 """A probe is an ordinary run: tested, asked, trained on, and resumed from like any other."""
 
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -13,7 +14,7 @@ from mmact_tiny.build import build_model
 from mmact_tiny.checkpoints.load import load_checkpoint, read_meta
 from mmact_tiny.compat import Config
 from mmact_tiny.config import load_config
-from mmact_tiny.errors import EXIT_OK, EXIT_PARTIAL, UserError
+from mmact_tiny.errors import EXIT_ERROR, EXIT_OK, EXIT_PARTIAL, UserError
 from mmact_tiny.evaluate import test as run_test
 from mmact_tiny.features import extract, run
 from mmact_tiny.recognizer import Recognizer
@@ -147,6 +148,47 @@ def test_the_validation_videos_do_not_reach_the_probe(
         states.append(load_checkpoint(tmp_path / f"run_{name}/best_probe.pth")["state_dict"])
     for state in states[1:]:
         assert all(torch.equal(value, states[0][key]) for key, value in state.items())
+
+
+def test_folds_and_what_to_label_next(
+    config: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each video is tested by the probe of a fold that has neither it nor one of its group."""
+    data = tmp_path / "data"
+    shutil.copytree(config.with_name("data"), data)
+    lines = [f"{split}/{n}.mp4,{n // 2}\n" for split in ("train", "val") for n in range(4)]
+    (data / "groups.csv").write_text("path,group\n" + "".join(lines))
+    folder = tmp_path / "probe"
+    assert probe(config, weights, folder, "--folds", "3", data=data) == EXIT_OK
+    record = json.loads((folder / "test/results.json").read_text())
+    assert len({row["video"] for row in record["videos"]}) == 20
+    assert (record["groups"], len(record["folds"])) == ("groups.csv", 3)
+    assert len(record["nearest"]) == 20 and {*map(len, record["nearest"].values())} == {7}
+    for number in range(1, 4):
+        listed = (folder / f"fold_{number}/val.txt").read_text().splitlines()
+        there = {f"{split}/{n}.mp4 {n % 2}" in listed for split in ("train", "val") for n in (0, 1)}
+        assert len(there) == 1, "group 0 is whole"
+        tested = results(folder / f"fold_{number}")
+        assert len(tested) == len(listed) and tested.items() <= results(folder).items()
+    assert (
+        "each tested on videos that it was not trained on" in (folder / "report.html").read_text()
+    )
+
+    (data / "new").mkdir()
+    for name in ("val/0.mp4", "val/1.mp4", "train/5.mp4"):
+        shutil.copy(data / name, data / "new" / Path(name).name)
+    (data / "new/broken.mp4").write_text("no video")
+    words = ["--rank", str(data / "new")]
+    assert probe(config, weights, tmp_path / "one", *words, data=data) == EXIT_PARTIAL
+    with (tmp_path / "one/rank.csv").open() as file:
+        rows = [*csv.DictReader(file)]
+    assert {Path(row["video"]).name for row in rows[:3]} == {"0.mp4", "1.mp4", "5.mp4"}
+    margins = [float(row["score"]) - float(row["second score"]) for row in rows[:3]]
+    assert margins[0] == min(margins) and {row["label"] for row in rows[:3]} <= {"red", "white"}
+    assert Path(rows[3]["video"]).name == "broken.mp4" and rows[3]["error"]
+    assert len(json.loads((tmp_path / "one/test/results.json").read_text())["videos"]) == 4
+    assert probe(config, weights, folder, *words, "--folds", "3", data=data) == EXIT_ERROR
+    assert "--rank asks one probe, --folds makes several" in capsys.readouterr().err
 
 
 def test_a_second_run_computes_nothing_and_a_broken_video_costs_itself(

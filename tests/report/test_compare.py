@@ -68,4 +68,4 @@ SIZES = f"The runs have different numbers of classes (one: 2; other: 3): {REASON
 )
 def test_what_forbids_a_comparison_is_said(other: dict, warnings: list[str]) -> None:
     runs: Any = [run("one"), run("other", **other)]
-    assert compare_runs(runs, [None, None])["warnings"] == warnings
+    assert compare_runs(runs, [None, None], [None, None])["warnings"] == warnings

@@ -90,9 +90,10 @@ def epochs_and_losses(folder: Path) -> tuple[list, list]:
 def test_a_run_is_read(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "job")
     assert epochs_and_losses(folder) == ([1, 2, 3], [1, 1 / 2, 1 / 3])
-    run, config, test_config = read_run(folder)
+    run, config, test_config, results = read_run(folder)
     assert config is not None and config["randomness"] == dict(seed=7)
-    assert (run["name"], run["seed"], run["test"], test_config) == ("job", 7, None, None)
+    assert (run["name"], run["seed"], run["test"], results) == ("job", 7, None, None)
+    assert test_config is config
     assert (run["checkpoint"], run["notes"]) == (None, [])
     assert run["starts"] == [dict(log="20260101_000000", resumed=False)]
 
