@@ -48,8 +48,9 @@ FLAGS = {
     "--protocol --time-limit --verbose --work-dir",
     "train": "--backbone-lr --batch-size --blend --cache --cache-size --cfg-options "
     "--checkpoint-every --data --debug --deterministic --device --dry-run --early-stop --ema "
-    "--epochs --folds --freeze --help --label-smoothing --launcher --layer-decay --lora --nproc_per_node "
-    "--precision --pretrained --recipe --resume --seed --track --verbose --work-dir",
+    "--epochs --folds --freeze --help --label-smoothing --launcher --layer-decay --lora "
+    "--nproc_per_node --precision --pretrained --recipe --resume --seed --track --verbose "
+    "--work-dir",
 }
 
 
