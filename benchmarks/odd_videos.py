@@ -31,8 +31,9 @@ from mmact_tiny.compat import Compose, init_default_scope
 from mmact_tiny.prepare.checks import find_faults
 from mmact_tiny.prepare.examine import examine
 from mmact_tiny.video.files import best_stream, sample_of
-from mmact_tiny.video.frames import as_file, open_video
+from mmact_tiny.video.frames import open_video
 from mmact_tiny.video.isolated import GuardedReader
+from mmact_tiny.video.source import as_file
 from mmact_tiny.video.times import read_frame_times
 from mmact_tiny.view.render import render_video
 from mmact_tiny.view.windows import Cell, WindowViews, cut_windows

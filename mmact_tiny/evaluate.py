@@ -21,6 +21,7 @@ from .hooks.guard import DataGuardHook
 from .hooks.processes import start_processes
 from .hooks.progress import ProgressHook
 from .metrics import Accuracy, VideoResult, VideoScores, summarize
+from .multi_label import summarize_labels
 from .pipeline import describe_protocol
 from .runs import RESULTS, WORK_DIRS, first_weights, newest_run, open_run, run_facts
 from .train import check_inputs
@@ -158,8 +159,11 @@ def evaluate(cfg: Config) -> TestResult:
     )
     accuracies = []
     if rows:  # on rank 0
-        scores = np.array([row["scores"] for row in rows])
-        accuracies = summarize(scores, np.array([row["label"] for row in rows]))
+        if isinstance(rows[0]["label"], list):
+            accuracies = summarize_labels(rows, cfg.test_dataloader.dataset.metainfo.classes)
+        else:
+            scores = np.array([row["scores"] for row in rows])
+            accuracies = summarize(scores, np.array([row["label"] for row in rows]))
     return TestResult(metrics, accuracies, rows, seconds, errors=_unreadable(runner))
 
 

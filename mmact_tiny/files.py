@@ -20,6 +20,7 @@ from .errors import UserError
 from .hardware import rank
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # what a full disk raises
+NAMES_SUFFIX = ".label_map.txt"  # in the place of `.pth`: a label map beside the weights
 Row = Mapping[str, Any]
 _thread_locks: dict[str, threading.Lock] = {}  # lockf knows processes, not their threads
 os.register_at_fork(after_in_child=_thread_locks.clear)
@@ -182,6 +183,40 @@ def read_json(path: str | Path) -> Any:
         return None
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"cannot read {path}: {error}") from None
+
+
+def read_label_map(label_map: str | Path) -> list[str]:
+    """Returns the class names of a label map, line i for class i.
+
+    Raises:
+        UserError: the file is missing, not text, empty, or has an empty or repeated name.
+    """
+    names = [line.strip() for line in read_lines(label_map, "label map")]
+    while names and not names[-1]:
+        names.pop()
+    if not names:
+        raise UserError(f"label map {label_map} is empty; expected one class name a line")
+    for number, name in enumerate(names, start=1):
+        if not name:
+            raise UserError(f"{label_map}:{number}: no class name; line i names class i")
+        if names.index(name) + 1 < number:
+            first = names.index(name) + 1
+            raise UserError(f"{label_map}:{number}: {name!r} already names line {first}")
+    return names
+
+
+def read_lines(path: str | Path, what: str) -> list[str]:
+    """Returns the lines of a text file; `what` it is, in words.
+
+    Raises:
+        UserError: it cannot be read, or is not UTF-8.
+    """
+    try:
+        return Path(path).expanduser().read_text(encoding="utf-8-sig").splitlines()
+    except OSError as error:
+        raise UserError(f"cannot read {what} {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{what} {path} is not UTF-8 text") from None
 
 
 def finite(value: Any) -> Any:

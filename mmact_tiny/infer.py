@@ -68,6 +68,8 @@ def video_lines(row: Row) -> list[str]:
     """Returns what is printed of the answer for a video."""
     best = row["predictions"]
     scores = [f"{printable(each['label'])}: {each['score']}" for each in best]
+    if not best:
+        return ["No label reaches its threshold."]
     return [f"The top-{len(best)} labels with corresponding scores are:", *scores]
 
 
@@ -83,8 +85,8 @@ def write_rows(path: Path, rows: Sequence[Row]) -> None:
 def _table(row: Row) -> Iterator[dict[str, Any]]:
     for rank, best in enumerate(row.get("predictions", []), start=1):
         yield dict(video=row["video"], rank=rank, **best)
-    if "error" in row:
-        yield dict(video=row["video"], error=row["error"])
+    if not row.get("predictions"):
+        yield dict(video=row["video"], error=row.get("error", ""))
 
 
 def infer(
@@ -97,19 +99,22 @@ def infer(
     rows_of: Callable[[Recognizer, Sequence[Path], int], Iterable[Row]] = video_rows,
     lines_of: Callable[[Row], list[str]] = video_lines,
     write: Callable[[Path, Sequence[Row]], None] = write_rows,
+    suffixes: Sequence[str] = OUT_SUFFIXES,
+    default_top_k: int = DEFAULT_TOP_K,
     **settings: Any,
 ) -> Inference:
     """Prints the best labels of each video, and writes them to `out`.
 
     Args:
         paths: Videos, and folders of videos.
-        top_k: Labels of each, by default 5 or all.
+        top_k: Labels of each, by default `default_top_k` or all.
         precision: As `Recognizer` has it.
         time_limit: Seconds that reading one video may take, by default `VIDEO_SECONDS`.
         out: A JSON, JSON Lines or CSV file.
         rows_of: Gives the rows, one for each video, in the place of the answer for it as a whole.
         lines_of: Returns what is printed of a row that has no error.
         write: Writes the rows to `out`.
+        suffixes: What the name of `out` may end in.
         **settings: The other arguments of `Recognizer`.
 
     Raises:
@@ -117,14 +122,16 @@ def infer(
     """
     log.keep_stock_log_off()
     videos = find_videos(paths)
-    if out is not None and Path(out).suffix not in OUT_SUFFIXES:
-        raise UserError(f"--out {out}: expected a name that ends in {', '.join(OUT_SUFFIXES)}")
+    if out is not None and Path(out).suffix not in suffixes:
+        expected = "ends in " + ", ".join(suffixes) if suffixes[0] else "is a folder's"
+        raise UserError(f"--out {out}: expected a name that {expected}")
     settings["video_seconds"] = time_limit or VIDEO_SECONDS
     recognizer = Recognizer(precision=precision, **settings)
     num_classes = len(recognizer.labels)
     if top_k is not None and not 1 <= top_k <= num_classes:
         raise UserError(f"--top-k {top_k}: the checkpoint has {num_classes} classes")
-    answers = rows_of(recognizer, videos, top_k or min(DEFAULT_TOP_K, num_classes))
+    most = default_top_k if recognizer.thresholds is None else num_classes
+    answers = rows_of(recognizer, videos, top_k or min(most, num_classes))
     logger.info("checkpoint: %s", recognizer.checkpoint)
     logger.info("protocol: %s", recognizer.protocol)
     logger.info("engine: %s", recognizer.engine)

@@ -85,8 +85,8 @@ class VideoResult(TypedDict, total=False):
     """What a test gave for one video: its label and scores, or why it could not be read."""
 
     video: Required[str]
-    label: int  # the class's index
-    scores: list[float]  # of each class
+    label: int | list[int]  # the class's index, of several labels all of them
+    scores: list[float]  # of each class; of several labels each from 0 to 1 by itself
     error: str
 
 
@@ -102,11 +102,13 @@ class VideoScores(BaseMetric):
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         for sample in data_samples:
+            label, scores = sample["gt_label"], sample["pred_score"].float().cpu()
+            several = label.numel() > 1
             self.results.append(
                 dict(
                     video=sample.get("filename", ""),
-                    label=int(sample["gt_label"].item()),
-                    scores=sample["pred_score"].float().cpu().tolist(),
+                    label=label.nonzero().flatten().tolist() if several else int(label.item()),
+                    scores=(scores.sigmoid() if several else scores).tolist(),
                 )
             )
 

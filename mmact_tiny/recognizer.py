@@ -10,13 +10,19 @@ import numpy as np
 
 from . import runs
 from .build import build_model
-from .checkpoints.load import config_of, labels_of, load_checkpoint, load_weights
+from .checkpoints.load import (
+    checkpoint_thresholds,
+    config_of,
+    labels_of,
+    load_checkpoint,
+    load_weights,
+)
 from .compat import Compose, Registry, get_device, init_default_scope, pseudo_collate
 from .errors import UserError
 from .pipeline import describe_protocol, pipeline_of, with_decoder
 from .video.files import sample_of
-from .video.frames import Source, as_file
 from .video.isolated import VIDEO_SECONDS, GuardedReader, ReadAhead
+from .video.source import Source, as_file
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -68,6 +74,10 @@ class Recognizer:
         pipeline = pipeline_of(self.cfg, protocol)
         self.protocol = describe_protocol(protocol, pipeline)
         num_classes = self.cfg.model.cls_head.num_classes
+        self.thresholds: np.ndarray | None = None  # of each label, where a video has several
+        if self.cfg.model.cls_head.get("multi_class"):
+            found = checkpoint_thresholds(self._loaded) or [0.5] * num_classes
+            self.thresholds = np.array(found, dtype=np.float32)
         self.labels = labels_of(self._loaded, self.checkpoint, label_map, num_classes)
         self.steps = with_decoder(pipeline, decoder)
         self._pipeline = GuardedReader(Compose(self.steps), video_seconds)
@@ -109,6 +119,8 @@ class Recognizer:
 
     def scores(self, video: Source) -> np.ndarray:
         """Returns the scores of all classes, shape (classes,), float32, which sum to 1.
+
+        Those of several labels are each from 0 to 1 by itself.
 
         Raises:
             UserError: the video cannot be read.
@@ -155,7 +167,8 @@ class Recognizer:
             if isinstance(sample, UserError):
                 yield sample
             else:
-                yield next(results).pred_score.float().cpu().numpy()
+                scores = next(results).pred_score.float().cpu()
+                yield (scores if self.thresholds is None else scores.sigmoid()).numpy()
 
     def _read(self, video: Source) -> dict | UserError:
         """Returns the views of a video as the pipeline packs them, or why there are none."""
@@ -167,10 +180,15 @@ class Recognizer:
             return UserError(f"cannot read video {name}: {error}")
 
     def top_k(self, scores: np.ndarray, k: int) -> list[tuple[str, float]]:
-        """Returns the k best `(label, score)`, best first."""
+        """Returns the k best `(label, score)`, best first.
+
+        Of a recognizer of several labels they are those that reach their thresholds: perhaps none.
+        """
         if k < 1:
             raise UserError(f"top-k {k}: expected 1 or more")
         order = np.argsort(-scores, kind="stable")[:k]
+        if self.thresholds is not None:
+            order = order[scores[order] >= self.thresholds[order]]
         return [(self.labels[index], float(scores[index])) for index in order]
 
 

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
-from . import dataset as datasets
-from . import hardware
+from . import annotations, hardware
 from .build import build_runner, explained
 from .compat import Config, Runner
 from .errors import UserError, as_typed
@@ -80,12 +79,14 @@ def check_inputs(cfg: Config, splits: Sequence[str] = ("train", "val")) -> None:
     """
     head = cfg.model.get("cls_head") or {}
     listed = {
-        datasets.Split(Path(dataset.ann_file), Path(dataset.data_prefix.video))
+        annotations.Split(Path(dataset.ann_file), Path(dataset.data_prefix.video))
         for split, dataset in split_datasets(cfg)
-        if split in splits and dataset.type == "VideoDataset" and not dataset.get("multi_class")
+        if split in splits and dataset.type in annotations.TYPES
     }
     ordered = sorted(listed, key=lambda split: str(split.ann_file))
-    datasets.check_annotations(ordered, head.get("num_classes", 1 << 30))
+    several = any(dataset.get("multi_class") for _, dataset in split_datasets(cfg))
+    classes = head.get("num_classes", 1 << 30)
+    annotations.check_annotations(ordered, classes, multi_label=several)
     weights = cfg.get("load_from")
     if weights and "://" not in weights and not Path(weights).is_file():
         raise UserError(f"no checkpoint {weights} (load_from)")
@@ -106,9 +107,10 @@ def log_job(cfg: Config) -> None:
     classes = f", {head['num_classes']} classes" if "num_classes" in head else ""
     logger.info("training: %s%s%s", model, classes, length)
     for split, dataset in split_datasets(cfg):
-        if split != "test" and dataset.type == "VideoDataset":
-            num = len(datasets.read_annotations(dataset.ann_file))
-            logger.info("%s: %d videos of %s", split, num, dataset.ann_file)
+        if split != "test" and dataset.type in annotations.TYPES:
+            num = len(annotations.read_annotations(dataset.ann_file))
+            what = "videos" if dataset.type == "VideoDataset" else "stretches"
+            logger.info("%s: %d %s of %s", split, num, what, dataset.ann_file)
     logger.info("work directory: %s", cfg.work_dir)
     for line in trackers:
         logger.info(line)

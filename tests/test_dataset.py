@@ -2,6 +2,7 @@ import re
 
 import pytest
 
+from mmact_tiny import annotations
 from mmact_tiny import dataset as datasets
 from mmact_tiny.errors import UserError
 
@@ -9,8 +10,8 @@ from mmact_tiny.errors import UserError
 def test_finds_the_splits_and_the_folders_that_hold_them(toy_dataset):
     dataset = datasets.find_dataset(toy_dataset)
     assert dataset.splits == {
-        "train": datasets.Split(toy_dataset / "train.txt", toy_dataset / "train"),
-        "val": datasets.Split(toy_dataset / "val.txt", toy_dataset / "val"),
+        "train": annotations.Split(toy_dataset / "train.txt", toy_dataset / "train"),
+        "val": annotations.Split(toy_dataset / "val.txt", toy_dataset / "val"),
     }
     assert datasets.class_names(dataset) == ["walk", "run", "jump high"]
 
@@ -54,33 +55,6 @@ def test_a_folder_of_videos_is_to_be_prepared_into_another(tmp_path):
         datasets.find_dataset(folder)
 
 
-def test_all_problems_are_shown_together_with_their_lines(toy_dataset):
-    ann_file = toy_dataset / "train.txt"
-    ann_file.write_text("0.mp4 0\ngone.mp4 1\n\n1.mp4 3\n2.mp4 -1\n3.mp4 run\nmy 4.mp4 1\n5.mp4\n")
-    with pytest.raises(UserError) as caught:
-        datasets.check_annotations([datasets.Split(ann_file, toy_dataset / "train")], 3)
-    assert str(caught.value).splitlines() == [
-        "6 problem(s) in the annotations:",
-        f"  {ann_file}:2: no file {toy_dataset / 'train' / 'gone.mp4'}",
-        f"  {ann_file}:4: label 3 of '1.mp4' is not in 0 .. 2",
-        f"  {ann_file}:5: label -1 of '2.mp4' is not in 0 .. 2",
-        f"  {ann_file}:6: label 'run' of '3.mp4' is not a number",
-        f"  {ann_file}:7: a space in 'my 4.mp4': MMAction2 splits lines on spaces",
-        f"  {ann_file}:8: label '' of '5.mp4' is not a number",
-        "  put them right, or let `python tools/prepare_data.py` make a clean dataset",
-    ]
-
-
-def test_many_problems_fit_one_screen(toy_dataset):
-    ann_file = toy_dataset / "train.txt"
-    ann_file.write_text("".join(f"gone{index}.mp4 0\n" for index in range(100)))
-    with pytest.raises(UserError) as caught:
-        datasets.check_annotations([datasets.Split(ann_file, toy_dataset)], 3)
-    assert str(caught.value).startswith("100 problem(s)")
-    assert "... and 80 more" in str(caught.value)
-    assert len(str(caught.value).splitlines()) == 23
-
-
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
@@ -99,9 +73,3 @@ def test_a_wrong_label_map_is_named_with_its_line(tmp_path, content, expected):
 def test_empty_lines_at_the_end_of_a_label_map_name_nothing(tmp_path):
     (tmp_path / "label_map.txt").write_text("\ufeffa\n b c \n\n \n", encoding="utf-8")
     assert datasets.read_label_map(tmp_path / "label_map.txt") == ["a", "b c"]
-
-
-def test_a_binary_annotation_file_is_refused(tmp_path):
-    (tmp_path / "train.txt").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(UserError, match="not UTF-8 text"):
-        datasets.read_annotations(tmp_path / "train.txt")

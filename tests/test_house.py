@@ -32,11 +32,12 @@ FLAGS = {
     "download": "--debug --force --help --list",
     "export": "--debug --help --out",
     "extract": "--checkpoint --config --debug --device --help --out --per --time-limit --verbose",
-    "infer": "--cam --checkpoint --config --debug --device --engine --help --label-map --out "
+    "infer": "--cam --checkpoint --config --debug --device --engine --for --help --label-map --out "
     "--precision --protocol --render --stride --time-limit --top-k --verbose --window",
-    "prepare_data": "--batch-size --cache --cache-size --clear-cache --copy --debug --help "
-    "--keep-leaks "
-    "--min-frames --no-convert --out --seed --split --time-limit --val --workers",
+    "prepare_data": "--background --batch-size --cache --cache-size --clear-cache --copy --debug "
+    "--frame-rate --group --help --keep-leaks "
+    "--min-frames --multi-label --no-convert --out --seed --split --tier --time-limit --val "
+    "--videos --workers",
     "probe": "--cfg-options --checkpoint --config --data --debug --device --folds --help "
     "--launcher --looks --nproc_per_node --rank --time-limit --verbose --work-dir",
     "quantize": "--checkpoint --debug --help --precision --verbose",
@@ -49,8 +50,8 @@ FLAGS = {
     "train": "--backbone-lr --batch-size --blend --cache --cache-size --cfg-options "
     "--checkpoint-every --data --debug --deterministic --device --dry-run --early-stop --ema "
     "--epochs --folds --freeze --help --label-smoothing --launcher --layer-decay --lora "
-    "--nproc_per_node --precision --pretrained --recipe --resume --seed --track --verbose "
-    "--work-dir",
+    "--multi-label --nproc_per_node --precision --pretrained --recipe --resume --seed --track "
+    "--verbose --work-dir",
 }
 
 

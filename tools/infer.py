@@ -6,6 +6,7 @@ python tools/infer.py video.mp4 --checkpoint FILE.pth --top-k 3
 python tools/infer.py video.mp4 --render labelled.mp4
 python tools/infer.py long.mp4 --window 4 --stride 2 --render labelled.mp4 --out segments.csv
 python tools/infer.py video.mp4 --cam why.png
+python tools/infer.py FOLDER --window 2 --for label-studio --out predictions.json
 """
 
 from collections.abc import Sequence
@@ -24,6 +25,12 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     parser.add_argument("--top-k", type=int, metavar="K", help="default: 5, or all classes")
     cli.add_time_limit(parser)
     parser.add_argument("--out", metavar="FILE.json|.csv|.jsonl")
+    parser.add_argument(
+        "--for",
+        dest="tool",
+        choices=("label-studio", "cvat", "fiftyone"),
+        help="write --out as this tool's pre-annotations, to be corrected there",
+    )
     parser.add_argument(
         "--window", type=float, metavar="SECONDS", help="score each such stretch of a long video"
     )
@@ -57,6 +64,13 @@ def main(argv: Sequence[str] | None = None) -> int | None:
         )
     elif args.stride is not None:
         raise UserError(f"--stride {args.stride:g}: expected --window SECONDS too")
+    if args.tool is not None:
+        cli.need_room("view", "--for")
+        from mmact_tiny.view.pre_annotate import TOOLS
+
+        if args.out is None:
+            raise UserError(f"--for {args.tool}: expected --out too")
+        answers |= TOOLS[args.tool]._asdict()
     if args.render is not None or args.cam is not None:
         cli.need_room("view", "--render and --cam")
         from mmact_tiny.view import pictures

@@ -8,6 +8,9 @@ SRC is one of
   SRC/train.txt, SRC/val.txt               lists: a path and a label on each line
   SRC/*.csv or *.tsv, or SRC is the file   a table: path,label[,split]
   the official lists of UCF101, HMDB51, Kinetics and others (docs/prepare_data.md)
+or what Label Studio, CVAT, ELAN or VIA export, of videos or stretches of them (docs/labels.md):
+
+    python tools/prepare_data.py EXPORT --videos DIR --out data/mine
 
 Every video is decoded from start to end. What cannot be used is left out and listed in
 quarantine.csv; everything else that is wrong is reported at once, and in summary.json. Run it
@@ -29,6 +32,19 @@ def main(argv: Sequence[str] | None = None) -> None:
         "src", nargs="?", metavar="SRC", help="the videos: a folder, a list or a table"
     )
     parser.add_argument("--out", metavar="DIR", help="where the dataset goes")
+    for flag, metavar, what in (
+        ("--videos", "DIR", "where the videos of a list are; default: beside it"),
+        ("--tier", "NAME", "of an export with several: tier, attribute or control"),
+        ("--background", "LABEL", "class of what no stretch of a video has"),
+        ("--group", "RULE", "keep together what shares a pattern's match, a column, or `folder`"),
+    ):
+        parser.add_argument(flag, metavar=metavar, help=what)
+    parser.add_argument(
+        "--multi-label", action="store_true", help="a video may have several labels, as `a;b`"
+    )
+    parser.add_argument(
+        "--frame-rate", type=float, metavar="FPS", help="that an export counts frames with"
+    )
     parser.add_argument(
         "--split", type=int, metavar="N", help="of official lists that have several, as UCF101's"
     )
@@ -77,6 +93,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     from mmact_tiny.prepare.prepare import prepare_data
 
     settings = Settings(
+        videos=args.videos,
+        tier=args.tier,
+        multi_label=args.multi_label,
+        background=args.background,
+        group=args.group,
+        frame_rate=args.frame_rate,
         split=args.split,
         val=args.val,
         seed=args.seed,

@@ -67,6 +67,12 @@ def main(argv: Sequence[str] | None = None) -> int | None:
         metavar="N",
         help="iterations between checkpoints within epochs; SIGTERM and Ctrl-C save in any case",
     )
+    parser.add_argument(
+        "--multi-label",
+        action="store_true",
+        default=None,
+        help="a video may have several labels, as `path 0 3` or `a;b` in the lists",
+    )
     cli.add_cache(parser, "read videos from the clip cache, and fill it")
     cli.add_device(parser)
     parser.add_argument("--precision", choices=("auto", "fp32", "bf16", "fp16"))
@@ -99,6 +105,7 @@ def main(argv: Sequence[str] | None = None) -> int | None:
 
     changes = {
         "dataset_paths": {"data_root": args.data},
+        "multi_label": {"enabled": args.multi_label},
         "schedule": {"max_epochs": args.epochs},
         "batch_size": {"train": args.batch_size},
         "pretrained": {"weights": args.pretrained, "resume": args.resume},

@@ -25,11 +25,13 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from ..dataset import find_dataset, read_annotations
+from ..annotations import read_annotations
+from ..dataset import find_dataset
 from ..errors import UserError
 from ..files import open_atomically, sync_folder, write_atomically
 from ..hardware import num_usable_cores
 from ..progress import track
+from ..video.files import split_name
 from .clip import CODECS, VERSION, ClipInfo, checksum, read_record
 from .encode import ClipError, write_clip
 
@@ -53,6 +55,8 @@ def default_root() -> Path:
 
 class ClipCache:
     """Entries by the content of their source, under one folder.
+
+    A video may be the name of a stretch, `files.stretch_name`'s: its entry has its frames alone.
 
     Args:
         root: The folder; `default_root()` if None. Made when the first entry is written.
@@ -226,12 +230,14 @@ class ClipCache:
         return self.root / folder / source[:2] / f"{source}.mp4"
 
     def _source_hash(self, video: str | Path) -> str:
-        """Returns the digest of a video's content and its size, or raises a ClipError.
+        """Returns the digest of a video's content, its size, and which stretch, or a ClipError.
 
         It is remembered in the folder, by the video's path, size and time of change.
         """
+        name, stretch = split_name(video)
+        part = "-{:.0f}-{:.0f}".format(*(1000 * time for time in stretch)) if stretch else ""
         try:
-            path = Path(video).resolve(strict=True)
+            path = Path(name).resolve(strict=True)
             status = path.stat()
             identity = f"{path}\0{status.st_size}\0{status.st_mtime_ns}"
             if identity not in self._sources:
@@ -240,7 +246,7 @@ class ClipCache:
                 self._sources[identity] = _remembered_hash(path, note, status.st_size)
         except OSError as error:
             raise ClipError(f"cannot read {video}: {error.strerror}") from error
-        return self._sources[identity]
+        return self._sources[identity] + part
 
 
 def _remembered_hash(path: Path, note: Path, size: int) -> str:
@@ -268,7 +274,7 @@ def cache_dataset(data_root: str | Path, *, format: str, max_bytes: int | None =
     cache = ClipCache(format=format, max_bytes=max_bytes)
     splits = find_dataset(data_root).splits.values()
     report = cache.build_many(
-        split.video_dir / annotation.path
+        split.video_dir / annotation.name
         for split in splits
         for annotation in read_annotations(split.ann_file)
     )

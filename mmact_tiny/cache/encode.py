@@ -18,7 +18,8 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
 from ..errors import UserError
-from ..video.files import best_stream, orientation_of, upright
+from ..video.files import best_stream, orientation_of, split_name, upright
+from ..video.frames import UnclearPackets, open_video
 from .clip import CODECS, ClipInfo, Codec, append_record, checksum
 
 
@@ -45,7 +46,7 @@ def write_clip(
     the same in both.
 
     Args:
-        video: What to encode.
+        video: What to encode; of a stretch, by its name, the packets that it needs are read.
         file: Empty, opened with mode "w+b".
         source: The hash of the video's content, for the record.
         short_side: Of the scaled frames, in pixels.
@@ -56,17 +57,23 @@ def write_clip(
         OSError: the file cannot be written; a full disk, for one.
     """
     codec = CODECS[format]
+    path, stretch = split_name(video)
     with contextlib.ExitStack() as stack:
         try:
-            container = stack.enter_context(av.open(str(video)))
-            stream = best_stream(container)
-        except (UserError, av.FFmpegError) as error:
+            if stretch is not None:
+                reader = open_video(path, stretch=stretch)
+                stack.callback(reader.close)
+                frames, rate = reader.frames(), reader.average_fps
+            else:
+                container = stack.enter_context(av.open(path))
+                stream = best_stream(container)
+                stream.thread_type = "NONE"  # the cores are taken by other videos
+                frames, rate = _frames(container, stream), stream.average_rate
+        except (UserError, UnclearPackets, av.FFmpegError) as error:
             reason = getattr(error, "strerror", None) or error
             raise ClipError(f"cannot cache {video}: {reason}") from error
-        stream.thread_type = "NONE"  # the cores are taken by other videos
-        fps = Fraction(stream.average_rate or 25).limit_denominator(1001)
-        encoder = _Encoder(file, codec, short_side, fps)
-        encoder.run(_frames(container, stream, video), video)
+        encoder = _Encoder(file, codec, short_side, Fraction(rate or 25).limit_denominator(1001))
+        encoder.run(_readable(frames, video), video)
     pts_step = _check_layout(file, encoder.num_frames, codec.keyint, video)
     num_bytes = file.seek(0, 2)
     info = ClipInfo(
@@ -85,18 +92,25 @@ def write_clip(
     return info
 
 
-def _frames(container: Any, stream: Any, video: str | Path) -> Iterator[av.VideoFrame]:
+def _frames(container: Any, stream: Any) -> Iterator[av.VideoFrame]:
     """Yields all frames; what fails before the first one needs what was cut off before the file."""
     is_started = False
     for packet in container.demux(stream):
         try:
             frames = packet.decode()
-        except av.FFmpegError as error:
+        except av.FFmpegError:
             if is_started:
-                raise ClipError(f"cannot cache {video}: {error.strerror or error}") from error
+                raise
             continue
         is_started |= bool(frames)
         yield from frames
+
+
+def _readable(frames: Iterator[av.VideoFrame], video: str | Path) -> Iterator[av.VideoFrame]:
+    try:
+        yield from frames
+    except av.FFmpegError as error:
+        raise ClipError(f"cannot cache {video}: {error.strerror or error}") from error
 
 
 class _Encoder:

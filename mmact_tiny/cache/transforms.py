@@ -11,6 +11,7 @@ from typing import Any
 
 from ..compat import TRANSFORMS, BaseTransform
 from ..errors import UserError
+from ..video.files import split_name
 from ..video.frames import PacketInit
 from .cache import CacheFullError, ClipCache
 from .clip import ClipReader
@@ -52,7 +53,7 @@ class CachedVideo(BaseTransform):
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         results["source"] = video = results["filename"]
-        if not (Path(video).suffix or Path(video).exists()):
+        if not (Path(split_name(video)[0]).suffix or Path(video).exists()):
             video += ".mp4"  # as DecordInit does
         if video in self._from_source:
             return results

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from .. import compat
-from ..dataset import NAMES_SUFFIX, read_label_map
 from ..errors import UserError, as_typed
+from ..files import NAMES_SUFFIX, read_label_map
 from .config_text import (
     config_from_json,
     config_from_text,
@@ -242,6 +242,13 @@ def checkpoint_classes(checkpoint: dict) -> list[str]:
     return [str(name) for name in classes] if isinstance(classes, list | tuple) else []
 
 
+def checkpoint_thresholds(checkpoint: dict) -> list[float] | None:
+    """Returns the scores from which on each label counts; None of a checkpoint of single labels."""
+    found = (checkpoint.get("message_hub") or {}).get("runtime_info", {}).get("thresholds")
+    good = isinstance(found, list) and all(isinstance(one, float) for one in found)
+    return found if good else None
+
+
 def labels_of(
     loaded: dict[str, Any], checkpoint: Path, label_map: str | Path | None, num_classes: int
 ) -> list[str]:
@@ -292,7 +299,11 @@ def read_safetensors(path: Path, device: Any) -> dict:
         meta["cfg"] = config_from_json(metadata["config"], source=str(path))
     if "classes" in metadata:
         meta["dataset_meta"] = {"classes": json.loads(metadata["classes"])}
-    return {"state_dict": state_dict, "meta": meta}
+    found = {"state_dict": state_dict, "meta": meta}
+    if "thresholds" in metadata:
+        thresholds = json.loads(metadata["thresholds"])
+        found["message_hub"] = {"runtime_info": {"thresholds": thresholds}}
+    return found
 
 
 def load_weights(model: Any, checkpoint: dict, *, path: Any, new_head: bool = False) -> str:

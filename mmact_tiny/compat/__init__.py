@@ -30,6 +30,7 @@ NOT_A_VIDEO = "it is not a video that can be read"
 PTV_BINS = 11  # pytorchvideo's magnitudes go from 0 to 10
 
 if TYPE_CHECKING:  # what the door hands out: see `_homes`
+    from mmaction.datasets import VideoDataset
     from mmaction.datasets.transforms import DecordDecode, DecordInit, SampleFrames
     from mmaction.models import (
         ActionDataPreprocessor,
@@ -72,7 +73,7 @@ if TYPE_CHECKING:  # what the door hands out: see `_homes`
     from mmengine.evaluator import BaseMetric
     from mmengine.fileio import LocalBackend, get, register_backend
     from mmengine.hooks import CheckpointHook, EarlyStoppingHook, EMAHook, Hook
-    from mmengine.logging import HistoryBuffer, MMLogger, print_log
+    from mmengine.logging import HistoryBuffer, MessageHub, MMLogger, print_log
     from mmengine.model import is_model_wrapper
     from mmengine.optim import OptimWrapper, build_optim_wrapper
     from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS, Registry, init_default_scope
@@ -472,11 +473,10 @@ def _homes() -> dict[str, str]:
 
 
 def __getattr__(name: str) -> Any:
-    home = _homes().get(name)
-    if home is None:
+    if (home := _homes().get(name)) is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     repair()
-    if home == "mmaction.datasets.transforms":
+    if home.startswith("mmaction.datasets"):
         import_transforms()
     if home.startswith("mmaction.models"):
         repair_models()

@@ -14,9 +14,9 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ..dataset import NAMES_SUFFIX, read_annotations
+from ..annotations import read_annotations
 from ..errors import UserError, suggest
-from ..files import locked
+from ..files import NAMES_SUFFIX, locked
 from .backbones import BACKBONES, fetch_backbone
 from .transfer import download, published_hash, unpack
 

@@ -5,7 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..checkpoints.config_text import config_to_json
-from ..checkpoints.load import checkpoint_classes, checkpoint_config, load_checkpoint, weights_of
+from ..checkpoints.load import (
+    checkpoint_classes,
+    checkpoint_config,
+    checkpoint_thresholds,
+    load_checkpoint,
+    weights_of,
+)
 from ..errors import UserError
 from ..files import write_atomically
 from ..runs import newest_run
@@ -60,6 +66,8 @@ def export_safetensors(
     metadata = {"format": "pt"}
     if classes := checkpoint_classes(checkpoint):
         metadata["classes"] = json.dumps(classes)
+    if thresholds := checkpoint_thresholds(checkpoint):
+        metadata["thresholds"] = json.dumps(thresholds)
     if config := checkpoint_config(checkpoint, source=str(path)):
         metadata["config"] = config_to_json(config)
     write_atomically(data := save(tensors, metadata), out)

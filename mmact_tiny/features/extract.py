@@ -30,7 +30,7 @@ from ..errors import UserError
 from ..files import open_atomically, sha256
 from ..pipeline import Step, pipeline_of, split_datasets, with_decoder
 from ..progress import Bar
-from ..video.files import sample_of
+from ..video.files import sample_of, split_name
 from ..video.isolated import VIDEO_SECONDS, GuardedReader, ReadAhead
 from .head import last_layer, takes_frames
 
@@ -119,10 +119,11 @@ class Extractor:
             raise UserError(f"no features of {video}: {error}") from None
 
     def content(self, video: Path) -> str:
-        """Returns the SHA-256 of a video; of one that cannot be read, its name."""
-        if video not in self._contents:
-            self._contents[video] = sha256(video) or str(video).replace("/", "_")
-        return self._contents[video]
+        """Returns the SHA-256 of a video, or of a stretch's; where it cannot be read, its name."""
+        path = Path(split_name(video)[0])
+        if path not in self._contents:
+            self._contents[path] = sha256(path) or str(path).replace("/", "_")
+        return self._contents[path]
 
     @cached_property
     def engine(self) -> Engine:
@@ -139,8 +140,9 @@ class Extractor:
         self._noted.append(noted.flatten(2) if noted.ndim > 3 else noted)
 
     def _path(self, video: Path, look: Look) -> Path:
-        content = self.content(video)
-        return self.folder / content[:2] / f"{content}-{look[0]}{'m' * look[1]}.npz"
+        content, stretch = self.content(video), split_name(video)[1] or ()
+        key = "-".join([content, *(f"{1000 * seconds:.0f}" for seconds in stretch)])
+        return self.folder / content[:2] / f"{key}-{look[0]}{'m' * look[1]}.npz"
 
     def _missing(self, video: Path, count: int) -> Iterator[Job]:
         for _, looks in groupby(self.looks(count), key=itemgetter(0)):

@@ -313,7 +313,10 @@ def listed_videos(cfg: Config, split: str) -> dict[Path, int]:
     """Returns the label of each video of a split."""
     dataset = dict(split_datasets(cfg))[split]
     rows = read_annotations(dataset.ann_file)
-    return {Path(dataset.data_prefix.video, row.path): int(row.label) for row in rows}
+    if several := next((row for row in rows if len(row.labels) != 1), None):
+        where = f"{dataset.ann_file}:{several.line}"
+        raise UserError(f"{where}: labels {several.label!r}: a probe has one label a video")
+    return {Path(dataset.data_prefix.video, row.name): int(row.label) for row in rows}
 
 
 def load_features(

@@ -1,4 +1,4 @@
-"""Datasets around stock's: samples seeded one by one, broken videos replaced, classes balanced."""
+"""Datasets on and around stock's: stretches, samples seeded one by one, broken videos replaced."""
 
 import random
 import time
@@ -12,14 +12,16 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, get_worker_info
 
-from ..compat import DATASETS, BaseDataset, ClassBalancedDataset
+from ..annotations import read_annotations
+from ..compat import DATASETS, BaseDataset, ClassBalancedDataset, VideoDataset
 from ..errors import UserError
 from ..pipeline import Step
-from ..video.files import reason_of
+from ..video.files import reason_of, split_name
 from ._mmengine import failing_step
 
 # The keys of Resize, RandomRescale, RandomCrop, the crops and MultiScaleCrop, in pixels.
 SIZE_KEYS = ("scale", "scale_range", "size", "crop_size", "input_size")
+OPENERS = ("PacketInit", "ClipInit")  # of stretches
 MAX_ATTEMPTS = 20  # replacements of one sample; with a tenth of the videos broken, 1e-20 fail
 
 
@@ -150,7 +152,7 @@ def fault_of(error: Exception, video: str) -> Fault:
 
 def _check_regular(video: str) -> None:
     """Refuses a pipe or a device: opening one may block without end."""
-    path = Path(video)
+    path = Path(split_name(video)[0])
     if path.exists() and not path.is_file() and not path.is_dir():
         raise ValueError("not a regular file")
 
@@ -196,6 +198,33 @@ def collate_readable(
 
 
 @DATASETS.register_module()
+class StretchDataset(VideoDataset):
+    """Stock's `VideoDataset` of a CSV that lists stretches: `filename` is `stretch_name`'s.
+
+    Stock's sampler draws within a stretch as in a video: `PacketInit` or the clip cache give its
+    frames alone. Other steps that open a file know no stretches, and find none of that name.
+
+    Raises:
+        UserError: the pipeline opens its videos with another step.
+    """
+
+    def load_data_list(self) -> list[dict]:
+        steps = [type(step).__name__ for step in self.pipeline.transforms]
+        opener = next((step for step in steps if step.endswith("Init")), "none")
+        if opener not in OPENERS:
+            raise UserError(
+                f"{self.ann_file} lists stretches, which {opener} cannot open: expected the "
+                "override `decoder` with name='packets', or `clip_cache` with reader='clip'"
+            )
+        folder = Path(self.data_prefix["video"] or "")
+        return [
+            dict(filename=str(folder / row.name), label=labels if self.multi_class else labels[0])
+            for row in read_annotations(self.ann_file)
+            for labels in [[int(label) for label in row.labels]]
+        ]
+
+
+@DATASETS.register_module()
 class BalancedVideos(ClassBalancedDataset):
     """MMEngine's `ClassBalancedDataset` over MMAction2's datasets, which lack `get_cat_ids`."""
 
@@ -205,5 +234,6 @@ class BalancedVideos(ClassBalancedDataset):
 
 
 def _labels_of(dataset: BaseDataset, index: int) -> list[int]:
-    """Returns the labels of a video: one, or several in a `multi_class` dataset."""
-    return np.atleast_1d(dataset.get_data_info(index)["label"]).tolist()
+    """Returns the labels of a video: one, or several of a `multi_class` dataset's 0 and 1."""
+    label = dataset.get_data_info(index)["label"]
+    return label.nonzero().flatten().tolist() if dataset.multi_class else [label]

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from .. import annotations
 from .. import dataset as datasets
 from ..compat import Config, ConfigDict
 from ..errors import UserError
@@ -15,7 +16,7 @@ from ..pipeline import SPLITS, Step, set_pipeline, split_datasets
 from .registry import OVERRIDES, comes_after, use_plugin
 
 METHODS = ("sample", "loss")
-VIDEO_TYPES = ("VideoDataset", "RepeatAugDataset", "RepeatedVideos")
+VIDEO_TYPES = ("VideoDataset", "RepeatAugDataset", "RepeatedVideos", "StretchDataset")
 # Of a RawframeDataset only.
 FRAME_KEYS = ("filename_tmpl", "with_offset", "modality", "start_index")
 logger = logging.getLogger("mmact_tiny")
@@ -55,6 +56,7 @@ def dataset_paths(cfg: Config, data_root: str, lists: str | None = None) -> None
         split = dataset.splits.get(name) or dataset.splits["val"]
         node.ann_file = str(split.ann_file)
         node.data_prefix = dict(video=str(split.video_dir))
+        _choose_type(cfg, node, of_stretches=split.ann_file.suffix == ".csv")
         node.pop("delimiter", None)  # stock's of Kinetics-700, whose file names have spaces
     train, val = dataset.splits["train"], dataset.splits["val"]
     test = dataset.splits.get("test", val)
@@ -103,6 +105,24 @@ def _read_videos(cfg: Config, name: str) -> None:
         node.pop(key, None)
     if "dataset_type" in cfg:
         cfg.dataset_type = node.type
+
+
+def _choose_type(cfg: Config, node: ConfigDict, *, of_stretches: bool) -> None:
+    """Has a loader read a list of stretches, or one of videos.
+
+    Raises:
+        UserError: a type of dataset that knows no stretches.
+    """
+    if of_stretches:
+        if node.type in ("RepeatAugDataset", "RepeatedVideos"):
+            raise UserError(
+                f"{node.ann_file} lists stretches, and a {node.type} opens whole videos: set "
+                "train_dataloader.dataset.type='VideoDataset' in a config of yours"
+            )
+        node.type = "StretchDataset"
+        use_plugin(cfg, "mmact_tiny.hooks")
+    elif node.type == "StretchDataset":
+        node.type = "VideoDataset"
 
 
 @OVERRIDES.register_module()
@@ -159,6 +179,39 @@ def _without(step: Step, name: str) -> Step:
 
 @OVERRIDES.register_module()
 @comes_after("recipe", "dataset_paths", "classes")
+def multi_label(cfg: Config, enabled: bool = True) -> None:
+    """Has a recognizer tell of each label by itself whether a video has it.
+
+    The datasets are stock's `multi_class` ones, the loss is binary cross-entropy, summed over half
+    of the classes as in stock's MMIT config (160 for 313; the mean over all would be a 150th of a
+    single label's), validation is by mean average precision. The head's scores of clips are
+    averaged as they are: a softmax would have the labels compete.
+
+    Args:
+        enabled: Whether it does; False leaves the config as it is.
+    """
+    if not enabled:
+        return
+    head = cfg.model.cls_head
+    if head.num_classes < 2:
+        raise UserError("--multi-label: expected two classes or more")
+    for _, dataset in split_datasets(cfg):
+        if dataset.type not in annotations.TYPES:
+            raise UserError(f"--multi-label: a {dataset.type} has one label a video")
+        dataset.multi_class, dataset.num_classes = True, head.num_classes
+    weight = max(1.0, head.num_classes / 2)
+    head.loss_cls = dict(type="BCELossWithLogits", loss_weight=weight)
+    head.multi_class, head.average_clips = True, "score"
+    preprocessor = cfg.model.get("data_preprocessor") or {}
+    preprocessor.pop("blending", None)  # stock's blends single labels
+    precision = dict(type="AccMetric", metric_list=("mean_average_precision",))
+    cfg.val_evaluator = [precision, dict(type="LabelThresholds")]
+    cfg.test_evaluator = [precision]
+    use_plugin(cfg, "mmact_tiny.multi_label")
+
+
+@OVERRIDES.register_module()
+@comes_after("recipe", "dataset_paths", "classes", "multi_label")
 def class_balance(cfg: Config, method: str = "sample", threshold: float | None = None) -> None:
     """Lets classes with few training videos count for more.
 
@@ -198,11 +251,10 @@ def count_labels(ann_file: str) -> Counter[int]:
     """
     counts: Counter[int] = Counter()
     for annotation in datasets.read_annotations(ann_file):
-        if not annotation.label.isdigit():
-            raise UserError(
-                f"{ann_file}:{annotation.line}: label {annotation.label!r}: not a number"
-            )
-        counts[int(annotation.label)] += 1
+        for label in annotation.labels or [""]:
+            if not label.isdigit():
+                raise UserError(f"{ann_file}:{annotation.line}: label {label!r}: not a number")
+            counts[int(label)] += 1
     if not counts:
         raise UserError(f"{ann_file}: lists no video")
     return counts

@@ -1,5 +1,7 @@
 """Overrides of decoding and of testing: how videos are read, what is scored, and how."""
 
+from typing import Any
+
 from ..compat import Config
 from ..pipeline import (
     num_views,
@@ -40,7 +42,7 @@ def decoder(cfg: Config, name: str = "packets") -> None:
 
 
 @OVERRIDES.register_module()
-@comes_after("recipe", "input_size", "clip_cache")
+@comes_after("recipe", "input_size", "clip_cache", "multi_label")
 def protocol(cfg: Config, name: str = "full") -> None:
     """Makes testing use one protocol, keep each video's scores, and name the videos.
 
@@ -55,7 +57,10 @@ def protocol(cfg: Config, name: str = "full") -> None:
     cfg.test_dataloader.dataset.pipeline = steps
     if "test_pipeline" in cfg:
         cfg.test_pipeline = steps  # the copy that stock's inference reads
-    cfg.test_evaluator = [dict(type="AccMetric"), dict(type="VideoScores")]
+    metric: dict[str, Any] = dict(type="AccMetric")
+    if cfg.test_dataloader.dataset.get("multi_class"):
+        metric["metric_list"] = ("mean_average_precision",)
+    cfg.test_evaluator = [metric, dict(type="VideoScores")]
     use_plugin(cfg, "mmact_tiny.metrics")
 
 

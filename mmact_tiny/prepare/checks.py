@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from .examine import NUM_THUMBNAILS, THUMBNAIL_SHAPE
-from .leaks import find_near_copies, group
+from .splits import find_near_copies, group
 from .types import Findings, Record, Settings, Verdict, Video, length_of
 
 HIGH_IMBALANCE = 3.0  # times as many training videos in the largest class as in the smallest
@@ -85,24 +85,32 @@ def is_read_by_decord(record: Record) -> bool:
 
 
 def drop_repeats(findings: Findings) -> list[Video]:
-    """Returns the labelled videos: one line of a path in a split; none that contradict another."""
+    """Returns the labelled videos: one line of a path in a split; none that contradict another.
+
+    Stretches, which follow, are compared when it is known where they are.
+    """
     lines: dict[str, dict[str | None, Video]] = defaultdict(dict)
     labels: dict[str, list[Video]] = defaultdict(list)
+    stretches = [video for video in findings.listed if video.times and video.label >= 0]
     for video in findings.listed:
-        if video.label >= 0:
+        if video.label >= 0 and not video.times:
             labels[video.path].append(video)
     for path, videos in labels.items():
-        if len({video.label for video in videos}) > 1:
+        if findings.multi_label:
+            for video in videos:  # a label on each line
+                same = [other.labels for other in videos if other.split == video.split]
+                video.labels = tuple(sorted({label for labels in same for label in labels}))
+        elif len({video.label for video in videos}) > 1:
             others = ", ".join(f"{video.where} says {video.label!r}" for video in videos)
             message = f"{path!r} has several labels: {others}: left out"
             findings.report("contradicting labels", videos[0].where, message)
             continue
         for video in videos:
             first = lines[path].setdefault(video.split, video)
-            if first is not video:
+            if first is not video and not findings.multi_label:
                 message = f"{path!r} is listed at {first.where} already: left out"
                 findings.report("duplicate", video.where, message)
-    return [video for of_path in lines.values() for video in of_path.values()]
+    return [*(video for of_path in lines.values() for video in of_path.values()), *stretches]
 
 
 def group_contents(videos: list[Video]) -> dict[str, str]:
@@ -127,15 +135,15 @@ def check_copies(findings: Findings, groups: dict[str, str], *, keep_leaks: bool
     for videos in members.values():
         first = min(videos, key=lambda video: video.split != "train")
         for video in videos:
-            if video is first:
-                continue
+            if video is first or (video.path, video.split) == (first.path, first.split):
+                continue  # another stretch of it
             is_same_file = video.record["hash"] == first.record["hash"]
             how = "byte for byte" if is_same_file else "encoded differently"
             pair = f"the same video as {first.path} ({how})"
             if video.split != first.split:
                 message = f"in {video.split}: {pair}, which is in {first.split}"
                 findings.report("leak", video.path, message, fatal=not keep_leaks)
-            elif video.label != first.label:
+            elif video.labels != first.labels:
                 names = findings.classes[video.label], findings.classes[first.label]
                 message = f"{pair}, but class {names[0]!r} and not {names[1]!r}"
                 findings.report("copy of another class", video.path, message)
@@ -154,7 +162,9 @@ def check_classes(findings: Findings, settings: Settings) -> None:
             )
             report("no labelled video", "", message, fatal=True)
         return
-    counts = Counter((video.split or "train", video.label) for video in findings.videos)
+    counts = Counter(
+        (video.split or "train", label) for video in findings.videos for label in video.labels
+    )
     for split, what in (("train", "training"), ("val", "validation")):
         empty = [name for label, name in enumerate(classes) if not counts[split, label]]
         if len(empty) == len(classes):

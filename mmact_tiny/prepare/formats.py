@@ -1,7 +1,5 @@
 """Knows the files that list videos: a table of formats, each recognized and read into entries."""
 
-import csv
-import io
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -9,16 +7,27 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..errors import UserError
 from ..video.files import VIDEO_SUFFIXES, is_video
+from . import exports
 from .labels import LABEL_MAP_PATTERN, read_text
-from .types import split_of, split_word, splits_of_folder
+from .types import (
+    Entry,
+    NotUnderstood,
+    Page,
+    Row,
+    Times,
+    bare,
+    split_of,
+    split_word,
+    splits_of_folder,
+)
 
-LIST_SUFFIXES = (".txt", ".csv", ".tsv", ".json", ".lst", ".list")
+LIST_SUFFIXES = (".txt", ".csv", ".tsv", ".json", ".lst", ".list", ".xml", ".eaf")
 TO_CONVERT = (".xlsx", ".xls", ".ods", ".jsonl", ".parquet")  # may list videos, are not read
-OTHERS = (".pkl", ".pickle", ".yaml", ".yml", ".xml", ".mat")  # the same, or may be anything
+OTHERS = (".pkl", ".pickle", ".yaml", ".yml", ".mat")  # the same, or may be anything
 UNUSED = "unused"  # a split of official lists: neither trained nor tested on
 WRAPPERS = {"videos", "video", "clips", "data", "dataset", "ucf-101", "hmdb51"}  # around classes
 COLUMNS = {
@@ -27,8 +36,8 @@ COLUMNS = {
     "label": "label class category action label_name class_name classname target labels label_id "
     "class_id activity activity_name action_name category_name",
     "split": "split subset set partition fold mode phase usage",
-    "start": "time_start",
-    "end": "time_end",
+    "start": "start start_time start_s start_sec start_seconds begin onset time_start",
+    "end": "end end_time end_s end_sec end_seconds stop offset time_end",
 }
 # Of parts of a video, and of a split in another way: to pass over them would be to guess.
 _PARTS = re.compile(r"(start|end|begin|stop)(_?(time|sec|second|frame)s?)?|t_?(start|end)|segment")
@@ -41,59 +50,6 @@ _LIST_LINE = re.compile(rf"""(["']?)(?P<path>.+?(?:{_SUFFIXES}))\1[\s,;]+(?P<lab
 _NUMBER = re.compile(r"-?\d+(\.\d*)?")
 _NUMBERS = re.compile(r"-?\d+(\s+-?\d+)+")
 _SPLIT_NUMBER = re.compile(r"(?:split|list)[ _-]?0*(\d)(?!\d)", re.I)
-
-Row = tuple[int, list[str]]  # number of the line, cells
-
-
-class Entry(NamedTuple):
-    """What a line says about a video."""
-
-    line: int  # from 1
-    refs: tuple[str, ...]  # path or id; further ones are other names of the same video
-    label: str  # a name or a number; empty where there is none
-    split: str = ""  # as written
-    text: str = ""  # the line, or what is wrong with it
-
-
-class NotUnderstood(Exception):
-    """A file that should list videos and does not.
-
-    Args:
-        line: Of the file, counted from 1.
-        why: In words.
-        unlabelled: It does not only for want of labels.
-        names_videos: It has names of videos that are there.
-    """
-
-    def __init__(
-        self, line: int, why: str, *, unlabelled: bool = False, names_videos: bool = False
-    ) -> None:
-        super().__init__(why)
-        self.line, self.unlabelled, self.names_videos = line, unlabelled, names_videos
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """A file that may be a list."""
-
-    file: Path
-    text: str
-    find: Callable[[str], bool]  # whether there is a video of this path or id
-
-    def lines(self) -> Iterator[tuple[int, str]]:
-        """Yields the lines that are neither empty nor comments, with their numbers from 1."""
-        for number, line in enumerate(map(str.strip, self.text.split("\n")), 1):
-            if line and not line.startswith(("#", "//")):
-                yield number, line
-
-    def rows(self, delimiter: str) -> list[Row]:
-        """Returns the same as cells."""
-        reader = csv.reader(io.StringIO(self.text), delimiter=delimiter, skipinitialspace=True)
-        try:
-            rows = [(reader.line_num, [_bare(cell) for cell in row]) for row in reader]
-        except csv.Error:  # a cell without end
-            return []
-        return [(line, row) for line, row in rows if any(row) and not row[0].startswith("#")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,13 +74,24 @@ class Listing:
     entries: list[Entry]
 
 
-def read_listing(file: Path, find: Callable[[str], bool], *, given: bool = False) -> Listing | None:
+def read_listing(
+    file: Path,
+    find: Callable[[str], bool],
+    *,
+    given: bool = False,
+    tier: str | None = None,
+    group: str | None = None,
+    multi_label: bool = False,
+) -> Listing | None:
     """Returns what a file lists, or None where it is no list.
 
     Args:
         file: Any file.
         find: Tells whether there is a video of a path or id.
         given: The user says that it is a list.
+        tier: The one that is read of a labelling tool's export with several.
+        group: A column that says which videos belong together.
+        multi_label: A line may have several labels.
 
     Raises:
         NotUnderstood: it should be a list and is of no known format.
@@ -134,18 +101,19 @@ def read_listing(file: Path, find: Callable[[str], bool], *, given: bool = False
         text = read_text(file, lambda line: any(map(find, _pieces(line))))
     except UserError as error:
         cells = re.split(r"[\t\n,;| ]+", file.read_bytes().decode("latin-1"))
-        names_videos = any(is_video(cell) and find(cell) for cell in map(_bare, cells))
+        names_videos = any(is_video(cell) and find(cell) for cell in map(bare, cells))
         if not should and not names_videos:
             return None
         line, _, why = str(error).removeprefix(f"{file}:").partition(": ")
         raise NotUnderstood(int(line), why, names_videos=names_videos) from None
-    page = Page(file, re.sub(r"\Asep=.\n", "#\\g<0>", text), find)  # of Excel
+    text = re.sub(r"\Asep=.\n", "#\\g<0>", text)  # of Excel
+    page = Page(file, text, find, tier, group, multi_label)
     for one in FORMATS:
         match = re.fullmatch(one.files, file.name, re.I)
         entries = one.read(page, match) if match and re.search(one.content, text) else None
         if entries and (should or not _is_label_map(file, entries, find)):
             number = _SPLIT_NUMBER.search(file.stem)
-            is_official = one not in FORMATS[-2:]
+            is_official = one not in FORMATS[-2:] and one not in EXPORTS
             of_several = int(number[1]) if number else None
             return Listing(file, one.name, is_official, split_of(file.stem), of_several, entries)
     words = islice(re.finditer(r"[^\s,;|\"']+", text), 1000)
@@ -175,16 +143,11 @@ def _is_label_map(file: Path, entries: list[Entry], find: Callable[[str], bool])
     return bool(LABEL_MAP_PATTERN.fullmatch(file.name)) and 2 * len(known) <= len(refs)
 
 
-def _bare(cell: str) -> str:
-    cell = cell.strip()
-    return cell[1:-1] if len(cell) > 1 and cell[0] == cell[-1] and cell[0] in "\"'" else cell
-
-
 def _pieces(line: str) -> list[str]:
     """Returns what may be a path in a line, where that is not ASCII."""
     match = _LIST_LINE.fullmatch(line.strip())
     parts = [*re.split(r"[\t,;|]", line), *line.split(), match["path"] if match else ""]
-    return [_bare(part) for part in parts if not part.isascii()]
+    return [bare(part) for part in parts if not part.isascii()]
 
 
 def _ucf101(page: Page, match: re.Match[str]) -> list[Entry] | None:
@@ -318,9 +281,10 @@ def _columns(page: Page, match: re.Match[str]) -> list[Entry] | None:
 def _entry(line: int, row: list[str], columns: dict[str, int]) -> Entry:
     cells = {name: row[i] if i < len(row) else "" for name, i in columns.items()}
     label = cells["label"] if "label" in cells else _class_folder(cells["path"])
-    times = _with_times(cells["path"], cells.get("start"), cells.get("end"))
-    refs = (*times, cells["path"])
-    return Entry(line, refs, label, cells.get("split", ""), repr(" ".join(row)))
+    split, group, text = cells.get("split", ""), cells.get("group", ""), repr(" ".join(row))
+    clip = _with_times(cells["path"], cells.get("cut from"), cells.get("cut to"))
+    times = Times(cells.get("start", ""), cells.get("end", "")) if "start" in cells else None
+    return Entry(line, (*clip, cells["path"]), label, split, text, times, group)
 
 
 def _header(rows: list[Row], page: Page) -> dict[str, int] | None:
@@ -335,8 +299,16 @@ def _header(rows: list[Row], page: Page) -> dict[str, int] | None:
         of: next((n for n in names.split() if n in cells), "") for of, names in COLUMNS.items()
     }
     columns = {of: cells.index(name) for of, name in named.items() if name}
+    if named["path"] == "youtube_id":  # Kinetics: the clips are cut already
+        cuts = {"cut from": columns.pop("start", None), "cut to": columns.pop("end", None)}
+        columns |= {of: column for of, column in cuts.items() if column is not None}
+    elif ("start" in columns) != ("end" in columns):
+        raise NotUnderstood(line, f"a column for start or end alone in {row}; expected both")
+    if page.group is not None and page.group in row:
+        columns["group"] = row.index(page.group)
     if {"path", "label"} <= set(columns):
-        if parts := [cell for cell in cells if _PARTS.fullmatch(cell)]:
+        read = (named["start"], named["end"])
+        if parts := [cell for cell in cells if _PARTS.fullmatch(cell) and cell not in read]:
             raise NotUnderstood(line, f"parts of videos ({', '.join(parts)}): cut them first")
         if "split" not in columns and (other := [c for c in cells if _IS_SPLIT.fullmatch(c)]):
             raise NotUnderstood(line, f"column {other[0]!r}: expected a column `split`, of words")
@@ -426,10 +398,14 @@ def _spaced_rows(page: Page) -> list[Row]:
         return []
     rows = [(number, cells or [line]) for number, line, cells in found]
     labels = [row[1] for _, row in rows if len(row) > 1]
+    if page.multi_label:
+        return [(number, [*row[:1], ";".join(" ".join(row[1:]).split())]) for number, row in rows]
     if any(map(_NUMBERS.fullmatch, labels)):
         if len({len(label.split()) for label in labels}) > 1:
             line, row = next(one for one in rows if _NUMBERS.fullmatch(one[1][-1]))
-            raise NotUnderstood(line, f"{' '.join(row)!r}: several labels for a video")
+            raise NotUnderstood(
+                line, f"{' '.join(row)!r}: several labels for a video: --multi-label takes them"
+            )
         return [(number, [row[0], *" ".join(row[1:]).split()]) for number, row in rows]
     if labels and all(" " in label and split_word(label.split()[-1]) for label in labels):
         return [(number, [row[0], *row[-1].rsplit(maxsplit=1)]) for number, row in rows]
@@ -439,14 +415,14 @@ def _spaced_rows(page: Page) -> list[Row]:
 def _spaced_cells(number: int, line: str, page: Page) -> list[str] | None:
     """Returns path and label, or a path alone; None where neither is to be seen."""
     if match := _LIST_LINE.fullmatch(line):
-        return [match["path"], _bare(match["label"])]
+        return [match["path"], bare(match["label"])]
     words = line.split()
-    if is_video(_bare(line)):
-        if len(words) == 1 or page.find(_bare(line)):
-            return [_bare(line)]
-        found = (k for k in range(1, len(words)) if page.find(_bare(" ".join(words[k:]))))
+    if is_video(bare(line)):
+        if len(words) == 1 or page.find(bare(line)):
+            return [bare(line)]
+        found = (k for k in range(1, len(words)) if page.find(bare(" ".join(words[k:]))))
         first = next(found, 1 if _NUMBER.fullmatch(words[0]) or len(words) == 2 else 0)
-        return [_bare(" ".join(words[first:])), _bare(" ".join(words[:first]))] if first else None
+        return [bare(" ".join(words[first:])), bare(" ".join(words[:first]))] if first else None
     if len(words) > 1 and page.find(words[0]):
         return [words[0], " ".join(words[1:])]
     if len(words) > 1 and page.find(words[-1]):
@@ -456,8 +432,16 @@ def _spaced_cells(number: int, line: str, page: Page) -> list[str] | None:
     return [line] if page.find(line) else None
 
 
+# Of labelling tools; each says in its reader where the format is described.
+EXPORTS = (
+    Format("Label Studio", r".*\.json", exports.LABEL_STUDIO, exports.read_label_studio),
+    Format("CVAT", r".*\.xml", r"<annotations>", exports.read_cvat),
+    Format("ELAN", r".*\.(eaf|xml)", r"<ANNOTATION_DOCUMENT", exports.read_elan),
+    Format("VIA", r".*\.csv", r"CSV_HEADER = metadata_id", exports.read_via),
+)
 # The first that fits is taken. Sources: the README or the archive of each dataset's annotations.
 FORMATS = (
+    *EXPORTS,
     Format("UCF101", r"(train|test)list0?\d\.txt", r"", _ucf101),
     Format("HMDB51", r"(?P<label>.+)_test_split\d\.txt", r"", _hmdb51),
     Format("Kinetics", r".*\.csv", r"youtube_id.*time_start", _columns),
@@ -468,5 +452,5 @@ FORMATS = (
     Format("Diving48", r".*\.json", r'"vid_name"', _json),
     Format("ActivityNet", r".*\.json", r'"(database|subset)"', _json),
     Format("JSON", r".*\.json", r"", _json),
-    Format("columns", r"(?!.*\.json$).*", r"", _columns),
+    Format("columns", r"(?!.*\.(json|xml|eaf)$).*", r"", _columns),
 )

@@ -150,17 +150,37 @@ def _decode_otherwise(data: bytes, is_known: Callable[[str], bool]) -> str:
     return texts[counts.index(max(counts))] if max(counts) else ""
 
 
-def assign_labels(findings: Findings) -> None:
+def assign_labels(findings: Findings, background: str | None = None) -> None:
     """Sets the classes by name, and each listed video's `label` among them (-1: left out).
 
     With a label map, names are looked up in it and numbers count from 0; from 1 if the
     labels run from 1 to the number of its lines. Without one, the different labels, numbers in
     order of value, are the classes, so that `label_map.txt` keeps the numbers as names.
     What is wrong is reported.
+
+    Args:
+        findings: What gets them.
+        background: One more class, of what no stretch of a video has.
+
+    Raises:
+        UserError: a background among numbers, or one that the label map lacks.
     """
-    written = {video.written for video in findings.listed}
+    parts = {video.written: _parts(findings, video.written) for video in findings.listed}
+    written = {part for of_video in parts.values() for part in of_video}
+    listed = findings.listed
+    may_have = any(video.times for video in listed) or len({v.path for v in listed}) < len(listed)
+    if findings.multi_label and not may_have and max(map(len, parts.values()), default=2) < 2:
+        raise UserError("--multi-label: no video has several labels: leave it out")
+    for label in [label for label in written if ";" in label][:1]:
+        message = f"{label!r} is taken for one class: --multi-label takes it for several"
+        findings.report("several labels?", "", message)
     numbers = {label: int(float(label)) for label in written if _NUMBER.fullmatch(label)}
     names = findings.label_map
+    if background is not None:
+        if background not in (names or [background]) or (names is None and set(numbers) == written):
+            among = f"the classes are {', '.join(names)[:200]}" if names else "labels are numbers"
+            raise UserError(f"--background {background}: {among}: add it to a label_map.txt")
+        written.add(background)
     among = "labels are 0 or more" if names is None else f"the label map has {len(names)} classes"
     if names is not None and (len(numbers) < len(written) or set(numbers) <= set(names)):
         indices = _look_up(written, names, numbers)
@@ -177,11 +197,20 @@ def assign_labels(findings: Findings) -> None:
     findings.classes = names
     _report_alike(findings)
     for video in findings.listed:
-        video.label = indices.get(video.written, -1)
-        if video.label < 0:
-            kind = "label out of range" if video.written in numbers else "unknown label"
-            message = f"label {video.written!r} of {video.path!r}: {among}: left out"
+        unknown = [part for part in parts[video.written] if part not in indices]
+        if not unknown:
+            video.labels = tuple(sorted({indices[part] for part in parts[video.written]}))
+        else:
+            kind = "label out of range" if unknown[0] in numbers else "unknown label"
+            message = f"label {unknown[0]!r} of {video.path!r}: {among}: left out"
             findings.report(kind, video.where, message)
+
+
+def _parts(findings: Findings, written: str) -> list[str]:
+    """Returns the labels of a video: what is written, or what is between its semicolons."""
+    if not findings.multi_label:
+        return [written]
+    return [part.strip() for part in written.split(";") if part.strip()]
 
 
 def _look_up(written: Iterable[str], names: list[str], numbers: dict[str, int]) -> dict[str, int]:
@@ -244,8 +273,9 @@ def _close_up(findings: Findings, numbers: dict[str, int]) -> tuple[list[str], d
 
 def _report_mixture(findings: Findings, numbers: dict[str, int]) -> None:
     """Numbers among names, without a label map, may be classes or slips: only the user knows."""
-    by_name = [video for video in findings.listed if video.written not in numbers]
-    by_number = [video for video in findings.listed if video.written in numbers]
+    listed = [(video, _parts(findings, video.written)) for video in findings.listed]
+    by_number = [video for video, parts in listed if all(part in numbers for part in parts)]
+    by_name = [video for video, parts in listed if not all(part in numbers for part in parts)]
     for video in min(by_name, by_number, key=len):
         other = "names" if video.written in numbers else "numbers"
         fix = "put a label_map.txt beside, or correct it"

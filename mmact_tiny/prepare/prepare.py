@@ -1,5 +1,6 @@
 """Makes a dataset that trains from a folder of videos: reads, checks, divides and writes."""
 
+from collections import Counter
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ from .convert import convert_videos
 from .examine_all import RecordLog, examine_all
 from .labels import assign_labels
 from .sources import find_source
-from .splits import split_videos
+from .splits import check_groups, merge_groups, name_groups, split_videos
+from .stretches import place_stretches
 from .summary import show_summary, summarize
 from .types import Findings, Settings
 from .write import encode_name, read_videos_table, write_dataset, write_table
@@ -30,7 +32,7 @@ def prepare_data(
     """
     settings = settings or Settings()
     out = Path(out)
-    findings = find_source(src, out=out, split=settings.split)
+    findings = find_source(src, out=out, settings=settings)
     with held(out, advice="choose another --out"):
         try:
             summary = _fill(findings, out, settings)
@@ -51,13 +53,17 @@ def prepare_data(
 
 def _fill(findings: Findings, out: Path, settings: Settings) -> dict[str, Any]:
     """Finds everything that there is to say about a source, and writes it; then the dataset."""
-    assign_labels(findings)
+    name_groups(findings, settings.group)
+    assign_labels(findings, settings.background)
     _examine(findings, out, settings)
-    groups = checks.group_contents(findings.videos)
+    copies = checks.group_contents(findings.videos)
+    place_stretches(findings, settings)
+    groups = merge_groups(findings.videos, copies)
     drawn = {"val": settings.val, "seed": settings.seed}
     earlier = read_json(out / "dataset.json") or {}
     _divide(findings, groups, settings, out if earlier.get("drawn") == drawn else None)
-    checks.check_copies(findings, groups, keep_leaks=settings.keep_leaks)
+    checks.check_copies(findings, copies, keep_leaks=settings.keep_leaks)
+    check_groups(findings, keep_leaks=settings.keep_leaks)
     checks.check_classes(findings, settings)
     if not findings.fatal:
         convert_videos(findings, out, settings)
@@ -80,6 +86,7 @@ def _examine(findings: Findings, out: Path, settings: Settings) -> None:
     paths = list(dict.fromkeys(video.path for video in videos))
     with closing(RecordLog(out)) as log:
         records, findings.num_read = examine_all(paths, log, settings)
+    told: set[str] = set()  # of which a stretch came before
     for video in videos:
         video.record = records[video.path]
         faults = checks.find_faults(video.record, min_frames=settings.min_frames)
@@ -89,8 +96,9 @@ def _examine(findings: Findings, out: Path, settings: Settings) -> None:
             if not Path(video.place).suffix:
                 video.place += ".video"  # stock's DecordInit adds .mp4 to a name without a suffix
             findings.videos.append(video)
-            for kind, detail in checks.find_warnings(video.record):
+            for kind, detail in () if video.path in told else checks.find_warnings(video.record):
                 findings.report(kind, video.path, detail)
+            told.add(video.path)
 
 
 def _divide(
@@ -117,7 +125,8 @@ def _divide(
     }
     todo = [video for video in findings.videos if video.split in (None, "train")]
     contents = [groups[video.record["hash"]] for video in todo]
-    labels = [video.label for video in todo]
+    counts = Counter(label for video in todo for label in video.labels)
+    labels = [min(video.labels, key=lambda label: (counts[label], label)) for video in todo]
     splits = split_videos(contents, labels, val=settings.val, seed=settings.seed, kept=kept)
     for video, split in zip(todo, splits, strict=True):
         video.split = split

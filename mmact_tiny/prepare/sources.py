@@ -13,13 +13,22 @@ from ..video.files import Walk, is_video, is_video_file, refuse_archive
 from . import formats
 from .formats import UNUSED, WRAPPERS, Entry, Listing, NotUnderstood, speaks_of_list
 from .labels import LABEL_MAP_PATTERN, find_label_map
-from .types import Findings, Video, is_split_alone, split_of, split_word, splits_of_folder
+from .types import (
+    Findings,
+    Settings,
+    Video,
+    is_split_alone,
+    split_of,
+    split_word,
+    splits_of_folder,
+)
 
 LAYOUTS = """  SRC/<class>/*.mp4                        class folders
   SRC/train/<class>/*.mp4, SRC/val/...     split class folders; or SRC/<class>/train/*.mp4
   SRC/train.txt, SRC/val.txt               lists: a path and a label on each line
   SRC/*.csv or *.tsv, or SRC is the file   a table: path,label[,split]
-  the official lists of UCF101, HMDB51, Kinetics and others (docs/prepare_data.md)"""
+  the official lists of UCF101, HMDB51, Kinetics and others (docs/prepare_data.md)
+  SRC is an export of Label Studio, CVAT, ELAN or VIA, with --videos DIR (docs/labels.md)"""
 
 NOT_UNDERSTOOD = "lists that are not understood; docs/prepare_data.md has the formats:"
 
@@ -97,20 +106,21 @@ def _stem(name: str) -> str:
 
 
 def find_source(
-    src: str | Path, *, out: str | Path | None = None, split: int | None = None
+    src: str | Path, *, out: str | Path | None = None, settings: Settings | None = None
 ) -> Findings:
     """Returns the videos below a folder, or in a table or list, with labels and splits.
 
     Args:
         src: a folder in one of the known layouts, or a list or table of a known format.
         out: a folder to pass over, where the dataset is written.
-        split: which of the official splits, as of UCF101; by default the first there is.
+        settings: its `videos`, `split`, `tier` and `group` count.
 
     Raises:
         UserError: no known layout, or nothing in it; a list that is not understood.
     """
     if not str(src):
         raise UserError("an empty name of a source: give a folder; `.` is this one")
+    settings = settings or Settings()
     src = Path(os.path.abspath(src))  # noqa: PTH100  (resolve() would follow symbolic links)
     skip = Path(os.path.abspath(out)) if out is not None else None  # noqa: PTH100
     refuse_archive(src)
@@ -119,13 +129,21 @@ def find_source(
         raise UserError(f"{src} {what}; give a folder in one of these layouts:\n{LAYOUTS}")
     if skip == src:
         raise UserError(f"--out {out} is the source itself: give another folder")
-    findings = Findings(src if src.is_dir() else src.parent, skip)
+    videos = os.path.abspath(settings.videos) if settings.videos else None  # noqa: PTH100
+    if videos is not None and not os.path.isdir(videos):  # noqa: PTH112
+        raise UserError(f"--videos {settings.videos}: expected the folder of the videos")
+    findings = Findings(Path(videos or (src if src.is_dir() else src.parent)), skip)
+    findings.multi_label = settings.multi_label
     index = VideoIndex(Walk(findings.root, skip))
-    listings = _find_listings(findings, src, index, split)
+    listings = _find_listings(findings, src, index, settings)
+    if videos is not None and not listings:
+        raise UserError(f"--videos {settings.videos}: {src} is no list of them")
     walk = index.walk
     if listings:
-        _read_listings(findings, listings, index, whole=src.is_dir())
-        _compare_with_folders(findings)
+        is_export = _is_export(listings[0])
+        _read_listings(findings, listings, index, whole=src.is_dir() and not is_export)
+        if not is_export:
+            _compare_with_folders(findings)
     else:
         walk = Walk(findings.root, skip)
         _read_folders(findings, walk)
@@ -168,7 +186,7 @@ def _candidates(root: Path, skip: Path | None) -> Iterator[Path]:
 
 
 def _find_listings(
-    findings: Findings, src: Path, index: VideoIndex, number: int | None
+    findings: Findings, src: Path, index: VideoIndex, settings: Settings
 ) -> list[Listing]:
     """Returns the lists that are followed; reports the others.
 
@@ -182,13 +200,17 @@ def _find_listings(
         try:
             if file.suffix.lower() in (*formats.TO_CONVERT, *formats.OTHERS):
                 raise NotUnderstood(1, f"{file.suffix} is not read: save it as CSV")
-            listing = formats.read_listing(file, partial(index.has, file.parent), given=given)
+            find, tier, group = partial(index.has, file.parent), settings.tier, settings.group
+            several = settings.multi_label
+            listing = formats.read_listing(
+                file, find, given=given, tier=tier, group=group, multi_label=several
+            )
             listings += [listing] if listing else []
         except NotUnderstood as error:
             named = given or error.names_videos or speaks_of_list(file.name)
             if named or not LABEL_MAP_PATTERN.fullmatch(file.name):
                 unread.append((file, error))
-    chosen = _choose(findings, listings, number)
+    chosen = _choose(findings, listings, settings.split)
     known = {_split_in(entry, listing) for listing in chosen for entry in listing.entries}
     needed = []
     for file, reason in unread:
@@ -216,6 +238,8 @@ def _choose(findings: Findings, listings: list[Listing], number: int | None) -> 
     Raises:
         UserError: it cannot be told which of several files is meant.
     """
+    if exports := [listing for listing in listings if _is_export(listing)]:
+        return exports
     found = [listing for listing in listings if listing.is_official] or listings
     numbers = sorted({one.number for one in found if one.number is not None})
     if number is not None and number not in numbers:
@@ -241,6 +265,10 @@ def _choose(findings: Findings, listings: list[Listing], number: int | None) -> 
     return list(chosen.values())
 
 
+def _is_export(listing: Listing) -> bool:
+    return any(listing.format == one.name for one in formats.EXPORTS)
+
+
 def _order(listing: Listing) -> tuple[bool, int, str]:
     """Returns what comes first: .txt files, then those nearer to the source, then by name."""
     file = listing.file
@@ -248,7 +276,8 @@ def _order(listing: Listing) -> tuple[bool, int, str]:
 
 
 def _shown(file: Path, findings: Findings) -> str:
-    return os.path.relpath(file, findings.root)
+    near = os.path.relpath(file, findings.root)
+    return str(file) if near.startswith("..") else near
 
 
 def _split_in(entry: Entry, listing: Listing) -> str | None:
@@ -262,17 +291,21 @@ def _read_listings(
     """Takes in what the lists say; reports the videos that none of them lists."""
     first, listed = listings[0], set()
     findings.layout = "lists" if first.split or first.file.suffix == ".txt" else "table"
-    if first.is_official:
+    if first.is_official or _is_export(first):
         findings.layout = first.format + (f", split {first.number}" if first.number else "")
     for listing in listings:
         name = _shown(listing.file, findings)
         named, num_others = listing.split, 0
         for entry in listing.entries:
             where, split = f"{name}:{entry.line}", _split_in(entry, listing)
+            where += f" ({entry.text[:100]})" if _is_export(listing) else ""
             num_others += bool(split and named and split != named and not listing.number)
             if not entry.refs[-1] or not entry.label:
                 message = f"{entry.text} is not a path and a label: left out"
                 findings.report("no label", where, message)
+            elif ";" in entry.label and _is_export(listing) and not findings.multi_label:
+                message = f"labels {entry.label!r}: --multi-label takes several: left out"
+                findings.report("several labels", where, message)
             elif entry.split and split is None and entry.split != UNUSED:
                 message = f"split {entry.split!r} is not train, val or test: left out"
                 findings.report("unknown split", where, message)
@@ -282,11 +315,14 @@ def _read_listings(
                 listed.update(found)
                 if len(found) > 1:
                     message = f"{entry.refs[-1]!r} may be {found[0]} or {found[1]}: left out"
-                    findings.report("several files", where, message)
+                    fatal = _is_export(listing)
+                    findings.report("several files", where, message, fatal=fatal)
                 elif entry.split == UNUSED:
                     findings.left_out["in neither set of the lists"] += 1
                 else:
                     _list_video(findings, found[0], entry.label, split, where)
+                    findings.listed[-1].times = entry.times
+                    findings.listed[-1].group = entry.group
         if num_others:
             message = f"{num_others} lines have another split than the file's name: followed"
             findings.report("split in the line", name, message)
@@ -384,6 +420,9 @@ def _read_class_folders(findings: Findings, walk: Walk, parent: Path, split: str
     for folder in folders:
         where = os.path.relpath(folder, findings.root)
         paths = list(walk.videos(folder))
+        if folder.name == "_unlabeled":  # of FiftyOne's VideoClassificationDirectoryTree
+            _report_unlisted(findings, paths, "without a label")
+            continue
         if paths and is_split_alone(folder.name):
             raise UserError(f"{folder} is named like a split, but lies where classes do: rename it")
         for path in paths:

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import as_typed
 from ..files import printable
-from .types import SPLITS, Findings, Problem, Settings, length_of
+from .types import SPLITS, Findings, Problem, Settings
 
 _MAX_CLASSES = 30  # rows of the table; summary.json has all
 _MAX_PROBLEMS = 50  # of one kind
@@ -26,7 +26,8 @@ def summarize(findings: Findings, settings: Settings) -> dict[str, Any]:
         {"class": name, **dict.fromkeys(_COLUMNS, 0)} for name in findings.classes
     ]
     for video in videos:
-        per_class[video.label][video.split or "train"] += 1
+        for label in video.labels:
+            per_class[label][video.split or "train"] += 1
     for video, _ in findings.quarantine:
         per_class[video.label]["quarantined"] += 1
     records = [video.record for video in videos]
@@ -44,7 +45,8 @@ def summarize(findings: Findings, settings: Settings) -> dict[str, Any]:
         # how many times the smallest class's training videos the largest has
         "imbalance": round(max(train) / min(train), 3) if train and min(train) else None,
         "batch_size": settings.batch_size,
-        "seconds": _range([length_of(record) for record in records]),
+        "stretches": sum(video.end is not None for video in videos),
+        "seconds": _range([video.seconds for video in videos]),
         "frames": _range([record["frames"] for record in records]),
         "fps": _range([record["fps"] for record in records]),
         "shorter_side": _range([min(sides_of_one) for sides_of_one in sides]),
@@ -86,8 +88,9 @@ def show_summary(findings: Findings, summary: dict[str, Any], out: Path) -> None
     if findings.left_out_told:
         console.print(printable(f"left out: {findings.left_out_told}"))
     kept = " + ".join(f"{summary['videos'][split]} {split}" for split in SPLITS)
+    what = "stretches" if summary["stretches"] else "videos"
     console.print(
-        f"{summary['listed']} videos listed ({summary['layout']}), {summary['read_now']} read now: "
+        f"{summary['listed']} {what} listed ({summary['layout']}), {summary['read_now']} read now: "
         f"{kept}, {len(findings.quarantine)} in quarantine"
     )
     for problem in findings.problems:

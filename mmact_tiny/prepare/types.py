@@ -1,16 +1,19 @@
-"""Names what a dataset is made from: the videos that a source lists, what is found, settings."""
+"""Names what a dataset is made from: lists, the videos that they name, what is found, settings."""
 
+import csv
+import io
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import TypedDict
+from typing import NamedTuple, TypedDict
 
 from ..errors import UserError
 from ..hardware import num_usable_cores
+from ..video.files import stretch_name
 
 SPLITS = ("train", "val", "test")
 _WORDS = {  # without accents, in the languages of those who name folders in their own
@@ -37,6 +40,80 @@ class Problem:
 
     def __str__(self) -> str:
         return f"{self.where}: {self.message}" if self.where else self.message
+
+
+Row = tuple[int, list[str]]  # number of the line, cells
+
+
+class Times(NamedTuple):
+    """Where a stretch begins and ends, as the list has it: text that is yet to be checked."""
+
+    start: str  # seconds from the first frame; or the index of a frame, counted from 0
+    end: str  # the first frame after it
+    in_frames: bool = False
+    rate: float | None = None  # frames a second that were counted with; None: the video's own
+
+
+class Entry(NamedTuple):
+    """What a line says about a video."""
+
+    line: int  # from 1
+    refs: tuple[str, ...]  # path or id; further ones are other names of the same video
+    label: str  # a name or a number; empty where there is none
+    split: str = ""  # as written
+    text: str = ""  # the line, or what is wrong with it
+    times: Times | None = None  # of a stretch of the video
+    group: str = ""  # of the column that --group names
+
+
+class NotUnderstood(Exception):
+    """A file that should list videos and does not.
+
+    Args:
+        line: Of the file, counted from 1.
+        why: In words.
+        unlabelled: It does not only for want of labels.
+        names_videos: It has names of videos that are there.
+    """
+
+    def __init__(
+        self, line: int, why: str, *, unlabelled: bool = False, names_videos: bool = False
+    ) -> None:
+        super().__init__(why)
+        self.line, self.unlabelled, self.names_videos = line, unlabelled, names_videos
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A file that may be a list."""
+
+    file: Path
+    text: str
+    find: Callable[[str], bool]  # whether there is a video of this path or id
+    tier: str | None = None  # the one that is read of a tool's export with several
+    group: str | None = None  # a column
+    multi_label: bool = False  # a video may have several
+
+    def lines(self) -> Iterator[tuple[int, str]]:
+        """Yields the lines that are neither empty nor comments, with their numbers from 1."""
+        for number, line in enumerate(map(str.strip, self.text.split("\n")), 1):
+            if line and not line.startswith(("#", "//")):
+                yield number, line
+
+    def rows(self, delimiter: str) -> list[Row]:
+        """Returns the same as cells."""
+        reader = csv.reader(io.StringIO(self.text), delimiter=delimiter, skipinitialspace=True)
+        try:
+            rows = [(reader.line_num, [bare(cell) for cell in row]) for row in reader]
+        except csv.Error:  # a cell without end
+            return []
+        return [(line, row) for line, row in rows if any(row) and not row[0].startswith("#")]
+
+
+def bare(cell: str) -> str:
+    """Returns a cell without the space and the quotes around it."""
+    cell = cell.strip()
+    return cell[1:-1] if len(cell) > 1 and cell[0] == cell[-1] and cell[0] in "\"'" else cell
 
 
 class Record(TypedDict, total=False):
@@ -67,7 +144,7 @@ class Record(TypedDict, total=False):
     start_seconds: float  # where the first packet of any stream begins, by the file's clock
     end_seconds: float  # where the last packet of any stream ends, from there
     stopped_by: str  # why the file could not be read to its end
-    thumbnails: bytes  # 8 x 8 x 9, see `leaks`
+    thumbnails: bytes  # 8 x 8 x 9, see `splits`
 
 
 def _plain(text: str) -> str:
@@ -127,11 +204,30 @@ class Video:
     written: str  # the label, a name or a number, as the source has it
     split: str | None  # train, val, test, or None where the source does not say
     where: str  # file:line, or the folder
-    label: int = -1  # its class, -1 where it has none
+    labels: tuple[int, ...] = ()  # its classes, none where one of them is unknown
     record: Record = field(default_factory=Record)
     fault: Verdict | None = None  # why it cannot be used
     place: str = ""  # its path in the dataset
     is_converted: bool = False  # what is there is a file of its own, not a link
+    times: Times | None = None  # of a stretch, as the source has them
+    start: float = 0.0  # seconds from the first frame, checked
+    end: float | None = None  # None for the whole video
+    group: str = ""  # videos of one group are in one split; as the source has it
+
+    @property
+    def label(self) -> int:
+        """The class, of several the first; -1 where it has none."""
+        return next(iter(self.labels), -1)
+
+    @property
+    def seconds(self) -> float:
+        """How long the video or the stretch is."""
+        return (self.end or length_of(self.record)) - self.start
+
+    @property
+    def shown(self) -> str:
+        """The path, or the name of the stretch."""
+        return self.path if self.end is None else stretch_name(self.path, self.start, self.end)
 
 
 @dataclass(slots=True)
@@ -150,7 +246,13 @@ class Findings:
     left_out: Counter[str] = field(default_factory=Counter)  # files and folders, by reason
     left_out_told: str = ""  # the same in words
     num_read: int = 0  # videos decoded, and not known from an earlier run
+    multi_label: bool = False  # a video may have several labels, written with semicolons
     is_drawn: bool = False  # the source names no validation videos
+    is_grouped: bool = False  # by more than what the videos show
+
+    @property
+    def has_stretches(self) -> bool:
+        return any(video.end is not None for video in self.videos)
 
     @property
     def quarantine(self) -> list[tuple[Video, Verdict]]:
@@ -169,7 +271,13 @@ class Findings:
 class Settings:
     """What the user can choose."""
 
+    videos: str | Path | None = None  # where the videos of a list are; None: beside it
     split: int | None = None  # of an official list that has several; None: the first
+    tier: str | None = None  # of a labelling tool's export that has several
+    frame_rate: float | None = None  # that a tool counted frames with; None: the video's own
+    multi_label: bool = False  # a video may have several
+    background: str | None = None  # the label of what no stretch of a video has
+    group: str | None = None  # a pattern, a column, or `folder`
     val: float = 0.2  # part of each class for validation, where the source has no such split
     seed: int = 0  # of that draw
     min_frames: int = 3  # fewer make a video unusable; 3 are what TSN 1x1x3 samples
@@ -187,6 +295,8 @@ class Settings:
     def __post_init__(self) -> None:
         if not 0 < self.val < 1:
             raise UserError(f"--val {self.val}: expected a part between 0 and 1, as 0.2")
+        if self.frame_rate is not None and not 0 < self.frame_rate < 1000:
+            raise UserError(f"--frame-rate {self.frame_rate:g}: expected frames a second, as 24")
         if not self.seconds_per_video > 0:
             limit = f"--time-limit {self.seconds_per_video:g}"
             raise UserError(f"{limit}: expected more than 0 seconds")

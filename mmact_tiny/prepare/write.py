@@ -13,9 +13,10 @@ from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from ..annotations.lists import COLUMNS
 from ..errors import UserError
 from ..files import open_atomically, write_atomically, write_json
-from .types import SPLITS, Findings, Video, length_of
+from .types import SPLITS, Findings, Video
 
 VERSION = 1
 RECORDED = ("width", "height", "rotation", "codec", "keyframe_spacing")
@@ -52,21 +53,47 @@ def write_dataset(out: Path, findings: Findings, about: Mapping[str, Any], *, co
     """
     videos, classes = findings.videos, findings.classes
     earlier = {row["video"] for row in read_videos_table(out)}
-    for video in videos:
+    for video in {video.place: video for video in videos}.values():
         if not video.is_converted:  # else it is there already
             _place_video(video.path, out / video.place, copy=copy)
     for name in earlier - {video.place for video in videos}:
         (out / name).unlink(missing_ok=True)
     for split in SPLITS:
-        lines = [f"{video.place} {video.label}\n" for video in videos if video.split == split]
-        if lines:
-            _write_text(out / f"{split}.txt", "".join(lines))
-        else:
-            (out / f"{split}.txt").unlink(missing_ok=True)
+        _write_list(out, split, [video for video in videos if video.split == split])
+    _write_groups(out, findings)
     _write_text(out / "label_map.txt", "".join(f"{name}\n" for name in classes))
-    rows = [_columns(video, classes[video.label]) for video in videos]
+    rows = [_columns(video, ";".join(classes[n] for n in video.labels)) for video in videos]
     write_table(out / "videos.csv", list(rows[0]), (row.values() for row in rows))
     write_json(out / "dataset.json", {"version": VERSION} | dict(about))
+
+
+def joined(video: Video, between: str) -> str:
+    """Returns the numbers of a video's classes in a text."""
+    return between.join(map(str, video.labels))
+
+
+def _write_list(out: Path, split: str, videos: Sequence[Video]) -> None:
+    """Writes the list of a split, a CSV where there are stretches; takes an earlier one away."""
+    text, table = out / f"{split}.txt", out / f"{split}.csv"
+    if any(video.end is not None for video in videos):
+        write_table(table, COLUMNS, ((v.place, v.start, v.end, joined(v, ";")) for v in videos))
+        text.unlink(missing_ok=True)
+        return
+    table.unlink(missing_ok=True)
+    if videos:
+        _write_text(text, "".join(f"{video.place} {joined(video, ' ')}\n" for video in videos))
+    else:
+        text.unlink(missing_ok=True)
+
+
+def _write_groups(out: Path, findings: Findings) -> None:
+    """Writes which group each video is of, where there are others than the videos themselves."""
+    path = out / "groups.csv"
+    if not findings.is_grouped and not findings.has_stretches:
+        path.unlink(missing_ok=True)
+        return
+    groups = {video.place: video.group or video.place for video in findings.videos}
+    write_table(path, ("path", "group"), groups.items())
 
 
 def _columns(video: Video, label_name: str) -> dict[str, object]:
@@ -75,13 +102,14 @@ def _columns(video: Video, label_name: str) -> dict[str, object]:
     return {
         "video": video.place,
         "split": video.split,
-        "label": video.label,
+        "label": joined(video, ";"),
         "class": label_name,
         "source": video.path,
         "content": record["hash"],
         "frames": record["frames"],
         "fps": round(record["fps"], 3),
-        "seconds": round(length_of(video.record), 3),
+        "seconds": round(video.seconds, 3),
+        **({} if video.end is None else {"start": video.start, "end": video.end}),
         **{name: record[name] for name in RECORDED},
         "bytes": Path(video.path).stat().st_size,
         "converted": "h264" if video.is_converted else "",

@@ -35,7 +35,7 @@ def suspects(
     """
     found: list[dict[str, Any]] = []
     for row, own in zip(rows, scores, strict=True):
-        label = row["label"]
+        label = int(np.atleast_1d(row["label"])[0])  # one: several are not looked at
         labels = [one for one in nearest.get(row["video"], []) if one in range(len(own))]
         votes = np.bincount(np.array(labels, dtype=int), minlength=len(own))
         values = (own + votes / len(labels)) / 2 if labels else own

@@ -20,9 +20,12 @@ def answers_of(results: Mapping[str, Any] | None) -> Answers:
     names = list((results or {}).get("classes") or [])
     found = {}
     for row in rows:
+        label = row["label"]
+        if not isinstance(label, int):  # several: no answer is right or wrong as a whole
+            continue
         best = int(np.argsort(row["scores"])[-1])  # of ties, as `metrics.summarize` has them
-        named = names[row["label"]] if len(names) == len(row["scores"]) else row["label"]
-        found[str(Path(row["video"]).absolute())] = str(named), best == row["label"]
+        named = names[label] if len(names) == len(row["scores"]) else label
+        found[str(Path(row["video"]).absolute())] = str(named), best == label
     return found
 
 

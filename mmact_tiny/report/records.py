@@ -244,7 +244,7 @@ def _count(dataset: Mapping[str, Any]) -> SplitCount:
         "file": file,
         "videos": len(annotations),
         "missing": sum(not (folder / annotation.path).exists() for annotation in annotations),
-        "counts": dict(Counter(int(a.label) for a in annotations if a.label.isdecimal())),
+        "counts": dict(Counter(int(n) for a in annotations for n in a.labels if n.isdecimal())),
     }
 
 

@@ -30,6 +30,8 @@ def analyze(results: dict[str, Any]) -> Test:
     found = cast(Test, kept | counted)
     if not rows:
         return found
+    if isinstance(rows[0]["label"], list):  # each label is judged by itself: see the accuracies
+        return found
     scores = np.array([row["scores"] for row in rows], dtype=float)
     labels = np.array([row["label"] for row in rows])
     order = np.argsort(scores, axis=1)[:, ::-1]  # ties as metrics.summarize has them
@@ -63,11 +65,13 @@ def split_rows(videos: Sequence[VideoResult]) -> tuple[list[VideoResult], list[V
     unreadable: list[VideoResult] = []
     for row in videos:
         scores, label = row.get("scores"), row.get("label")
-        if not isinstance(scores, list) or not isinstance(label, int):
+        if not isinstance(scores, list) or not isinstance(label, int | list):
             reason = str(row.get("error") or "no scores were written")
         elif not all(isinstance(score, int | float) for score in scores):
             reason = "its scores are not finite numbers"
-        elif not 0 <= label < len(scores) or (rows and len(scores) != len(rows[0]["scores"])):
+        elif not all(0 <= one < len(scores) for one in np.atleast_1d(label).tolist()) or (
+            rows and len(scores) != len(rows[0]["scores"])
+        ):
             reason = f"label {label} and {len(scores)} scores do not fit the other videos"
         else:
             rows.append(row)
@@ -77,7 +81,7 @@ def split_rows(videos: Sequence[VideoResult]) -> tuple[list[VideoResult], list[V
 
 
 def _video(row: VideoResult, ranked: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
-    label, scores = row["label"], row["scores"]
+    label, scores = cast(int, row["label"]), row["scores"]
     best = ranked[:TOP_K].tolist()
     return {
         "video": row["video"],

@@ -164,7 +164,7 @@ def _usual_examples(recognizer: Recognizer) -> list[tuple[str, Path]]:
     found: dict[str, tuple[str, Path]] = {}
     for ann_file, folder, labels in lists:
         listed = datasets.read_annotations(ann_file) if Path(ann_file).is_file() else []
-        for video, label in ((Path(folder, one.path), one.label) for one in listed):
+        for video, label in ((Path(folder, one.name), one.label) for one in listed):
             if label.isdecimal() and int(label) < len(labels) and video.is_file():
                 found.setdefault(label, (labels[int(label)], video))
         if found:

@@ -43,6 +43,7 @@ _NO_VIDEOS = (b"heic", b"heix", b"hevc", b"mif1", b"msf1", b"avif", b"M4A ", b"M
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 OTHER_FILES = "not videos by name or content"
 SYSTEM_FOLDERS = {"__MACOSX", "$RECYCLE.BIN", "System Volume Information", "@eaDir", "lost+found"}
+_STRETCH = re.compile(r"(?P<path>.+) \[(?P<start>\d+(\.\d+)?) s to (?P<end>\d+(\.\d+)?) s\]", re.S)
 _DECORD_PLACE = re.compile(r"^\[[\d:]+\] \S+:\d+: ")
 
 
@@ -234,20 +235,38 @@ def find_videos(paths: Sequence[str | Path]) -> list[Path]:
                 suffixes = " ".join(sorted(VIDEO_SUFFIXES))
                 raise UserError(f"no video in {path}; looked for {suffixes}")
             videos.extend(found)
-        elif path.exists():
+        elif path.exists() or Path(split_name(text)[0]).exists():
             videos.append(path)
         else:
             raise UserError(f"no video file {path}")
     return list(dict.fromkeys(videos))
 
 
+def stretch_name(video: str | Path, start: float, end: float) -> str:
+    """Returns the name of a stretch, `video.mp4 [12.0 s to 15.5 s]`, which all tools read.
+
+    Seconds count from the first frame; they are rounded to milliseconds.
+    """
+    first, last = (f"{seconds:.3f}".rstrip("0") for seconds in (start, end))
+    first, last = (text + "0" if text.endswith(".") else text for text in (first, last))
+    return f"{video} [{first} s to {last} s]"
+
+
+def split_name(name: str | Path) -> tuple[str, tuple[float, float] | None]:
+    """Returns a video's path and, for the name of a stretch, its start and end in seconds."""
+    found = _STRETCH.fullmatch(str(name))
+    if found is None or os.path.exists(name):  # noqa: PTH110
+        return str(name), None
+    return found["path"], (float(found["start"]), float(found["end"]))
+
+
 def sample_of(video: str | Path) -> dict[str, Any]:
-    """Returns what a test pipeline starts from, for one video without a label.
+    """Returns what a test pipeline starts from, for one video, or a stretch, without a label.
 
     Raises:
         UserError: no such file; or no regular one, as a pipe, which might never give anything.
     """
-    path = Path(video)
+    path = Path(split_name(video)[0])
     if not path.is_file():
         raise UserError("not a regular file" if path.exists() else "no such file")
     return dict(filename=str(video), label=-1, start_index=0, modality="RGB")

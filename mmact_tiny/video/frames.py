@@ -12,22 +12,24 @@ all tools: `best_stream`, `clear_times` and `decode`, `orientation_of`.
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from importlib.util import find_spec
 from io import BytesIO
 from itertools import islice, takewhile
 from pathlib import Path
-from tempfile import NamedTemporaryFile
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import av
 import numpy as np
 
 from ..compat import NOT_A_VIDEO, TRANSFORMS, BaseTransform, DecordDecode, DecordInit, get
 from ..errors import UserError
-from .files import best_stream, orientation_of, shown_streams, upright
+from .files import best_stream, orientation_of, shown_streams, split_name, upright
 
-Source = str | Path | bytes | BinaryIO | np.ndarray  # a video, see `as_file`
+EDGE = 1e-6  # seconds; times are sums of fractions
+# Containers with an index of times, which FFmpeg seeks in; others are read from their start.
+INDEXED = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
+Stretch = tuple[float, float]  # start and end in seconds, from the first frame
 MAX_PACKET_BYTES = 512 << 20  # they stand in memory; decord streams a larger file
 
 
@@ -48,36 +50,115 @@ class PacketReader:
     Args:
         source: Path, or the file in memory.
         num_threads: Threads of the decoder; 0 takes one for each CPU core.
+        stretch: The only frames that there are then, counted from 0; no other packets are kept
+            than those that decoding them needs.
 
     Raises:
-        UserError: no video stream.
+        UserError: no video stream; a stretch that begins where the video has ended.
         UnclearPackets: packets without a time or with the same time.
         TooLarge: more packets than should stand in memory.
         av.FFmpegError: a file that FFmpeg cannot open.
     """
 
-    def __init__(self, source: str | Path | BytesIO, *, num_threads: int = 1) -> None:
-        self.source = source
+    def __init__(
+        self,
+        source: str | Path | BytesIO,
+        *,
+        num_threads: int = 1,
+        stretch: Stretch | None = None,
+    ) -> None:
+        self.source, self.stretch = source, stretch
         name = source if isinstance(source, BytesIO) else str(source)
         self._container: Any = av.open(name, mode="r")
         self._stream = best_stream(self._container)
         self._stream.codec_context.thread_count = num_threads
         self._stream.codec_context.thread_type = "AUTO"
-        self._packets: list[av.Packet] = []
-        num_bytes = 0
-        for packet in self._container.demux(self._stream):
-            num_bytes += packet.size
-            if num_bytes > MAX_PACKET_BYTES:
-                raise TooLarge(f"more than {MAX_PACKET_BYTES >> 20} MB of packets")
-            if packet.size:
-                self._packets.append(packet)
-        self._times = clear_times(self._packets, source)
+        if stretch is None:
+            self._packets = self._read(None, None)
+            self._times = clear_times(self._packets, source)
+        else:
+            self._packets, self._times = self._read_stretch(*stretch)
         self._decode_order: list[int] = [packet.pts or 0 for packet in self._packets]
         self._position = {time: index for index, time in enumerate(self._decode_order)}
         self._keyframes = [i for i, packet in enumerate(self._packets) if packet.is_keyframe]
 
+    def _read(self, begin: int | None, end: int | None) -> list[Any]:
+        """Returns the packets from here on; with times, those that frames between them need."""
+        packets: list[Any] = []
+        num_bytes = 0
+        for packet in self._container.demux(self._stream):
+            if end is not None and packets and packet.dts is not None and packet.dts >= end:
+                break  # no later packet has a frame that is shown earlier
+            if begin is not None and packet.is_keyframe and (packet.pts or 0) <= begin:
+                packets, num_bytes = [], 0
+            num_bytes += packet.size
+            if num_bytes > MAX_PACKET_BYTES:
+                raise TooLarge(f"more than {MAX_PACKET_BYTES >> 20} MB of packets")
+            if packet.size:
+                packets.append(packet)
+        return packets
+
+    def _read_stretch(self, start: float, end: float) -> tuple[list[Any], list[int]]:
+        """Returns the packets that a stretch needs, and the times of its frames."""
+        origin, first_packet = self._first_times()
+        unit = float(self._stream.time_base)
+        begin, finish = (origin + int(seconds / unit) for seconds in (start, end + unit))
+        can_seek = self._container.format.name in INDEXED
+        for place in (begin, first_packet) if can_seek else (first_packet,):
+            try:
+                self._container.seek(place, stream=self._stream)
+            except av.FFmpegError:
+                raise UnclearPackets("a file that cannot be read twice") from None
+            packets = self._read(begin, finish)
+            if packets and packets[0].pts is not None and packets[0].pts <= begin:
+                break
+        else:  # the index led past the frame that the stretch begins with
+            raise UnclearPackets("no keyframe before the stretch")
+        stamps = [packet.pts for packet in packets]
+        if not packets or len({*stamps} - {None}) < len(stamps):
+            raise UnclearPackets("packets without a time of their own")
+        # What is shown before the keyframe is before the stretch, too.
+        times = sorted(p.pts for p in packets if not p.is_discard and p.pts >= stamps[0])
+        seconds = (np.array(times, dtype=np.int64) - origin) * unit
+        first, last = frames_between(seconds, start, end)
+        if start >= seconds[-1] + (self._last_duration(packets, times[-1]) * unit or EDGE):
+            raise UserError(f"it ends after {seconds[-1]:.1f} s, before the stretch begins")
+        return packets, times[first:last]
+
+    def _first_times(self) -> tuple[int, int]:
+        """Returns when the first frame is shown, and when the first packet is decoded."""
+        start = first = None
+        keyframe = 0
+        for packet in self._container.demux(self._stream):
+            if not packet.size:
+                continue
+            if packet.pts is None:
+                raise UnclearPackets("packets without a time of their own")
+            if start is None:
+                start = packet.pts if packet.dts is None else packet.dts
+                keyframe = packet.pts
+            if packet.pts < keyframe and not packet.is_discard:
+                raise UnclearPackets("frames that need what was cut off before the file")
+            if not packet.is_discard:
+                first = packet.pts if first is None else min(first, packet.pts)
+            if first is not None and (packet.dts is None or packet.dts >= first):
+                break
+        if first is None or start is None:
+            raise UnclearPackets("an edit list hides all frames")
+        return first, start
+
+    @staticmethod
+    def _last_duration(packets: Sequence[av.Packet], last: int) -> int:
+        return next(packet.duration or 0 for packet in packets if packet.pts == last)
+
     def __len__(self) -> int:
         return len(self._times)
+
+    def frames(self) -> Iterator[av.VideoFrame]:
+        """Yields all frames in the order shown, as the decoder gives them."""
+        context, wanted = self._stream.codec_context, set(self._times)
+        for packet in [*self._packets, None]:
+            yield from (frame for frame in context.decode(packet) if frame.pts in wanted)
 
     @property
     def average_fps(self) -> float:
@@ -144,20 +225,30 @@ class DecodedReader:
         av.FFmpegError: a file that FFmpeg cannot open.
     """
 
-    def __init__(self, source: str | Path | BytesIO) -> None:
-        self.source = source
+    def __init__(self, source: str | Path | BytesIO, stretch: Stretch | None = None) -> None:
+        self.source, self.stretch = source, stretch
         with av.open(_rewound(source)) as container:
             self.average_fps = float(best_stream(container).average_rate or 0)
-        self._num_frames = sum(1 for _ in decode(source))
+        times = [frame.time for _, frame in decode(source)]
+        self._first, self._last = 0, len(times)
+        if stretch is not None:
+            seconds, length = shown_times(times, self.average_fps or 25)
+            if stretch[0] >= seconds[-1] + length:
+                raise UserError(f"it ends after {seconds[-1]:.1f} s, before the stretch begins")
+            self._first, self._last = frames_between(seconds, *stretch)
 
     def __len__(self) -> int:
-        return self._num_frames
+        return self._last - self._first
+
+    def frames(self) -> Iterator[av.VideoFrame]:
+        """Yields all frames in the order shown, as the decoder gives them."""
+        return (frame for _, frame in islice(decode(self.source), self._first, self._last))
 
     def get_batch(self, frame_inds: Sequence[int]) -> list[np.ndarray]:
         """Returns the frames of these indices, each uint8 RGB of shape (height, width, 3)."""
         wanted = {int(index) for index in frame_inds}
-        found = enumerate(islice(decode(self.source), max(wanted) + 1))
-        frames = {index: upright(frame) for index, (_, frame) in found if index in wanted}
+        found = enumerate(islice(self.frames(), max(wanted) + 1))
+        frames = {index: upright(frame) for index, frame in found if index in wanted}
         return [frames[int(index)] for index in frame_inds]
 
     def close(self) -> None:
@@ -165,15 +256,15 @@ class DecodedReader:
 
 
 def open_video(
-    source: str | Path | BytesIO, *, num_threads: int = 1
+    source: str | Path | BytesIO, *, num_threads: int = 1, stretch: Stretch | None = None
 ) -> PacketReader | DecodedReader:
-    """Returns a reader of a video's frames; raises what the two of them raise."""
+    """Returns a reader of the frames of a video or a stretch; raises what the two raise."""
     try:
-        return PacketReader(source, num_threads=num_threads)
+        return PacketReader(source, num_threads=num_threads, stretch=stretch)
     except TooLarge:
         raise
     except UnclearPackets:
-        return DecodedReader(source)
+        return DecodedReader(source, stretch)
 
 
 def _rewound(source: str | Path | BytesIO) -> Any:
@@ -228,48 +319,26 @@ def clear_times(packets: Sequence[Any], source: str | Path | BytesIO) -> list[in
     return times
 
 
-@contextmanager
-def as_file(source: Source) -> Iterator[str | Path]:
-    """Gives the path of a video; what is no path yet lies in a temporary file until the end.
+def shown_times(times: Sequence[float | None], fps: float) -> tuple[np.ndarray, float]:
+    """Returns the seconds from the first of decoded frames to each, and how long the last is shown.
 
-    Args:
-        source: A path; the bytes of a file; a binary file object, which is read to its end; or
-            frames, an array of uint8 RGB, shape (T, H, W, 3), which are kept as they are.
-
-    Raises:
-        UserError: another array, or an object that gives no bytes.
+    They are spread evenly, `fps` a second, where the decoder's times do not tell them apart.
     """
-    if isinstance(source, str | Path):
-        yield source
-        return
-    is_array = hasattr(source, "__array__")
-    with NamedTemporaryFile(suffix=".nut" if is_array else ".mp4") as file:
-        if is_array:
-            _write_frames(np.asarray(source), file.name)
-        else:
-            data: Any = source.read() if hasattr(source, "read") else source
-            if not isinstance(data, bytes | bytearray | memoryview):
-                raise UserError(
-                    f"{type(source).__name__}: expected a path, bytes, a binary file object, "
-                    "or an array (T, H, W, 3) of uint8 RGB"
-                )
-            file.write(data)
-            file.flush()
-        yield file.name
+    clear = [time for time in times if time is not None]
+    seconds = np.array(clear) - clear[0] if clear else np.zeros(0)
+    if len(clear) < len(times) or (np.diff(seconds) <= 0).any():
+        seconds = np.arange(len(times)) / fps
+    return seconds, 1 / fps
 
 
-def _write_frames(frames: np.ndarray, path: str) -> None:
-    shape = frames.shape
-    if frames.dtype != np.uint8 or len(shape) != 4 or shape[3] != 3 or 0 in shape:
-        raise UserError(
-            f"an array of {frames.dtype}, shape {shape}: expected uint8 RGB, (T, H, W, 3)"
-        )
-    with av.open(path, "w", format="nut") as sink:
-        stream = sink.add_stream("rawvideo", rate=25)
-        stream.height, stream.width, stream.pix_fmt = shape[1], shape[2], "rgb24"
-        for frame in frames:
-            sink.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame))))
-        sink.mux(stream.encode(None))
+def frames_between(seconds: np.ndarray, start: float, end: float) -> tuple[int, int]:
+    """Returns the first frame of a stretch, and the first after it.
+
+    A frame belongs to it where its time is from `start` up to, not including, `end`. A stretch
+    between two frames has the one that is on the screen then.
+    """
+    first, last = np.searchsorted(seconds, (start - EDGE, end - EDGE)).tolist()
+    return min(first, max(last, 1) - 1), max(last, 1)
 
 
 def decord_differs(source: str | Path | BytesIO) -> str:
@@ -311,7 +380,7 @@ class CheckedDecordInit(DecordInit):
         return super().transform(results)
 
     def _source(self, results: dict) -> str | BytesIO:
-        name: str = results["filename"]
+        name = split_name(results["filename"])[0]
         if not (Path(name).suffix or Path(name).exists()):
             name += ".mp4"  # as stock's DecordInit
         if self.io_backend == "disk":
@@ -323,23 +392,25 @@ class CheckedDecordInit(DecordInit):
 class PacketInit(CheckedDecordInit):
     """Opens a video for `PacketDecode`; takes the place of stock's `DecordInit`.
 
+    `filename` may be that of a stretch, see `files.stretch_name`: its frames are all there are.
+
     Args:
         io_backend: MMEngine file client that reads the file.
         num_threads: Threads of the decoder; 0 takes one for each CPU core.
     """
 
     def transform(self, results: dict) -> dict:
-        source = self._source(results)
+        source, stretch = self._source(results), split_name(results["filename"])[1]
         try:
-            reader = open_video(source, num_threads=self.num_threads)
+            reader = open_video(source, num_threads=self.num_threads, stretch=stretch)
         except av.InvalidDataError:
             raise ValueError(NOT_A_VIDEO) from None
         except TooLarge:
-            if may_take_decord(source):
+            if stretch is None and may_take_decord(source):
                 return super().transform(results)
-            reader = DecodedReader(source)
+            reader = DecodedReader(source, stretch)
         except av.FFmpegError:
-            if find_spec("decord") is None:
+            if stretch is not None or find_spec("decord") is None:  # decord knows no stretch
                 raise
             return super().transform(results)
         results["video_reader"] = reader
@@ -369,7 +440,8 @@ class PacketDecode(BaseTransform):
         try:
             frames = self._frames(reader, results)
         except (UnclearPackets, IndexError, av.FFmpegError):
-            if isinstance(reader, DecodedReader) or not may_take_decord(reader.source):
+            unlike = isinstance(reader, DecodedReader) or reader.stretch is not None
+            if unlike or not may_take_decord(reader.source):
                 raise UserError("some of its frames cannot be decoded") from None
             return self._decord_decode(self._decord_init(results))
         finally:
@@ -385,7 +457,7 @@ class PacketDecode(BaseTransform):
         try:
             frames = reader.get_batch(results["frame_inds"])
         except UnclearPackets:
-            whole = DecodedReader(reader.source)
+            whole = DecodedReader(reader.source, reader.stretch)
             if len(whole) != results["total_frames"]:
                 raise
             frames = whole.get_batch(results["frame_inds"])

@@ -8,8 +8,8 @@ import av
 import numpy as np
 
 from ..errors import UserError
-from .files import best_stream, sample_of
-from .frames import UnclearPackets, clear_times, decode, packet_times
+from .files import best_stream, sample_of, split_name
+from .frames import UnclearPackets, clear_times, decode, packet_times, shown_times
 from .isolated import GuardedReader
 
 
@@ -52,6 +52,8 @@ def read_frame_times(video: str | Path) -> FrameTimes:
     Raises:
         UserError: the video cannot be read, or has no frames.
     """
+    if split_name(video)[1] is not None:
+        raise UserError("expected a whole video, not a stretch of one")
     try:
         with av.open(str(video)) as container:
             stream = best_stream(container)
@@ -75,8 +77,5 @@ def _decoded_times(video: str | Path, fps: float) -> FrameTimes:
     times = [frame.time for _, frame in decode(video)]
     if not times:
         raise UserError("no frames")
-    clear = [time for time in times if time is not None]
-    seconds = np.array(clear) - clear[0] if clear else np.zeros(0)
-    if len(clear) < len(times) or (np.diff(seconds) <= 0).any():
-        seconds = np.arange(len(times)) / fps
-    return FrameTimes(seconds, float(seconds[-1]) + 1 / fps, fps, [])
+    seconds, length = shown_times(times, fps)
+    return FrameTimes(seconds, float(seconds[-1]) + length, fps, [])

@@ -14,6 +14,7 @@ from ..compat import DATASETS, Compose, Config, init_default_scope
 from ..errors import UserError
 from ..hooks.dataset import seed_generators
 from ..pipeline import split_datasets
+from ..video.files import split_name
 from ..video.frames import PacketDecode, PacketInit, choose_evenly
 from ..video.isolated import GuardedReader
 from ..video.times import FrameTimes, ask_frame_times
@@ -93,7 +94,7 @@ def read_pictures(
     """
     seed_generators(seed, index)
     info = dataset.get_data_info(index)
-    if not Path(info.get("filename", ".")).exists():
+    if not Path(split_name(info.get("filename", "."))[0]).exists():
         raise UserError("no such file")
     sample, frames = run_transforms(dataset.pipeline.transforms, info)
     inputs = sample["inputs"]

@@ -75,6 +75,8 @@ def draw_pictures(
         logger.info("written: %s", render)
     if cam is not None:
         best = cells[0].predictions if "predictions" in row else recognizer.predict(video, 1)
+        if not best:
+            raise UserError(f"--cam {cam}: no label of {video} reaches its threshold")
         draw_cam(recognizer, video, best[0], cam)
         logger.info("written: %s", cam)
 

@@ -7,8 +7,9 @@ from PIL import Image
 
 from ..compat import Compose
 from ..recognizer import PICTURES, Recognizer
-from ..video.frames import PacketDecode, PacketInit, Source, as_file, choose_evenly
+from ..video.frames import PacketDecode, PacketInit, choose_evenly
 from ..video.isolated import GuardedReader
+from ..video.source import Source, as_file
 from ..video.times import ask_frame_times
 from .sheet import Panel, lay_out, to_pixels
 

@@ -26,12 +26,11 @@ from ..infer import Prediction
 from ..progress import track
 from ..recognizer import Recognizer
 from ..video.files import sample_of
-from ..video.frames import decode, upright
+from ..video.frames import EDGE, decode, frames_between, upright
 from ..video.isolated import VIDEO_SECONDS, GuardedReader, ReadAhead
 from ..video.times import FrameTimes, ask_frame_times
 from .sampling import find_sampler
 
-EDGE = 1e-6  # seconds; times are sums of fractions
 SHORTEST = 0.02  # seconds: about a frame, below which windows only repeat each other
 COLUMNS = ("video", "kind", "start", "end", "label", "score", "error")
 
@@ -111,9 +110,8 @@ def cut_windows(times: FrameTimes, *, window: float, stride: float) -> list[Wind
     windows = []
     for start in starts:
         end = times.duration if start == starts[-1] else start + window
-        first, last = np.searchsorted(times.seconds, (start - EDGE, end - EDGE)).tolist()
+        first, last = frames_between(times.seconds, start, end)
         last = len(times) if start == starts[-1] else last
-        first = min(first, last - 1)
         windows.append(Window(start, end, first, last))
     return windows
 
@@ -237,7 +235,8 @@ def window_rows(
                 best = recognizer.top_k(scores, top_k)
                 answer["predictions"] = [dict(label=label, score=score) for label, score in best]
             row["windows"].append(answer)
-        row["segments"] = merge(cells_of(row))
+        cells = cells_of(row)
+        row["segments"] = merge(cells) if recognizer.thresholds is None else merge_each(cells)
         yield row
 
 
@@ -269,6 +268,16 @@ def merge(cells: Sequence[Cell]) -> list[Segment]:
     return segments
 
 
+def merge_each(cells: Sequence[Cell]) -> list[Segment]:
+    """Returns the segments of each label by itself, where a window may have several or none."""
+    segments: list[Segment] = []
+    for label in {label for cell in cells for label, _ in cell.predictions}:
+        of_label = [[one for one in cell.predictions if one[0] == label] for cell in cells]
+        pairs = zip(cells, of_label, strict=True)
+        segments += merge([cell._replace(predictions=found) for cell, found in pairs])
+    return sorted(segments, key=lambda one: (one["start"], one["label"]))
+
+
 def say_segments(row: Row) -> list[str]:
     """Returns a line for each segment: `   0.0 -   5.0 s  typing: 0.93`."""
     return [
@@ -295,7 +304,8 @@ def _table(row: Row) -> Iterator[dict[str, Any]]:
         yield dict(video=video, kind="video", error=row["error"])
         return
     for one in row["windows"]:
-        best = one["predictions"][0] if "predictions" in one else dict(error=one["error"])
+        found = one.get("predictions", [])
+        best = found[0] if found else dict(error=one.get("error", ""))
         yield dict(video=video, kind="window", start=one["start"], end=one["end"], **best)
     for one in row["segments"]:
         yield dict(video=video, kind="segment", **one)

@@ -77,6 +77,13 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         of_class = folder / "FOLDER" / labels[int(label)]
         of_class.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / "data/tiny/train" / name, of_class)
+    rows = [
+        f"{path.relative_to(folder / 'FOLDER')},{start},{start + 0.5},{path.parent.name}"
+        for path in sorted((folder / "FOLDER").glob("*/*.mp4"))
+        for start in (0.0, 0.5)
+    ]
+    stretches = "\n".join(["path,start,end,label", *rows])
+    (folder / "stretches.csv").write_text(stretches)
     clip = next((dataset / "val").iterdir())
     for name in ("video.mp4", "new_video.mp4", "long.mp4"):
         shutil.copy(clip, folder / name)

@@ -254,3 +254,49 @@ def test_what_cannot_be_balanced(
         (imbalanced / "train.txt").write_text("\n")
     with pytest.raises(UserError, match=message):
         apply_overrides(cfg, [dict(type="class_balance", **arguments)])
+
+
+def test_a_list_of_stretches_is_read_by_a_dataset_that_knows_them(toy_dataset: Path) -> None:
+    """Also of a config that read videos, the other way round, and from the clip cache."""
+    cfg = stock(toy_dataset)
+    for split in ("train", "val"):
+        text = "path,start,end,label\n0.mp4,0,1,0\n"
+        (toy_dataset / f"{split}.csv").write_text(text)
+        (toy_dataset / f"{split}.txt").rename(toy_dataset / f"{split}.kept")
+    paths = dict(type="dataset_paths", data_root=str(toy_dataset))
+    changed = changes_by(cfg, paths)
+    assert [changed[f"{name}.dataset.type"] for name in LOADERS] == ["StretchDataset"] * 3
+    assert changed["custom_imports.imports.0"] == "mmact_tiny.hooks"
+    changed = changes_by(cfg, dict(type="clip_cache"), dict(type="decoder"))
+    assert changed["train_dataloader.dataset.pipeline.3.type"] == "PacketDecode"
+    cfg.train_dataloader.dataset.type = "RepeatAugDataset"
+    with pytest.raises(UserError, match="a RepeatAugDataset opens whole videos"):
+        apply_overrides(cfg, [paths])
+    cfg.train_dataloader.dataset.type = "StretchDataset"
+    for split in ("train", "val"):
+        (toy_dataset / f"{split}.csv").unlink()
+        (toy_dataset / f"{split}.kept").rename(toy_dataset / f"{split}.txt")
+    changed = changes_by(cfg, paths)
+    assert [changed[f"{name}.dataset.type"] for name in LOADERS] == ["VideoDataset"] * 3
+
+
+def test_multi_label_changes_the_datasets_the_loss_and_the_metrics(toy_dataset: Path) -> None:
+    cfg = stock(toy_dataset)
+    apply_overrides(cfg, [dict(type="classes", names=["a", "b", "c", "d"])])
+    precision = {"type": "AccMetric", "metric_list": ("mean_average_precision",)}
+    assert changes_by(cfg, dict(type="multi_label", enabled=False)) == {}
+    changed = changes_by(cfg, dict(type="multi_label"))
+    for loader in LOADERS:
+        assert changed.pop(f"{loader}.dataset.multi_class") is True
+        assert changed.pop(f"{loader}.dataset.num_classes") == 4
+    assert cfg.val_evaluator == [precision, {"type": "LabelThresholds"}]
+    assert cfg.test_evaluator == [precision]
+    kept = {key: value for key, value in changed.items() if "evaluator" not in key}
+    assert kept == {
+        "model.cls_head.loss_cls.type": "BCELossWithLogits",
+        "model.cls_head.loss_cls.loss_weight": 2.0,
+        "model.cls_head.multi_class": True,
+        "model.cls_head.average_clips": "score",
+        "custom_imports.imports.0": "mmact_tiny.multi_label",
+        "custom_imports.allow_failed_imports": False,
+    }

@@ -7,7 +7,7 @@ import pytest
 
 from mmact_tiny.errors import UserError
 from mmact_tiny.prepare.sources import find_source
-from mmact_tiny.prepare.types import Findings
+from mmact_tiny.prepare.types import Findings, Settings
 from mmact_tiny.video.files import Walk, find_videos
 
 AB = {"a.mp4": "", "b.mp4": ""}
@@ -240,7 +240,7 @@ def test_what_is_known_is_read(tmp_path: Path, name: str) -> None:
         ({"frames/v1/1.jpg": "", "train.txt": "frames/v1 9 0\n"}, r"train.txt:1: .*frames"),
         ({"train/a.mp4": "", "val/b.mp4": ""}, r"train is named like a split"),
         ({"train_val/run/a.mp4": ""}, r"\(train and val\)"),
-        ({"a.csv": "path,start,end,label\na.mp4,0,5,run\n"}, r"a.csv:1: parts .*start, end.*cut"),
+        ({"a.csv": "path,start_frame,label\na.mp4,0,run\n"}, r"a.csv:1: parts .*start_frame.*cut"),
         ({"a.csv": "path,label,is_train\na.mp4,run,1\n"}, r"a.csv:1: column 'is_train'"),
         ({"my_train/a.mp4": "", "my_val/b.mp4": ""}, r"my_train is named like a split"),
         ({"车/a.mp4": "", "训练/b.mp4": ""}, r"训练 is named like a split"),
@@ -309,12 +309,12 @@ def test_what_is_not_followed_is_said(
 
 def test_another_official_split_is_chosen(tmp_path: Path) -> None:
     source = make(tmp_path, FORMATS["HMDB51"][0])
-    findings = find_source(source, split=2)
+    findings = find_source(source, settings=Settings(split=2))
     assert triples(findings) == [("wave/a.avi", "wave", "test"), ("wave/b.avi", "wave", "train")]
     assert (findings.layout, findings.problems) == ("HMDB51, split 2", [])
     assert findings.left_out["in neither set of the lists"] == 1
     with pytest.raises(UserError, match=r"--split 3: the lists there are of 1, 2"):
-        find_source(source, split=3)
+        find_source(source, settings=Settings(split=3))
 
 
 def test_all_tools_walk_alike(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import pytest
 from video_files import encode_again, write_video
 
 from mmact_tiny.prepare.examine import examine
-from mmact_tiny.prepare.leaks import find_near_copies, group
+from mmact_tiny.prepare.splits import find_near_copies, group
 
 
 def thumbnails_of(*paths: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -10,7 +10,8 @@ import pytest
 from messy_folder import lists, make_messy, write_classes
 from video_files import encode_again, write_video
 
-from mmact_tiny.dataset import check_annotations, find_dataset
+from mmact_tiny.annotations import check_annotations
+from mmact_tiny.dataset import find_dataset
 from mmact_tiny.errors import UserError
 from mmact_tiny.prepare.prepare import prepare_data
 from mmact_tiny.prepare.types import Settings

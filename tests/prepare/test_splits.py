@@ -1,8 +1,10 @@
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
-from mmact_tiny.prepare.splits import split_videos
+from mmact_tiny.prepare.splits import name_groups, split_videos
+from mmact_tiny.prepare.types import Findings, Video
 
 NAMES = [f"content{index}" for index in range(100)]
 LABELS = [index % 4 for index in range(80)] + [4] * 20
@@ -47,3 +49,31 @@ def test_copies_stay_together_and_do_not_flood_the_validation_split() -> None:
         splits = split_videos(contents, [0] * 60, val=0.2, seed=seed)
         assert splits[0] == "train" and splits.count("val") == 10
     assert Counter(split_videos(["a"] * 9 + ["b"] * 8, [0] * 17, val=0.2)) == {"train": 9, "val": 8}
+
+
+@pytest.mark.parametrize(
+    ("names", "groups"),
+    [
+        (
+            ["v_Run_g01_c01.avi", "v_Run_g01_c02.avi", "v_Sit_g01_c01.avi"],
+            ["v_Run_g01", "v_Run_g01", "v_Sit_g01"],
+        ),
+        (["v_Run_g01_c01.avi", "mine.mp4"], ["", ""]),  # not all are UCF101's
+    ],
+)
+def test_ucf101s_groups_are_known_by_their_names(names, groups):
+    findings = Findings(Path("src"))
+    findings.listed = [Video(f"/src/{n}", f"Run/{n}", "Run", None, "Run") for n in names]
+    name_groups(findings, None)
+    assert [video.group for video in findings.listed] == groups
+    assert findings.is_grouped == any(groups)
+
+
+def test_a_group_counts_for_the_class_that_most_of_it_has():
+    """Names and order do not matter, and more groups move none."""
+    contents = [f"person{index // 4}" for index in range(40)]
+    labels = [0, 1, 1, 1] * 5 + [0, 0, 0, 1] * 5
+    first = split_videos(contents, labels, val=0.2)
+    assert Counter(first) == {"train": 32, "val": 8}
+    again = split_videos(contents[::-1], labels[::-1], val=0.2)
+    assert again[::-1] == first

@@ -75,7 +75,7 @@ function recognize(name, video, query = "") {
 }
 
 function draw(name, answer, total) {
-  say(`${name}: ${answer.predictions[0].label}`);
+  say(`${name}: ${answer.predictions[0]?.label ?? "no label reaches its threshold"}`);
   element("bars").replaceChildren(...answer.predictions.map(({ label, score }) => {
     const row = create("li");
     const track = create("div", "track");

@@ -1,0 +1,68 @@
+"""Lists of videos and of stretches are read, and all that is wrong with them is told at once."""
+
+import pytest
+
+from mmact_tiny import annotations
+from mmact_tiny.errors import UserError
+
+
+def test_all_problems_are_shown_together_with_their_lines(toy_dataset):
+    ann_file = toy_dataset / "train.txt"
+    ann_file.write_text("0.mp4 0\ngone.mp4 1\n\n1.mp4 3\n2.mp4 -1\n3.mp4 run\nmy 4.mp4 1\n5.mp4\n")
+    with pytest.raises(UserError) as caught:
+        annotations.check_annotations([annotations.Split(ann_file, toy_dataset / "train")], 3)
+    assert str(caught.value).splitlines() == [
+        "6 problem(s) in the annotations:",
+        f"  {ann_file}:2: no file {toy_dataset / 'train' / 'gone.mp4'}",
+        f"  {ann_file}:4: label 3 of '1.mp4' is not in 0 .. 2",
+        f"  {ann_file}:5: label -1 of '2.mp4' is not in 0 .. 2",
+        f"  {ann_file}:6: label 'run' of '3.mp4' is not a number",
+        f"  {ann_file}:7: a space in 'my 4.mp4': MMAction2 splits lines on spaces",
+        f"  {ann_file}:8: label '' of '5.mp4' is not a number",
+        "  put them right, or let `python tools/prepare_data.py` make a clean dataset",
+    ]
+
+
+def test_many_problems_fit_one_screen(toy_dataset):
+    ann_file = toy_dataset / "train.txt"
+    ann_file.write_text("".join(f"gone{index}.mp4 0\n" for index in range(100)))
+    with pytest.raises(UserError) as caught:
+        annotations.check_annotations([annotations.Split(ann_file, toy_dataset)], 3)
+    assert str(caught.value).startswith("100 problem(s)")
+    assert "... and 80 more" in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 23
+
+
+def test_a_csv_lists_stretches(toy_dataset):
+    ann_file = toy_dataset / "train.csv"
+    ann_file.write_text('path,start,end,label\n"my, 1.mp4",0,2.5,1\n\n1.mp4,12.34567,13,0\n')
+    rows = annotations.read_annotations(ann_file)
+    assert [(row.line, row.name, row.label) for row in rows] == [
+        (2, "my, 1.mp4 [0.0 s to 2.5 s]", "1"),
+        (4, "1.mp4 [12.346 s to 13.0 s]", "0"),
+    ]
+    lines = ["1.mp4,-1,2,0", "1.mp4,2,2,0", "1.mp4,x,2,0", "gone.mp4,0,1,0", "2.mp4,0,inf,9"]
+    ann_file.write_text("\n".join(["path,start,end,label", *lines, "2.mp4,0,1,9"]))
+    with pytest.raises(UserError) as caught:
+        annotations.check_annotations([annotations.Split(ann_file, toy_dataset / "train")], 3)
+    assert str(caught.value).splitlines()[1:-1] == [
+        f"  {ann_file}:2: '-1' to '2' of '1.mp4' are not seconds, as 12 or 15.5",
+        f"  {ann_file}:3: the stretch of '1.mp4' ends before it begins: 2 to 2",
+        f"  {ann_file}:4: 'x' to '2' of '1.mp4' are not seconds, as 12 or 15.5",
+        f"  {ann_file}:5: no file {toy_dataset / 'train' / 'gone.mp4'}",
+        f"  {ann_file}:6: '0' to 'inf' of '2.mp4' are not seconds, as 12 or 15.5",
+        f"  {ann_file}:7: label 9 of '2.mp4' is not in 0 .. 2",
+    ]
+
+
+@pytest.mark.parametrize("text", ["", "path,label\na.mp4,1\n", "path,start,end,label\na,1,2\n"])
+def test_a_csv_of_other_columns_is_refused(tmp_path, text):
+    (tmp_path / "train.csv").write_text(text)
+    with pytest.raises(UserError, match=r"expected the columns path,start,end,label"):
+        annotations.read_annotations(tmp_path / "train.csv")
+
+
+def test_a_binary_annotation_file_is_refused(tmp_path):
+    (tmp_path / "train.txt").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match="not UTF-8 text"):
+        annotations.read_annotations(tmp_path / "train.txt")

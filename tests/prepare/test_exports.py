@@ -1,0 +1,406 @@
+"""What labelling tools export gives literal stretches; what is wrong with it is told and fixed."""
+
+import csv
+import json
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+from pattern_videos import make_video
+from video_files import write_video
+
+from mmact_tiny.errors import UserError
+from mmact_tiny.prepare.prepare import prepare_data
+from mmact_tiny.prepare.sources import find_source
+from mmact_tiny.prepare.types import Settings
+
+
+def region(label: str, start: object, end: object, control: str = "actions") -> dict:
+    value = {"ranges": [{"start": start, "end": end}], "timelinelabels": [label]}
+    return {"from_name": control, "to_name": "video", "type": "timelinelabels", "value": value}
+
+
+def choice(*labels: str) -> dict:
+    return {"from_name": "kind", "type": "choices", "value": {"choices": [*labels]}}
+
+
+def label_studio(*tasks: tuple[str, list[dict]], **data: object) -> str:
+    """Returns tasks of a video and its results, as Label Studio 1.x exports them."""
+    return json.dumps(
+        [
+            {
+                "id": number,
+                "data": {"video": video, **data},
+                "annotations": [{"id": 9, "was_cancelled": False, "result": results}],
+                "predictions": [{"result": [region("guessed", 1, 9)]}],
+            }
+            for number, (video, results) in enumerate(tasks, 1)
+        ]
+    )
+
+
+BOX = {
+    "from_name": "box",
+    "type": "videorectangle",
+    "value": {"framesCount": 50, "labels": ["car"], "sequence": [{"frame": 1}]},
+}
+UPLOAD = "/data/upload/3/0a1b2c3d-a.mp4"
+RUN_SIT = [("a.mp4", "run", "0", "25"), ("b c.mp4", "sit", "25", "50")]
+CVAT = "<?xml version='1.0'?><annotations><version>{}</version><meta>{}</meta>{}</annotations>"
+TASK = "<task><id>7</id><name>my task</name>{}</task><source>in/a.mp4</source>"
+PROJECT = "<project><tasks>{}</tasks></project>".format(
+    "".join(
+        f"<task><id>{n}</id><source>{name}</source></task>"
+        for n, name in ((1, "a.mp4"), (2, "b c.mp4"))
+    )
+)
+
+
+def boxes(*marks: tuple[int, int], label: str = "run", **more: str) -> str:
+    shapes = "".join(f'<box frame="{f}" outside="{o}" xtl="1" keyframe="1"/>' for f, o in marks)
+    rest = "".join(f' {key}="{value}"' for key, value in more.items())
+    return f'<track id="0" label="{label}"{rest}>{shapes}</track>'
+
+
+def tags(label: str, *frames: int) -> str:
+    return "".join(f'<tag label="{label}" frame="{frame}"></tag>' for frame in frames)
+
+
+def images(label: str, *frames: int) -> str:
+    name = "frame_0000{:02}"
+    inner = f'<tag label="{label}" source="manual"></tag>'
+    return "".join(f'<image id="{f}" name="{name.format(f)}">{inner}</image>' for f in frames)
+
+
+EAF = (
+    '<?xml version="1.0"?>\n<ANNOTATION_DOCUMENT FORMAT="3.0" VERSION="3.0">'
+    '<HEADER TIME_UNITS="milliseconds"><MEDIA_DESCRIPTOR MEDIA_URL="file:///x/a.wav"/>'
+    '<MEDIA_DESCRIPTOR MEDIA_URL="file:///C:/x/a.mp4" RELATIVE_MEDIA_URL="./a.mp4"{}/></HEADER>'
+    '<TIME_ORDER><TIME_SLOT TIME_SLOT_ID="ts1" TIME_VALUE="0"/>'
+    '<TIME_SLOT TIME_SLOT_ID="ts2" TIME_VALUE="1250"/><TIME_SLOT TIME_SLOT_ID="ts3"/></TIME_ORDER>'
+    '<TIER TIER_ID="act"><ANNOTATION><ALIGNABLE_ANNOTATION ANNOTATION_ID="a1" '
+    'TIME_SLOT_REF1="ts1" TIME_SLOT_REF2="ts2"><ANNOTATION_VALUE>run</ANNOTATION_VALUE>'
+    "</ALIGNABLE_ANNOTATION></ANNOTATION></TIER>{}</ANNOTATION_DOCUMENT>"
+)
+TIER = EAF[EAF.index("<TIER") : EAF.index("{}</ANN")].replace("act", "other").replace("ts2", "ts3")
+VIA = (
+    "# Exported using VGG Image Annotator (http://www.robots.ox.ac.uk/~vgg/software/via)\n"
+    '# ATTRIBUTE = {"1":{"aname":"act","type":4,"options":{"0":"run","1":"sit"}}}\n'
+    "# CSV_HEADER = metadata_id,file_list,flags,temporal_coordinates,spatial_coordinates,metadata\n"
+)
+VIA_ROW = '"1_x{}","[""{}""]",0,"{}","{}","{{""1"":""{}""}}"\n'
+MIN = {"id": 4, "annotator": 1, "annotation_id": 5, "lead_time": 3.2, "video": UPLOAD}
+EXPORTS = {
+    "Label Studio": (
+        "x.json",
+        label_studio(
+            (UPLOAD, [region("run", 1, 25), BOX]),
+            ("s3://bucket/in/b%20c.mp4", [region("sit", 26, 50)]),
+        ),
+        RUN_SIT,
+    ),
+    "Label Studio, local files": (
+        "x.json",
+        label_studio(("/data/local-files/?d=in/a.mp4", [region("run", 1, 25)]), fps="50"),
+        [("a.mp4", "run", "0", "25")],
+    ),
+    "Label Studio, JSON-MIN": (
+        "x.json",
+        json.dumps([MIN | {"actions": [region("run", 1, 25)["value"]]}]),
+        RUN_SIT[:1],
+    ),
+    "Label Studio, choices": (
+        "x.json",
+        label_studio((UPLOAD, [choice("run")]), ("b_c.mp4", [choice("sit")])),
+        [("a.mp4", "run", None, None), ("b c.mp4", "sit", None, None)],
+    ),
+    "Label Studio, choices, JSON-MIN": (
+        "x.json",
+        json.dumps(
+            [MIN | {"kind": "run"}, MIN | {"video": "b c.mp4", "kind": {"choices": ["sit"]}}]
+        ),
+        [("a.mp4", "run", None, None), ("b c.mp4", "sit", None, None)],
+    ),
+    "CVAT, tracks": (
+        "annotations.xml",
+        CVAT.format("1.1", TASK.format(""), boxes((0, 0), (24, 0), (25, 1), (30, 0), (39, 0))),
+        [("a.mp4", "run", "0", "25"), ("a.mp4", "run", "30", "40")],
+    ),
+    "CVAT, tags": (
+        "annotations.xml",
+        CVAT.format("1.1", TASK.format(""), tags("run", 3, 4, 5, 9, 10) + tags("sit", 20, 21)),
+        [("a.mp4", "run", "3", "6"), ("a.mp4", "run", "9", "11"), ("a.mp4", "sit", "20", "22")],
+    ),
+    "CVAT, every second frame": (
+        "annotations.xml",
+        CVAT.format(
+            "1.1",
+            TASK.format("<frame_filter>step=2</frame_filter>"),
+            images("run", 4, 6, 8, 12),
+        ),
+        [("a.mp4", "run", "4", "10"), ("a.mp4", "run", "12", "14")],
+    ),
+    "CVAT, a project": (
+        "annotations.xml",
+        CVAT.format(
+            "1.1",
+            PROJECT,
+            boxes((0, 0), (25, 1), task_id="1") + boxes((25, 0), (50, 1), label="sit", task_id="2"),
+        ),
+        RUN_SIT,
+    ),
+    "ELAN": ("x.eaf", EAF.format("", ""), [("a.mp4", "run", "0.0", "1.25")]),
+    "ELAN, a video that begins later": (
+        "x.eaf",
+        EAF.format(' TIME_ORIGIN="500"', ""),
+        [("a.mp4", "run", "0.5", "1.75")],
+    ),
+    "VIA": (
+        "via.csv",
+        VIA
+        + VIA_ROW.format("1", "a.mp4", "[0.1,1.25]", "[]", "0")
+        + VIA_ROW.format("2", "a.mp4", "[0.4]", "[2,1,1,9,9]", "1")
+        + VIA_ROW.format("3", "b c.mp4", "[1,1.5]", "[]", "1"),
+        [("a.mp4", "run", "0.1", "1.25"), ("b c.mp4", "sit", "1", "1.5")],
+    ),
+    "TSV": (
+        "x.tsv",
+        "video\tstart\tend\tlabel\na.mp4\t0\t1.25\trun\nb c.mp4\t0.5\t1\tsit\n",
+        [("a.mp4", "run", "0", "1.25"), ("b c.mp4", "sit", "0.5", "1")],
+    ),
+}
+
+
+def write(tmp_path: Path, name: str, text: str) -> tuple[Path, Settings]:
+    """Writes an export, and two empty videos in a folder elsewhere."""
+    for video in ("in/a.mp4", "b c.mp4"):
+        path = tmp_path / "videos" / video
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    (tmp_path / "export").mkdir()
+    (tmp_path / "export" / name).write_text(text, encoding="utf-8")
+    return tmp_path / "export" / name, Settings(videos=tmp_path / "videos")
+
+
+@pytest.mark.parametrize("name", EXPORTS)
+def test_what_tools_export_is_read(tmp_path, name):
+    file, text, expected = EXPORTS[name]
+    source, settings = write(tmp_path, file, text)
+    for src in (source, source.parent):  # the file, or the folder of several
+        found = find_source(src, settings=settings)
+        assert found.layout in (name.split(",")[0], "table")
+        assert [
+            (
+                Path(one.path).name,
+                one.written,
+                *((one.times.start, one.times.end) if one.times else (None, None)),
+            )
+            for one in found.listed
+        ] == expected
+    rates = {"Label Studio, local files": 50.0}
+    assert {one.times.rate for one in found.listed if one.times} <= {rates.get(name)}
+    assert {one.times.in_frames for one in found.listed if one.times} <= {
+        file[-4:] in ("json", ".xml")
+    }
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "message"),
+    [
+        ("x.json", "[]", "a path and a label"),
+        ("x.json", label_studio((UPLOAD, [])), "no video in it has a label"),
+        ("x.json", '[{"data":{},"completions":[]}]', "before 1.0: export it from 1.0 or later"),
+        (
+            "x.json",
+            label_studio((UPLOAD, [region("run", 1, 9), choice("sit")])),
+            "labels of several controls, actions, kind: name one by --tier",
+        ),
+        ("x.xml", CVAT.format("1.0", "", ""), "version 1.0 of CVAT's XML: expected 1.1"),
+        ("x.xml", CVAT.format("1.1", TASK.format(""), ""), "no tag and no track in it"),
+        ("x.xml", "<annotations><version>1.1", "no XML: no element found"),
+        ("x.xml", "<annotation><folder/></annotation>", "of a known format"),
+        ("x.eaf", EAF.format("", TIER), "labels of several tiers, act, other: name one by --tier"),
+        (
+            "x.eaf",
+            EAF.replace("milliseconds", "NTSC-frames").format("", ""),
+            "times in NTSC-frames",
+        ),
+        ("x.csv", VIA, "no stretch in it has a label"),
+        ("x.csv", VIA + "1,2\n", "not the columns of VIA 3"),
+        ("x.csv", "path,start,label\na.mp4,1,run\n", "start or end alone"),
+    ],
+)
+def test_another_tool_or_version_is_told(tmp_path, file, text, message):
+    source, settings = write(tmp_path, file, text)
+    with pytest.raises(UserError, match=message):
+        find_source(source, settings=settings)
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    """Six videos of two seconds, each with its own pictures."""
+    folder = tmp_path_factory.mktemp("videos")
+    for index, name in enumerate("abcdef"):
+        write_video(folder / f"p{index % 2}_{name}.mp4", seed=index)
+    return folder
+
+
+def prepare(tmp_path: Path, videos: Path, lines: str, **settings: object) -> dict[str, list[str]]:
+    """Prepares a CSV of stretches; returns the lists that are written."""
+    (tmp_path / "x.csv").write_text("video,start,end,label,who\n" + lines)
+    chosen = Settings(videos=videos, num_workers=1, val=0.34, **settings)
+    prepare_data(tmp_path / "x.csv", tmp_path / "out", chosen)
+    lists = (*(tmp_path / "out").glob("*.csv"), *(tmp_path / "out").glob("*.txt"))
+    return {path.name: path.read_text().splitlines() for path in lists}
+
+
+GOOD = "".join(
+    f"p{i % 2}_{name}.mp4,{start},{start + 1},{label},w{i % 3}\n"
+    for i, name in enumerate("abcdef")
+    for start, label in ((0, "run"), (1, "sit"))
+)
+
+
+def sides(lists: dict[str, list[str]]) -> list[set[str]]:
+    """Returns the videos of which training has stretches, and those of validation."""
+    rows = (lists["train.csv"], lists["val.csv"])
+    return [{row.split(",")[0] for row in of_split[1:]} for of_split in rows]
+
+
+def test_a_dataset_of_stretches(tmp_path, videos, capsys):
+    lists = prepare(tmp_path, videos, GOOD)
+    assert lists["train.csv"][:3] == [
+        "path,start,end,label",
+        "videos/p0_a.mp4,0.0,1.0,0",
+        "videos/p0_a.mp4,1.0,2.0,1",
+    ]
+    train, val = sides(lists)
+    assert (len(train), len(val)) == (4, 2)
+    assert not train & val, "the stretches of a video are in one split"
+    assert "groups.csv" in lists and "train.txt" not in lists
+    said = capsys.readouterr().out
+    assert "12 stretches listed (table), 6 read now" in said and "counts twice" not in said
+    prepare(tmp_path, videos, GOOD.replace("\n", "\n", 1))
+    assert "12 stretches listed (table), 0 read now" in capsys.readouterr().out
+
+
+BAD = {
+    "p0_a.mp4,1,3.5,run,": ("outside the video", "which ends at 2.0 s"),
+    "p0_a.mp4,-1,1,run,": ("not a stretch", "expected a start of 0 or more"),
+    "p0_a.mp4,1.5,1,run,": ("not a stretch", "an end after it"),
+    "p0_a.mp4,soon,1,run,": ("not a time", "expected numbers"),
+    "p0_a.mp4,1.5,1.55,sit,": ("too short", "at least 3 frames are sampled"),
+    "p0_a.mp4,0.5,0.9,sit,": ("contradicting labels", "p0_a.mp4 [0.5 s to 0.9 s] is 'sit'"),
+    "p0_a.mp4,1,2,sit,": ("duplicate", "x.csv:3 already"),
+}
+
+
+@pytest.mark.parametrize("line", BAD)
+def test_a_bad_stretch_is_left_out_and_told(tmp_path, videos, line):
+    kind, message = BAD[line]
+    prepare(tmp_path, videos, GOOD + line + "\n")
+    problems = json.loads((tmp_path / "out" / "summary.json").read_text())["problems"]
+    (told,) = [one for one in problems if one["kind"] == kind and one["where"].endswith("x.csv:14")]
+    assert message in told["message"] and told["message"].endswith("left out")
+
+
+@pytest.mark.parametrize(
+    ("rule", "groups"),
+    [
+        (None, 6),
+        (r"p(\d)_", 2),
+        ("who", 3),
+        ("folder", 1),
+    ],
+)
+def test_groups_stay_together(tmp_path, videos, rule, groups):
+    settings = {} if rule is None else {"group": rule}
+    if groups == 1:
+        with pytest.raises(UserError, match="no validation video"):
+            prepare(tmp_path, videos, GOOD, **settings)
+        return
+    lists = prepare(tmp_path, videos, GOOD, **settings)
+    group_of = dict(csv.reader(lists["groups.csv"][1:]))
+    assert len(set(group_of.values())) == groups
+    train, val = ({group_of[video] for video in side} for side in sides(lists))
+    assert train and val and not train & val
+
+
+def test_a_group_on_both_sides_and_rules_that_fit_nothing(tmp_path, videos):
+    source = tmp_path / "src"
+    source.mkdir()
+    for split, names in (("train", "ab"), ("val", "cd")):
+        rows = [f"{next(videos.glob(f'*_{n}.mp4'))},{i}" for i, n in enumerate(names)]
+        (source / f"{split}.csv").write_text("\n".join(["path,label", *rows]) + "\n")
+    with pytest.raises(UserError, match="group in two splits"):
+        prepare_data(source, tmp_path / "out", Settings(group=r"p(\d)_", num_workers=1))
+    for rule, message in (("x(", "not a pattern"), ("nobody", "no video's path has such a part")):
+        with pytest.raises(UserError, match=message):
+            prepare_data(source, tmp_path / "out", Settings(group=rule, num_workers=1))
+
+
+def test_the_rest_of_the_videos_is_the_background(tmp_path, videos):
+    names = [path.name for path in sorted(videos.iterdir())]
+    lines = "".join(f"{name},0.5,1,{'run' if name < 'p1' else 'sit'},\n" for name in names)
+    lists = prepare(tmp_path, videos, lines, background="nothing")
+    assert lists["label_map.txt"] == ["nothing", "run", "sit"]
+    rows = [row.split(",") for split in ("train", "val") for row in lists[f"{split}.csv"][1:]]
+    rest = [row for row in rows if row[3] == "0"]
+    assert len(rest) == 6 and {(row[1], row[2]) for row in rest} == {("0.0", "0.5")}
+    with pytest.raises(UserError, match="--background: nothing lists stretches"):
+        (tmp_path / "x.csv").write_text("video,label\np0_a.mp4,run\np1_b.mp4,sit\n")
+        prepare_data(tmp_path / "x.csv", tmp_path / "o", Settings(videos=videos, background="no"))
+
+
+def test_frames_are_those_of_the_video_or_of_a_rate(tmp_path):
+    """Frames are at 0, 0.1, ... 0.9 s, and then at 1, 2, ... 10 s."""
+    pts = [*range(0, 100, 10), *range(100, 1100, 100)]
+    make_video(tmp_path / "a.mp4", size=(96, 64), num_frames=20, fps=Fraction(100), pts=pts)
+    write_video(tmp_path / "b.mp4", frames=30)
+    text = label_studio(*((f"{name}.mp4", [region("run", 11, 15)]) for name in "ab"))
+    (tmp_path / "x.json").write_text(text)
+    for rate, expected in ((None, "1.0,6.0"), (10.0, "1.0,1.5")):
+        out = tmp_path / f"out{rate}"
+        settings = Settings(frame_rate=rate, num_workers=1, min_frames=1)
+        prepare_data(tmp_path / "x.json", out, settings)
+        lines = [(out / f"{split}.csv").read_text().splitlines()[1] for split in ("train", "val")]
+        assert f"videos/a.mp4,{expected},0" in lines
+
+
+def test_several_labels_a_video(tmp_path, videos):
+    """Lines of one video are joined, and stretches are cut where the labels change."""
+    names = [path.name for path in sorted(videos.iterdir())]
+    lines = "".join(f"{name},run;sit\n{name},jump\n" for name in names[:3])
+    (tmp_path / "a.csv").write_text(
+        "video,label\n" + lines + "".join(f"{name},run\n" for name in names[3:])
+    )
+    settings = {"videos": videos, "num_workers": 1, "val": 0.34}
+    prepare_data(tmp_path / "a.csv", tmp_path / "a", Settings(multi_label=True, **settings))
+    texts = [(tmp_path / "a" / f"{split}.txt").read_text() for split in ("train", "val")]
+    labels = dict(line.split(" ", 1) for text in texts for line in text.splitlines())
+    assert labels == {f"videos/{n}": "0 1 2" if n in names[:3] else "1" for n in names}
+
+    lines = "".join(f"{name},0,1.25,run\n{name},0.75,2,sit\n" for name in names)
+    (tmp_path / "b.csv").write_text("video,start,end,label\n" + lines)
+    prepare_data(tmp_path / "b.csv", tmp_path / "b", Settings(multi_label=True, **settings))
+    rows = (tmp_path / "b" / "val.csv").read_text().splitlines()[1:4]
+    assert [row.split(",", 1)[1] for row in rows] == ["0.0,0.75,0", "0.75,1.25,0;1", "1.25,2.0,1"]
+
+    (tmp_path / "c.csv").write_text("video,label\n" + "".join(f"{name},run\n" for name in names))
+    with pytest.raises(UserError, match="no video has several labels: leave it out"):
+        prepare_data(tmp_path / "c.csv", tmp_path / "c", Settings(multi_label=True, **settings))
+
+
+def test_two_videos_of_one_name_are_an_error(tmp_path, videos):
+    """Where the export has no path that tells them apart."""
+    for folder in ("one", "two"):
+        (tmp_path / "videos" / folder).mkdir(parents=True)
+        (tmp_path / "videos" / folder / "a.mp4").symlink_to(next(videos.iterdir()))
+    (tmp_path / "x.json").write_text(label_studio((UPLOAD, [region("run", 1, 9)])))
+    settings = Settings(videos=tmp_path / "videos")
+    findings = find_source(tmp_path / "x.json", settings=settings)
+    (told,) = [one for one in findings.problems if one.kind == "several files"]
+    assert told.fatal and "one/a.mp4" in told.message and "two/a.mp4" in told.message
+    (tmp_path / "x.json").write_text(label_studio(("two/a.mp4", [region("run", 1, 9)])))
+    (found,) = find_source(tmp_path / "x.json", settings=settings).listed
+    assert found.name == "two/a.mp4"
