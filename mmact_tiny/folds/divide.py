@@ -41,6 +41,9 @@ def list_videos(dataset: Dataset) -> list[Listed]:
     for split in (dataset.splits["train"], dataset.splits["val"]):
         folder = os.path.relpath(split.video_dir, dataset.root)
         rows = read_annotations(split.ann_file)
+        if other := next((row for row in rows if row.start or len(row.labels) > 1), None):
+            where = f"{split.ann_file}:{other.line}"
+            raise UserError(f"{where}: folds are of whole videos with a label each")
         videos += [Listed(str(Path(folder, row.path)), int(row.label)) for row in rows]
     return videos
 
