@@ -231,32 +231,34 @@ def finite(value: Any) -> Any:
 
 
 def write_answers(
-    path: Path, rows: Sequence[Row], columns: Sequence[str], table: Callable[[Row], Iterable[Row]]
+    path: Path, rows: Iterable[Row], columns: Sequence[str], table: Callable[[Row], Iterable[Row]]
 ) -> None:
-    """Writes a row for each video, in the format that the file's name ends in.
+    """Writes a row for each video as it comes, in the format that the file's name ends in.
 
     Names that are not UTF-8 are written with the bytes that they have on the disk.
 
     Args:
         path: `.csv`, `.jsonl`, or anything else for JSON.
-        columns: Of the CSV.
-        table: Returns the lines that a row has there.
+        columns, table: Of the CSV; `table` returns the lines that a row has there.
 
     Raises:
         UserError: the file cannot be written; what was there is as before.
     """
-    if path.suffix == ".csv":
-        text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, columns)
-        writer.writeheader()
-        for row in rows:
-            writer.writerows(table(row))
-        content = text.getvalue()
-    elif path.suffix == ".jsonl":
-        content = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    else:
-        content = json.dumps(list(rows), indent=1, ensure_ascii=False) + "\n"
-    write_atomically(content.encode("utf-8", "surrogateescape"), path)
+    with open_atomically(path) as file:
+        text = io.TextIOWrapper(file, "utf-8", "surrogateescape", newline="", write_through=True)
+        if path.suffix == ".csv":
+            writer = csv.DictWriter(text, columns)
+            writer.writeheader()
+            writer.writerows(line for row in rows for line in table(row))
+        elif path.suffix == ".jsonl":
+            text.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        else:
+            text.write("[")
+            for number, row in enumerate(rows):
+                shown = json.dumps(row, indent=1, ensure_ascii=False).replace("\n", "\n ")
+                text.write(",\n "[not number :] + shown)
+            text.write("\n]\n")
+        text.detach()
 
 
 def printable(text: str, keep: str = "") -> str:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Required, TypedDict
 
@@ -50,18 +51,20 @@ class Inference:
 
 def video_rows(recognizer: Recognizer, videos: Sequence[Path], top_k: int) -> Iterable[VideoRow]:
     """Gives the answer for each video as a whole; reading begins with the call."""
-    scores = recognizer.score_videos(videos)
+    return answer_rows(recognizer, videos, recognizer.score_videos(videos), top_k)
 
-    def rows() -> Iterator[VideoRow]:
-        for video, found in zip(videos, scores, strict=True):
-            if isinstance(found, UserError):
-                yield VideoRow(video=str(video), error=str(found))
-            else:
-                best = recognizer.top_k(found, top_k)
-                predictions = [Prediction(label=label, score=score) for label, score in best]
-                yield VideoRow(video=str(video), predictions=predictions)
 
-    return rows()
+def answer_rows(
+    recognizer: Recognizer, videos: Iterable[str | Path], scores: Iterable[Any], top_k: int
+) -> Iterator[VideoRow]:
+    """Yields the answer for each video from its scores, or from the UserError in their place."""
+    for video, found in zip(videos, scores, strict=True):
+        if isinstance(found, UserError):
+            yield VideoRow(video=str(video), error=str(found))
+        else:
+            best = recognizer.top_k(found, top_k)
+            predictions = [Prediction(label=label, score=score) for label, score in best]
+            yield VideoRow(video=str(video), predictions=predictions)
 
 
 def video_lines(row: Row) -> list[str]:
@@ -73,15 +76,6 @@ def video_lines(row: Row) -> list[str]:
     return [f"The top-{len(best)} labels with corresponding scores are:", *scores]
 
 
-def write_rows(path: Path, rows: Sequence[Row]) -> None:
-    """Writes answers as a JSON list, JSON Lines, or a CSV row for each label.
-
-    Raises:
-        UserError: the file cannot be written; what was there is as before.
-    """
-    write_answers(path, rows, COLUMNS, _table)
-
-
 def _table(row: Row) -> Iterator[dict[str, Any]]:
     for rank, best in enumerate(row.get("predictions", []), start=1):
         yield dict(video=row["video"], rank=rank, **best)
@@ -89,16 +83,30 @@ def _table(row: Row) -> Iterator[dict[str, Any]]:
         yield dict(video=row["video"], error=row.get("error", ""))
 
 
+write_rows = partial(write_answers, columns=COLUMNS, table=_table)
+
+
+def open_recognizer(
+    top_k: int | None = None, default: int = DEFAULT_TOP_K, **settings: Any
+) -> tuple[Recognizer, int]:
+    """Returns a recognizer, and how many labels of each video to tell; see `infer`."""
+    recognizer = Recognizer(**{"precision": "auto", **settings})
+    num_classes = len(recognizer.labels)
+    if top_k is not None and not 1 <= top_k <= num_classes:
+        raise UserError(f"--top-k {top_k}: the checkpoint has {num_classes} classes")
+    most = default if recognizer.thresholds is None else num_classes
+    return recognizer, top_k or min(most, num_classes)
+
+
 def infer(
     paths: Sequence[str | Path],
     *,
     top_k: int | None = None,
-    precision: str = "auto",
     time_limit: float | None = None,
     out: str | Path | None = None,
     rows_of: Callable[[Recognizer, Sequence[Path], int], Iterable[Row]] = video_rows,
     lines_of: Callable[[Row], list[str]] = video_lines,
-    write: Callable[[Path, Sequence[Row]], None] = write_rows,
+    write: Callable[[Path, Iterable[Row]], None] = write_rows,
     suffixes: Sequence[str] = OUT_SUFFIXES,
     default_top_k: int = DEFAULT_TOP_K,
     **settings: Any,
@@ -108,14 +116,13 @@ def infer(
     Args:
         paths: Videos, and folders of videos.
         top_k: Labels of each, by default `default_top_k` or all.
-        precision: As `Recognizer` has it.
         time_limit: Seconds that reading one video may take, by default `VIDEO_SECONDS`.
         out: A JSON, JSON Lines or CSV file.
         rows_of: Gives the rows, one for each video, in the place of the answer for it as a whole.
         lines_of: Returns what is printed of a row that has no error.
         write: Writes the rows to `out`.
         suffixes: What the name of `out` may end in.
-        **settings: The other arguments of `Recognizer`.
+        **settings: The other arguments of `Recognizer`; the precision is `auto` by default.
 
     Raises:
         UserError: a path, checkpoint, label map, `top_k` or `out` that cannot be used.
@@ -126,15 +133,10 @@ def infer(
         expected = "ends in " + ", ".join(suffixes) if suffixes[0] else "is a folder's"
         raise UserError(f"--out {out}: expected a name that {expected}")
     settings["video_seconds"] = time_limit or VIDEO_SECONDS
-    recognizer = Recognizer(precision=precision, **settings)
-    num_classes = len(recognizer.labels)
-    if top_k is not None and not 1 <= top_k <= num_classes:
-        raise UserError(f"--top-k {top_k}: the checkpoint has {num_classes} classes")
-    most = default_top_k if recognizer.thresholds is None else num_classes
-    answers = rows_of(recognizer, videos, top_k or min(most, num_classes))
-    logger.info("checkpoint: %s", recognizer.checkpoint)
-    logger.info("protocol: %s", recognizer.protocol)
-    logger.info("engine: %s", recognizer.engine)
+    recognizer, top_k = open_recognizer(top_k, default_top_k, **settings)
+    answers = rows_of(recognizer, videos, top_k)
+    for name in ("checkpoint", "protocol", "engine"):
+        logger.info("%s: %s", name, getattr(recognizer, name))
     rows = []
     for row in progress.track(answers, "inference", len(videos)):
         lines = [f"\n{printable(row['video'])}"] if len(videos) > 1 else []
@@ -144,8 +146,6 @@ def infer(
     if out is not None:
         write(Path(out), rows)
         logger.info("written: %s", out)
-    result = Inference(recognizer, rows)
-    if result.status != EXIT_OK:
-        failed = sum("error" in row for row in rows)
+    if failed := sum("error" in row for row in rows):
         logger.error("%d of %d videos could not be read", failed, len(rows))
-    return result
+    return Inference(recognizer, rows)
