@@ -32,8 +32,9 @@ FLAGS = {
     "download": "--debug --force --help --list",
     "export": "--debug --help --out",
     "extract": "--checkpoint --config --debug --device --help --out --per --time-limit --verbose",
-    "infer": "--cam --checkpoint --config --debug --device --engine --for --help --label-map --out "
-    "--precision --protocol --render --stride --time-limit --top-k --verbose --window",
+    "infer": "--cam --checkpoint --collect --config --debug --device --engine --for --help "
+    "--label-map --launcher --out --parquet --part --precision --protocol --ray --render --stride "
+    "--time-limit --top-k --verbose --window",
     "prepare_data": "--background --batch-size --cache --cache-size --clear-cache --copy --debug "
     "--frame-rate --group --help --keep-leaks "
     "--min-frames --multi-label --no-convert --out --seed --split --tier --time-limit --val "

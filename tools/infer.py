@@ -7,10 +7,14 @@ python tools/infer.py video.mp4 --render labelled.mp4
 python tools/infer.py long.mp4 --window 4 --stride 2 --render labelled.mp4 --out segments.csv
 python tools/infer.py video.mp4 --cam why.png
 python tools/infer.py FOLDER --window 2 --for label-studio --out predictions.json
+python tools/infer.py FOLDER_OR_LIST --out answers/        any number of videos: docs/scale.md
+python tools/infer.py --collect answers/ --out answers.csv
 """
 
 from collections.abc import Sequence
 from functools import partial
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from mmact_tiny import cli
@@ -20,11 +24,11 @@ from mmact_tiny.errors import UserError
 @cli.tool
 def main(argv: Sequence[str] | None = None) -> int | None:
     parser = cli.make_parser(__doc__)
-    parser.add_argument("videos", nargs="+", metavar="VIDEO_OR_DIR")
+    parser.add_argument("videos", nargs="*", metavar="VIDEO_OR_DIR")
     cli.add_recognizer(parser)
     parser.add_argument("--top-k", type=int, metavar="K", help="default: 5, or all classes")
     cli.add_time_limit(parser)
-    parser.add_argument("--out", metavar="FILE.json|.csv|.jsonl")
+    parser.add_argument("--out", metavar="FILE.json|.csv|.jsonl|FOLDER")
     parser.add_argument(
         "--for",
         dest="tool",
@@ -43,10 +47,18 @@ def main(argv: Sequence[str] | None = None) -> int | None:
         metavar="FILE.png",
         help="the frames, with the regions behind the label (extra)",
     )
+    scale: Any = import_module("mmact_tiny.scale") if cli.has_room("scale") else None
+    if scale:
+        scale.add_flags(parser)
     cli.add_device(parser)
     cli.add_verbose(parser)
     args = parser.parse_args(argv)
+    is_job = scale and scale.check_flags(args)
     cli.start(args, trains=False)
+    if is_job and args.collect is not None:
+        return scale.collect(args.collect, args.out, write_windows)
+    if not args.videos:
+        parser.error("expected VIDEO_OR_DIR")
 
     from mmact_tiny.infer import infer
 
@@ -76,6 +88,8 @@ def main(argv: Sequence[str] | None = None) -> int | None:
         from mmact_tiny.view import pictures
 
         pictures.check_pictures(args.videos, render=args.render, cam=args.cam)
+    if is_job:
+        return scale.score_job(args, answers, cli.recognizer_settings(args))
     result = infer(
         args.videos,
         top_k=args.top_k,
@@ -87,6 +101,12 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     if args.render is not None or args.cam is not None:
         pictures.draw_pictures(result.rows[0], result.recognizer, render=args.render, cam=args.cam)
     return result.status
+
+
+def write_windows(path: Path, rows: Any) -> None:
+    """Writes rows of windows."""
+    cli.need_room("view", "--collect")
+    import_module("mmact_tiny.view.windows").write_segments(path, rows)
 
 
 if __name__ == "__main__":

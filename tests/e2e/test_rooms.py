@@ -16,6 +16,7 @@ TOOLS = {
     "features": ["extract", "probe"],
     "prepare": ["prepare_data"],
     "report": ["report"],
+    "scale": [],
     "serve": ["serve"],
     "view": ["browse", "describe"],
 }

@@ -1,0 +1,242 @@
+"""The folder of a job: the list of its videos, its identity, and its parts.
+
+`videos.txt` is written once, when the job begins: what is added to a source later is not part of
+it. `job.json` says what is computed and how; a process that would compute anything else refuses.
+`part-00042.jsonl` has the rows of videos 42 x size to 43 x size - 1, whole or not at all, so what
+is done is what parts there are. Nobody keeps books, and processes need not know of each other.
+"""
+
+import hashlib
+import io
+import json
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..errors import UserError
+from ..files import Row, open_atomically, printable
+from ..video.files import Walk, find_videos, is_video
+from . import parquet
+from .store import Store, filesystem_of, is_address, persist
+
+logger = logging.getLogger("mmact_tiny")
+LIST, FACTS = "videos.txt", "job.json"
+# Videos of a part: what a killed process loses of its work, and how finely the work is shared.
+SMALLEST_PART, LARGEST_PART, PARTS = 16, 256, 64
+ENCODING = "utf-8", "surrogateescape"  # names that are not UTF-8 keep their bytes
+
+
+class Part(NamedTuple):
+    """Consecutive videos of a job, whose rows are one file."""
+
+    name: str
+    videos: list[str]
+
+
+class Job:
+    """A job that has begun, in its folder.
+
+    Args:
+        folder: A path or an address.
+
+    Raises:
+        UserError: no job is there.
+    """
+
+    def __init__(self, folder: str | Path | Store) -> None:
+        self.store = folder if isinstance(folder, Store) else Store(folder)
+        facts = self.store.read_json(FACTS)
+        if not isinstance(facts, dict) or "part_size" not in facts:
+            raise UserError(f"{self.store} is not the folder of a job: it has no {FACTS}")
+        self.facts: dict[str, Any] = facts
+        self.num_videos: int = facts["num_videos"]
+        self.part_size: int = facts["part_size"]
+        self.num_parts = -(-self.num_videos // self.part_size)
+
+    def name_of(self, number: int) -> str:
+        """Returns the name of a part's file."""
+        return f"part-{number:05d}.{self.facts['format']}"
+
+    def size_of(self, number: int) -> int:
+        """Returns how many videos a part has: the last may have fewer."""
+        return min(self.part_size, self.num_videos - number * self.part_size)
+
+    def missing(self, rank: int = 0, of: int = 1) -> list[int]:
+        """Returns the numbers of the parts of a share that are not there.
+
+        One with too few rows, which only a disk could have made, is told and counts as missing.
+        """
+        names, missing = self.store.names(), []
+        for number in range(rank, self.num_parts, of):
+            name = self.name_of(number)
+            if name not in names:
+                missing.append(number)
+            elif self.store.is_local and self._is_cut(number):
+                logger.warning("%s/%s is cut off: it counts as missing", self.store, name)
+                missing.append(number)
+        return missing
+
+    def _is_cut(self, number: int) -> bool:
+        with self.store.open(self.name_of(number)) as file:
+            if self.facts["format"] == "parquet":
+                return parquet.num_rows(file) != self.size_of(number)
+            lines = sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
+            return lines != self.size_of(number)
+
+    def parts(self, numbers: Sequence[int]) -> Iterator[Part]:
+        """Yields parts in order, read from the list as they are asked for."""
+        wanted, number = iter(numbers), 0
+        with self.store.open(LIST) as file:
+            lines = io.TextIOWrapper(file, *ENCODING, newline="\n")
+            for next_one in wanted:
+                for _ in islice(lines, (next_one - number) * self.part_size):
+                    pass
+                videos = [line[:-1] for line in islice(lines, self.part_size)]
+                number = next_one + 1
+                if len(videos) != self.size_of(next_one):
+                    raise UserError(f"{self.store}/{LIST} is not that of {FACTS}: it has changed")
+                yield Part(self.name_of(next_one), videos)
+
+    def write(self, part: Part, rows: Sequence[Row]) -> None:
+        """Writes the rows of a part, one for each video.
+
+        Raises:
+            UserError: no space, or an address that is out of reach; the parts before are there.
+        """
+        if part.name.endswith(".parquet"):
+            windows = self.facts.get("window") is not None
+            self.store.write(part.name, lambda path: parquet.write_rows(path, rows, windows))
+        else:
+            self.store.write(part.name, lambda path: write_lines(path, rows))
+
+    def read(self, part: Part) -> list[Row]:
+        """Returns the rows of a part.
+
+        Raises:
+            UserError: they are not those of its videos, each once.
+        """
+        try:
+            rows: list[Row]
+            with self.store.open(part.name) as file:
+                if part.name.endswith(".parquet"):
+                    rows = parquet.read_rows(file, part.videos)
+                else:
+                    text = io.TextIOWrapper(file, *ENCODING, newline="\n")
+                    rows = [json.loads(line) for line in text]
+            if [row["video"] for row in rows] == part.videos:
+                return rows
+            reason = "its rows are not those of its videos"
+        except (ValueError, KeyError, TypeError) as error:
+            reason = str(error)
+        raise UserError(f"{self.store}/{part.name} is broken ({reason}): remove it, and run again")
+
+
+def begin(
+    folder: str | Path, sources: Sequence[str], identity: Mapping[str, Any], suffix: str = "jsonl"
+) -> Job:
+    """Begins a job, or finds the one that has begun.
+
+    Args:
+        folder: A path or an address.
+        sources: Videos, folders, lists (`.txt`), and addresses of these.
+        identity: What its answers depend on, in plain values.
+        suffix: Of the parts: jsonl or parquet.
+
+    Raises:
+        UserError: another job is there, or files that are no job's; a source has no videos.
+    """
+    if suffix == "parquet":
+        parquet.need()
+    store = Store(folder)
+    sources = [each if is_address(each) else str(Path(each).absolute()) for each in sources]
+    identity = {**identity, "source": sources, "format": suffix}
+    with store.lock():
+        names = store.names()
+        if FACTS not in names:
+            if others := sorted(names - {LIST}):
+                raise UserError(
+                    f"{store} has files, as {printable(others[0])}, but no {FACTS}: "
+                    "name an empty folder for the job"
+                )
+            count = store.write(LIST, lambda path: _write_list(path, sources))
+            size = min(max(-(-count // PARTS), SMALLEST_PART), LARGEST_PART)
+            store.write_json(FACTS, {**identity, "num_videos": count, "part_size": size})
+    job = Job(store)
+    differences = [
+        f"{key} {job.facts.get(key)!r} there, {value!r} now"
+        for key, value in identity.items()
+        if job.facts.get(key) != value
+    ]
+    if differences:
+        raise UserError(
+            f"{store} is another job's: {'; '.join(differences)}. Name another folder, or go on "
+            "with what that one was begun with"
+        )
+    return job
+
+
+def write_lines(path: Path, rows: Iterable[Row]) -> None:
+    """Writes rows as JSON Lines."""
+    with open_atomically(path) as file:
+        for row in rows:
+            line = json.dumps(row, ensure_ascii=False) + "\n"
+            file.write(line.encode(*ENCODING))
+
+
+def _write_list(path: Path, sources: Sequence[str]) -> int:
+    """Writes the videos of the sources, each once, a line each; returns how many."""
+    seen: set[bytes] = set()  # 12 bytes of each name: a million take 100 MB
+    with open_atomically(path) as file:
+        for source in sources:
+            before = len(seen)
+            for video in _listed(source):
+                line = video.encode(*ENCODING)
+                if b"\n" in line:
+                    raise UserError(f"{printable(video)}: a name with a line break; rename it")
+                digest = hashlib.blake2b(line, digest_size=12).digest()
+                if digest not in seen:
+                    seen.add(digest)
+                    file.write(line + b"\n")
+            if len(seen) == before:
+                raise UserError(f"no video in {source} that is in no source before it")
+    return len(seen)
+
+
+def _listed(source: str) -> Iterator[str]:
+    """Yields the videos of a source as they are found.
+
+    The paths in a list count from its own folder.
+    """
+    is_list = source.lower().endswith(".txt")
+    if is_address(source):
+        fs, root = filesystem_of(source)
+        if is_list:
+            with persist(source, lambda: fs.open(root, "rb")) as file:
+                yield from _lines(file, source.rpartition("/")[0])
+        elif is_video(source.partition("?")[0]):
+            yield source
+        else:
+            found = persist(source, lambda: fs.find(root))
+            yield from (fs.unstrip_protocol(path) for path in found if is_video(path))
+    elif is_list:
+        try:
+            with open(source, "rb") as file:  # noqa: PTH123
+                yield from _lines(file, str(Path(source).parent))
+        except OSError as error:
+            raise UserError(f"cannot read list {source}: {error.strerror or error}") from None
+    elif Path(source).is_dir():
+        walk = Walk(Path(source))
+        yield from map(str, walk.videos())
+        if walk.left_out:
+            logger.info("left out below %s: %s", printable(source), printable(walk.told()))
+    else:
+        yield from map(str, find_videos([source]))
+
+
+def _lines(file: Any, folder: str) -> Iterator[str]:
+    for line in io.TextIOWrapper(file, *ENCODING):
+        name = line.strip("\r\n")
+        if name.strip():
+            yield name if is_address(name) or name.startswith("/") else f"{folder}/{name}"

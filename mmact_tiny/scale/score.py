@@ -1,0 +1,194 @@
+"""Scores the videos of a job, and writes their rows in parts."""
+
+import hashlib
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from itertools import islice, tee
+from pathlib import Path
+from typing import Any
+
+from .. import __version__, hardware, log, progress
+from ..errors import EXIT_ERROR, EXIT_OK, EXIT_PARTIAL, UserError
+from ..files import Row, printable, sha256
+from ..infer import answer_rows, open_recognizer
+from ..pipeline import num_views, sampling_step
+from ..recognizer import Recognizer
+from ..video.isolated import VIDEO_SECONDS
+from .fetch import LocalCopies
+from .job import Job, Part, begin
+
+logger = logging.getLogger("mmact_tiny")
+# Frames that may be scored together: those of one forward pass on a GPU, see engine.CHUNK_FRAMES.
+FRAMES_TOGETHER = 250
+RowsOf = Callable[[Recognizer, Sequence[Path], int], Iterable[Row]]
+
+
+def share_of(launcher: str = "none", part: str | None = None) -> tuple[int, int]:
+    """Returns `(rank, processes)`: which parts of a job are this process's.
+
+    Args:
+        launcher: pytorch, slurm or mpi, whose variables tell.
+        part: `I/N`, from 1/N to N/N.
+
+    Raises:
+        UserError: both, or one that tells nothing.
+    """
+    if part is not None:
+        number, _, of = part.partition("/")
+        if launcher != "none":
+            raise UserError(f"--part {part}: expected without --launcher {launcher}")
+        if not (number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
+            raise UserError(f"--part {part}: expected I/N, from 1/N to N/N")
+        return int(number) - 1, int(of)
+    if launcher == "none":
+        return 0, 1
+    if not {"RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK"} & set(os.environ):
+        raise UserError(
+            f"--launcher {launcher}: no launcher has started this process\n"
+            "  start with: torchrun --nproc_per_node=2 tools/infer.py ... --launcher pytorch"
+        )
+    return hardware.rank(), hardware.world_size()
+
+
+def device_of_rank() -> str:
+    """Returns the device of a process that a launcher started: each has a GPU of its own."""
+    import torch
+
+    count = torch.cuda.device_count()
+    return f"cuda:{hardware.local_rank() % count}" if count else "auto"
+
+
+def score_job(
+    sources: Sequence[str],
+    out: str,
+    *,
+    share: tuple[str, str | None] = ("none", None),
+    ray: str | None = None,
+    parquet: bool = False,
+    top_k: int | None = None,
+    time_limit: float | None = None,
+    rows_of: RowsOf | None = None,
+    **settings: Any,
+) -> int:
+    """Scores what is missing of a job, which it begins where there is none; returns the status.
+
+    That is 0, or 3 where some videos cannot be read, 2 where none can. Of several processes each
+    ends with 0 then: a launcher would take another status for the end of the job.
+
+    Args:
+        sources, out: As `job.begin` has them.
+        share: As `share_of` has it.
+        ray: The address of a cluster, `local` for one of its own on this machine.
+        parquet: Whether parts are Parquet, not JSON Lines.
+        top_k, time_limit, rows_of, settings: As for `infer`.
+
+    Raises:
+        UserError: what cannot be used or written; all parts that are there stay.
+    """
+    rank, of = share_of(*share)
+    log.keep_stock_log_off()
+    settings["video_seconds"] = time_limit or VIDEO_SECONDS
+    recognizer, top_k = open_recognizer(top_k, **settings)
+    recognizer.read_videos([])  # its processes have no need of the model
+    identity = {**identity_of(recognizer, top_k), **getattr(rows_of, "keywords", {})}
+    job = begin(out, sources, identity, "parquet" if parquet else "jsonl")
+    for name in ("checkpoint", "protocol", "engine"):
+        logger.info("%s: %s", name, getattr(recognizer, name))
+    missing = job.missing(rank, of)
+    num_videos = sum(map(job.size_of, missing))
+    logger.info("%s: %s of %s videos to do", out, f"{num_videos:,}", f"{job.num_videos:,}")
+    parts = job.parts(missing)
+    scored = (
+        score_parts(recognizer, top_k, parts)
+        if rows_of is None
+        else score_each(recognizer, top_k, parts, rows_of)
+    )
+    return write_parts(job, scored, num_videos, alone=of == 1)
+
+
+def identity_of(recognizer: Recognizer, top_k: int) -> dict[str, Any]:
+    """Returns what the answers of a recognizer depend on."""
+    labels = "\n".join(recognizer.labels).encode("utf-8", "surrogateescape")
+    return dict(
+        mmact_tiny=__version__,
+        checkpoint=sha256(recognizer.checkpoint),
+        labels=hashlib.sha256(labels).hexdigest(),
+        protocol=recognizer.protocol,
+        engine=str(recognizer.engine),
+        top_k=top_k,
+        window=None,
+        stride=None,
+    )
+
+
+def videos_together(recognizer: Recognizer) -> int:
+    """Returns how many consecutive videos are scored together, whatever the device.
+
+    A score may differ in its last bits with what shares its batch, so batches are cut at the same
+    places in every process, plain or Ray's, however often it is started again.
+    """
+    clips, crops = num_views(recognizer.steps)
+    frames = clips * crops * sampling_step(recognizer.steps).get("clip_len", 1)
+    return max(1, FRAMES_TOGETHER // frames)
+
+
+def score_parts(
+    recognizer: Recognizer, top_k: int, parts: Iterable[Part]
+) -> Iterator[tuple[Part, Iterator[Row]]]:
+    """Yields each part with its rows; reading goes on ahead over the ends of parts."""
+    ahead, parts = tee(parts)
+    size = videos_together(recognizer)
+    with closing(LocalCopies(video for part in ahead for video in part.videos)) as copies:
+        samples = iter(recognizer.read_videos(copies))
+
+        def rows(part: Part) -> Iterator[Row]:
+            for start in range(0, len(part.videos), size):
+                videos = part.videos[start : start + size]
+                read = copies.named(islice(samples, len(videos)))
+                yield from answer_rows(recognizer, videos, recognizer.score_samples(read), top_k)
+
+        for part in parts:
+            yield part, rows(part)
+
+
+def score_each(
+    recognizer: Recognizer, top_k: int, parts: Iterable[Part], rows_of: RowsOf
+) -> Iterator[tuple[Part, Iterator[Row]]]:
+    """Yields each part with its rows, each video by itself."""
+    ahead, parts = tee(parts)
+    with closing(LocalCopies(video for part in ahead for video in part.videos)) as copies:
+        found = (row for path in copies for row in rows_of(recognizer, [path], top_k))
+
+        def rows(part: Part) -> Iterator[Row]:
+            for video, row in zip(part.videos, islice(found, len(part.videos)), strict=True):
+                (error,) = copies.named([UserError(row.get("error", ""))])
+                yield {**row, "video": video, **({"error": str(error)} if "error" in row else {})}
+
+        for part in parts:
+            yield part, rows(part)
+
+
+def write_parts(
+    job: Job, scored: Iterable[tuple[Part, Iterable[Row]]], num_videos: int, *, alone: bool
+) -> int:
+    """Writes each part when its last row is there; returns the exit status, see `score_job`."""
+    failed = done = 0
+    with progress.Bar("inference", num_videos, keep=hardware.rank() == 0) as bar:
+        for part, rows in scored:
+            kept = []
+            for row in rows:
+                if "error" in row:
+                    failed += 1
+                    progress.say(f"error: {printable(row['error'])}")
+                kept.append(row)
+                bar.advance()
+            job.write(part, kept)
+            done += len(kept)
+    logger.info("written: %s videos to %s", f"{done:,}", job.store)
+    if failed:
+        logger.error("%d of %d videos could not be read", failed, done)
+    if not failed or not alone:
+        return EXIT_OK
+    return EXIT_ERROR if failed == done else EXIT_PARTIAL
