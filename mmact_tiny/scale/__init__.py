@@ -57,14 +57,12 @@ def collect(folder: str, out: str | None, write_windows: Callable[..., None]) ->
 
 def score_job(args: argparse.Namespace, answers: dict[str, Any], settings: dict[str, Any]) -> int:
     """Scores what is missing of a job, see `score.score_job`."""
-    return import_module(".score", __name__).score_job(
-        args.videos,
-        args.out,
-        share=(args.launcher, args.part),
-        ray=args.ray,
-        parquet=args.parquet,
-        top_k=args.top_k,
-        time_limit=args.time_limit,
-        rows_of=answers.get("rows_of"),
-        **settings,
-    )
+    own = dict(parquet=args.parquet, top_k=args.top_k, time_limit=args.time_limit, **settings)
+    if args.ray is None:
+        own |= dict(share=(args.launcher, args.part), rows_of=answers.get("rows_of"))
+    elif answers or args.part or args.launcher != "none":
+        raise UserError("--ray: expected without --window, --part and --launcher")
+    else:
+        own |= dict(ray=args.ray)
+    home = import_module(".score" if args.ray is None else ".cluster", __name__)
+    return home.score_job(args.videos, args.out, **own)

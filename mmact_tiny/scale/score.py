@@ -3,7 +3,7 @@
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from itertools import islice, tee
 from pathlib import Path
@@ -65,7 +65,6 @@ def score_job(
     out: str,
     *,
     share: tuple[str, str | None] = ("none", None),
-    ray: str | None = None,
     parquet: bool = False,
     top_k: int | None = None,
     time_limit: float | None = None,
@@ -80,7 +79,6 @@ def score_job(
     Args:
         sources, out: As `job.begin` has them.
         share: As `share_of` has it.
-        ray: The address of a cluster, `local` for one of its own on this machine.
         parquet: Whether parts are Parquet, not JSON Lines.
         top_k, time_limit, rows_of, settings: As for `infer`.
 
@@ -94,18 +92,22 @@ def score_job(
     recognizer.read_videos([])  # its processes have no need of the model
     identity = {**identity_of(recognizer, top_k), **getattr(rows_of, "keywords", {})}
     job = begin(out, sources, identity, "parquet" if parquet else "jsonl")
-    for name in ("checkpoint", "protocol", "engine"):
-        logger.info("%s: %s", name, getattr(recognizer, name))
-    missing = job.missing(rank, of)
-    num_videos = sum(map(job.size_of, missing))
-    logger.info("%s: %s of %s videos to do", out, f"{num_videos:,}", f"{job.num_videos:,}")
-    parts = job.parts(missing)
-    scored = (
-        score_parts(recognizer, top_k, parts)
-        if rows_of is None
-        else score_each(recognizer, top_k, parts, rows_of)
-    )
-    return write_parts(job, scored, num_videos, alone=of == 1)
+    numbers = to_do(job, identity, rank, of)
+    parts = job.parts(numbers)
+    if rows_of is None:
+        return write_parts(job, score_parts(recognizer, top_k, parts), numbers, alone=of == 1)
+    scored = score_each(recognizer, top_k, parts, rows_of)
+    return write_parts(job, scored, numbers, alone=of == 1)
+
+
+def to_do(job: Job, identity: Mapping[str, Any], rank: int = 0, of: int = 1) -> list[int]:
+    """Returns the numbers of the missing parts of a share, and says what the job is."""
+    for name in ("protocol", "engine"):
+        logger.info("%s: %s", name, identity[name])
+    numbers = job.missing(rank, of)
+    missing = sum(map(job.size_of, numbers))
+    logger.info("%s: %s of %s videos to do", job.store, f"{missing:,}", f"{job.num_videos:,}")
+    return numbers
 
 
 def identity_of(recognizer: Recognizer, top_k: int) -> dict[str, Any]:
@@ -171,11 +173,16 @@ def score_each(
 
 
 def write_parts(
-    job: Job, scored: Iterable[tuple[Part, Iterable[Row]]], num_videos: int, *, alone: bool
+    job: Job,
+    scored: Iterable[tuple[Part, Iterable[Row]]],
+    numbers: Sequence[int],
+    *,
+    alone: bool = True,
 ) -> int:
     """Writes each part when its last row is there; returns the exit status, see `score_job`."""
     failed = done = 0
-    with progress.Bar("inference", num_videos, keep=hardware.rank() == 0) as bar:
+    total = sum(map(job.size_of, numbers))
+    with progress.Bar("inference", total, keep=hardware.rank() == 0) as bar:
         for part, rows in scored:
             kept = []
             for row in rows:
