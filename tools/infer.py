@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     is_job = scale and scale.check_flags(args)
     cli.start(args, trains=False)
     if is_job and args.collect is not None:
-        return scale.collect(args.collect, args.out, write_windows)
+        return scale.collect_job(args.collect, args.out, write_windows)
     if not args.videos:
         parser.error("expected VIDEO_OR_DIR")
 

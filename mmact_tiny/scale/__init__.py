@@ -16,7 +16,7 @@ from .. import hardware
 from ..errors import UserError
 from .store import names_a_folder
 
-__all__ = ["add_flags", "check_flags", "collect", "score_job"]
+__all__ = ["add_flags", "check_flags", "collect_job", "score_job"]
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -50,7 +50,7 @@ def check_flags(args: argparse.Namespace) -> bool:
     return is_job
 
 
-def collect(folder: str, out: str | None, write_windows: Callable[..., None]) -> int:
+def collect_job(folder: str, out: str | None, write_windows: Callable[..., None]) -> int:
     """Joins a job to one file, see `collect.collect`."""
     return import_module(".collect", __name__).collect(folder, out, write_windows)
 

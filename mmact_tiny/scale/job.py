@@ -99,24 +99,6 @@ class Job:
                     raise UserError(f"{self.store}/{LIST} is not that of {FACTS}: it has changed")
                 yield Part(self.name_of(next_one), videos)
 
-    def offsets(self, numbers: Sequence[int]) -> dict[int, int]:
-        """Returns the byte at which each of these parts begins in the list, for `part_at`."""
-        wanted, found, place = set(numbers), {}, 0
-        with self.store.open(LIST) as file:
-            for index, line in enumerate(file):
-                if index % self.part_size == 0 and index // self.part_size in wanted:
-                    found[index // self.part_size] = place
-                place += len(line)
-        return found
-
-    def part_at(self, number: int, offset: int) -> Part:
-        """Returns a part that begins at a byte of the list."""
-        with self.store.open(LIST) as file:
-            file.seek(offset)
-            lines = islice(file, self.size_of(number))
-            videos = [line.decode(*ENCODING).removesuffix("\n") for line in lines]
-        return Part(self.name_of(number), videos)
-
     def write(self, part: Part, rows: Sequence[Row]) -> None:
         """Writes the rows of a part, one for each video.
 

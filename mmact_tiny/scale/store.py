@@ -1,4 +1,4 @@
-"""Reads and writes a job's files, in a folder of this machine or at an address (fsspec)."""
+"""Reads and writes the files of a job, in a folder of this machine or at an address (fsspec)."""
 
 import contextlib
 import json
@@ -14,7 +14,6 @@ from ..errors import UserError
 from ..files import locked, sync_folder, write_json, writing_to
 
 ATTEMPTS = 4  # of what a network may refuse for a while; 1, 2 and 4 s lie between them
-EXTRA = "pip install 'mmact-tiny[remote]'"
 Result = TypeVar("Result")
 
 
@@ -24,23 +23,23 @@ def is_address(text: str | Path) -> bool:
 
 
 def names_a_folder(out: str) -> bool:
-    """Returns whether `--out` names the folder of a job: one that is there, `x/`, or no suffix."""
-    return is_address(out) or out.endswith("/") or Path(out).is_dir() or not Path(out).suffix
+    """Returns whether `--out` names a folder: one that is there, `x/`, or without a suffix."""
+    return out.endswith("/") or not Path(out).suffix or Path(out).is_dir()
 
 
 def filesystem_of(address: str) -> tuple[Any, str]:
-    """Returns fsspec's file system of an address, and the path in it.
+    """Returns fsspec's file system of an address or path, and the path in it.
 
     Raises:
-        UserError: fsspec does not know the protocol, or the package for it is not installed.
+        UserError: an unknown protocol, or one whose package is not installed.
     """
     import fsspec
 
     try:
         return fsspec.core.url_to_fs(address, use_listings_cache=False)
     except ImportError as error:
-        raise UserError(f"{address}: {error}; {EXTRA}") from None
-    except Exception as error:  # of an unknown protocol, or of credentials
+        raise UserError(f"{address}: {error}; pip install 'mmact-tiny[remote]'") from None
+    except Exception as error:  # each file system has its own
         raise UserError(f"{address}: {error}") from None
 
 
@@ -54,26 +53,23 @@ def persist(what: str, call: Callable[[], Result]) -> Result:
     for attempt in range(ATTEMPTS):
         try:
             return call()
-        except (FileNotFoundError, PermissionError, UserError):
+        except (FileNotFoundError, PermissionError):
             raise
-        except Exception as error:  # each file system of fsspec has its own
+        except Exception as error:  # each file system has its own
             reason = f"{type(error).__name__}: {error}".splitlines()[0][:300]
             if attempt + 1 < ATTEMPTS:
                 time.sleep(2**attempt)
-    raise UserError(f"{what} cannot be reached: {reason}; run it again to go on") from None
+    raise UserError(f"{what} cannot be reached: {reason}; run it again to go on")
 
 
 class Store:
     """A folder of this machine, or at an address. A file in it is whole or absent."""
 
     def __init__(self, address: str | Path) -> None:
-        self.address = str(address).rstrip("/")
         self.is_local = not is_address(address)
-        if self.is_local:
-            self.address = os.path.abspath(self.address)  # noqa: PTH100
-            self._mine = Path(self.address, f".{os.getpid()}-{uuid.uuid4().hex[:12]}")
-        else:
-            self._fs, self._root = filesystem_of(self.address)
+        self.address = str(Path(address).absolute() if self.is_local else address).rstrip("/")
+        self._fs, self._root = filesystem_of(self.address)
+        self._mine = f".{os.getpid()}-{uuid.uuid4().hex[:12]}"
 
     def __str__(self) -> str:
         return self.address
@@ -81,16 +77,13 @@ class Store:
     def names(self) -> set[str]:
         """Returns the names of the files that are there; hidden ones are left out."""
         try:
-            if self.is_local:
-                found = os.listdir(self.address)  # noqa: PTH208
-            else:
-                paths = persist(self.address, lambda: self._fs.ls(self._root, detail=False))
-                found = [path.rstrip("/").rpartition("/")[2] for path in paths]
+            paths = persist(self.address, lambda: self._fs.ls(self._root, detail=False))
         except FileNotFoundError:
             return set()
         except OSError as error:
             raise UserError(f"cannot read {self}: {error.strerror or error}") from None
-        return {name for name in found if not name.startswith(".")}
+        names = {path.rstrip("/").rpartition("/")[2] for path in paths}
+        return {name for name in names if not name.startswith(".")}
 
     @contextlib.contextmanager
     def open(self, name: str) -> Iterator[BinaryIO]:
@@ -99,40 +92,35 @@ class Store:
         Raises:
             UserError: it is not there, or cannot be read.
         """
-        path = f"{self.address}/{name}"
+        path = f"{self._root}/{name}"
         try:
-            if self.is_local:
-                with open(path, "rb") as file:  # noqa: PTH123
-                    yield file
-            else:
-                with persist(path, lambda: self._fs.open(f"{self._root}/{name}", "rb")) as file:
-                    yield file
+            with persist(f"{self}/{name}", lambda: self._fs.open(path, "rb")) as file:
+                yield file
         except OSError as error:
-            raise UserError(f"cannot read {path}: {error.strerror or error}") from None
+            raise UserError(f"cannot read {self}/{name}: {error.strerror or error}") from None
 
     def write(self, name: str, write: Callable[[Path], Result]) -> Result:
         """Has `write` fill a local file, and puts it in the place of that name, as a whole.
 
         Several processes, on several machines, may write the same name at once.
         """
-        if self.is_local:
-            mine, path = self._mine.with_suffix(Path(name).suffix), Path(self.address, name)
+        target = Path(self.address, name)
+        with contextlib.ExitStack() as stack:
+            folder = self.address
+            if not self.is_local:
+                folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="mmact_tiny-"))
+            mine = Path(folder, self._mine).with_suffix(target.suffix)
             try:
                 result = write(mine)
             except UserError as error:
-                raise UserError(str(error).replace(str(mine), str(path))) from None
-            with writing_to(path):
-                mine.replace(path)
-                sync_folder(path.parent)
-            return result
-        with tempfile.TemporaryDirectory(prefix="mmact_tiny-") as folder:
-            mine = Path(folder, name)
-            result = write(mine)
-            place = f"{self._root}/{name}"
-            try:
-                persist(f"{self}/{name}", lambda: self._fs.put_file(str(mine), place))
-            except OSError as error:
-                raise UserError(f"cannot write {self}/{name}: {error}") from None
+                raise UserError(str(error).replace(str(mine), f"{self}/{name}")) from None
+            with writing_to(target):
+                if self.is_local:
+                    mine.replace(target)
+                    sync_folder(target.parent)
+                else:
+                    put = f"{self._root}/{name}"
+                    persist(f"{self}/{name}", lambda: self._fs.put_file(str(mine), put))
         return result
 
     def read_json(self, name: str) -> Any:
@@ -150,5 +138,5 @@ class Store:
         self.write(name, lambda path: write_json(path, value))
 
     def lock(self) -> contextlib.AbstractContextManager[None]:
-        """Holds other processes off while the job is set up; at an address nothing does."""
+        """Holds other processes off while a job is begun; at an address nothing does."""
         return locked(Path(self.address, "job")) if self.is_local else contextlib.nullcontext()
