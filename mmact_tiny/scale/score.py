@@ -4,6 +4,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from itertools import islice, tee
 from pathlib import Path
@@ -181,8 +182,9 @@ def write_parts(
 ) -> int:
     """Writes each part when its last row is there; returns the exit status, see `score_job`."""
     failed = done = 0
-    total = sum(map(job.size_of, numbers))
-    with progress.Bar("inference", total, keep=hardware.rank() == 0) as bar:
+    total, written = sum(map(job.size_of, numbers)), None
+    bar = progress.Bar("inference", total, keep=hardware.rank() == 0)
+    with ThreadPoolExecutor(1) as writer, bar:  # disks and networks take their time
         for part, rows in scored:
             kept = []
             for row in rows:
@@ -191,8 +193,12 @@ def write_parts(
                     progress.say(f"error: {printable(row['error'])}")
                 kept.append(row)
                 bar.advance()
-            job.write(part, kept)
+            if written is not None:
+                written.result()
+            written = writer.submit(job.write, part, kept)
             done += len(kept)
+        if written is not None:
+            written.result()
     logger.info("written: %s videos to %s", f"{done:,}", job.store)
     if failed:
         logger.error("%d of %d videos could not be read", failed, done)

@@ -1,0 +1,236 @@
+"""Measures jobs over many videos, and kills them: what docs/scale.md reports.
+
+python benchmarks/scale.py --kills 20          killed at random moments, in 1 to 3 processes
+python benchmarks/scale.py --overhead          what parts and manifest cost
+python benchmarks/scale.py --paths 1000000     memory, and seconds to the first answer
+python benchmarks/scale.py --simulate 500      the scheduling on Ray, with workers that only wait
+python benchmarks/scale.py --ray               Ray beside the plain way
+"""
+
+import argparse
+import json
+import os
+import random
+import resource
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests/support")]  # as a script, too
+
+from benchmarks.small_job import fork_ranks  # noqa: E402
+
+MOST_PROCESSES, MOST_KILLS = 3, 4
+SETTINGS = dict(engine="torch", precision="fp32")
+
+
+def write_videos(folder: Path, count: int) -> Path:
+    """Writes a folder of videos, by links to 4 small clips, and among them one that is none."""
+    from h264_videos import write_video
+
+    clips = [write_video(folder / f"clip{n}.mp4", num_frames=9, seed=n) for n in range(4)]
+    videos = folder / "videos"
+    videos.mkdir()
+    for number in range(count):
+        (videos / f"{number:06}.mp4").symlink_to(clips[number % 4])
+    (folder / "bad.mp4").write_text("no video")
+    (videos / "000005.mp4").unlink()
+    (videos / "000005.mp4").symlink_to(folder / "bad.mp4")
+    return videos
+
+
+def score(videos: Path, out: Path, checkpoint: Path) -> None:
+    """Scores what is missing of a job, as tools/infer.py does; the rank says which share."""
+    import torch
+
+    from mmact_tiny.scale.score import score_job
+
+    torch.set_num_threads(1)
+    launcher = "pytorch" if "RANK" in os.environ else "none"
+    score_job([str(videos)], str(out), share=(launcher, None), checkpoint=checkpoint, **SETTINGS)
+
+
+def parts_of(folder: Path) -> dict[str, bytes]:
+    """Returns the contents of a job's parts."""
+    return {path.name: path.read_bytes() for path in sorted(folder.glob("part-*"))}
+
+
+def disturb(
+    videos: Path, out: Path, checkpoint: Path, seconds: float, moments: random.Random
+) -> list[str]:
+    """Runs a job to its end, some of its processes killed; returns the moments of the kills.
+
+    It begins anew after each kill, on another number of processes, the last time on one. A kill
+    comes at a moment of the whole time, or while a part is being written.
+    """
+    kills: list[str] = []
+    for _ in range(moments.randint(1, MOST_KILLS)):
+        count = moments.randint(1, MOST_PROCESSES)
+        ranks = fork_ranks(score, (videos, out, checkpoint), out.parent / "log", count)
+        victim, at = moments.choice(ranks), moments.uniform(0.2, seconds)
+        in_write, began = moments.random() < 0.5, time.monotonic()
+        while victim.is_alive():
+            written = in_write and any(out.glob("..*.tmp"))
+            if written or (not in_write and time.monotonic() - began > at):
+                victim.kill()
+                kills.append("in a write" if written else f"{at:.1f} s, of {count}")
+                break
+            time.sleep(0.0005)
+        for process in ranks:
+            process.join()
+    (last,) = fork_ranks(score, (videos, out, checkpoint), out.parent / "log", 1)
+    last.join()
+    assert last.exitcode == 0, (out.parent / "log" / "output.txt").read_text()[-2000:]
+    return kills
+
+
+def kill_and_compare(folder: Path, num_kills: int, count: int, seed: int) -> dict[str, Any]:
+    """Returns how many kills there were, and how many jobs ended otherwise than undisturbed."""
+    from small_recognizer import small_recognizer
+
+    import mmact_tiny.scale.score  # noqa: F401  imported once, before the forks
+
+    checkpoint, videos = small_recognizer().checkpoint, write_videos(folder, count)
+    began = time.monotonic()
+    (process,) = fork_ranks(score, (videos, folder / "whole", checkpoint), folder / "log", 1)
+    process.join()
+    seconds, expected = time.monotonic() - began, parts_of(folder / "whole")
+    moments, kills, jobs, others = random.Random(seed), [], 0, 0
+    while len(kills) < num_kills:
+        out = folder / f"job{jobs}"
+        kills += disturb(videos, out, checkpoint, seconds, moments)
+        jobs, others = jobs + 1, others + (parts_of(out) != expected)
+    return dict(kills=len(kills), jobs=jobs, other_jobs=others, parts=len(expected), moments=kills)
+
+
+def measure_overhead(folder: Path, count: int) -> dict[str, Any]:
+    """Returns the seconds of a job, and those of them that scoring waits for its folder."""
+    from small_recognizer import small_recognizer
+
+    from mmact_tiny.scale import job as jobs
+    from mmact_tiny.scale.score import identity_of, score_parts, write_parts
+
+    videos, clock, scoring = write_videos(folder, count), time.perf_counter, 0.0
+    recognizer = small_recognizer(precision="fp32")
+    identity = identity_of(recognizer, 5)
+    start = clock()
+    job = jobs.begin(folder / "answers", [str(videos)], identity)
+    numbers = job.missing()
+
+    def scored() -> Iterator[Any]:
+        nonlocal scoring
+        parts = score_parts(recognizer, 5, job.parts(numbers))
+        while True:
+            before = clock()
+            part, rows = next(parts, (None, ()))
+            kept = list(rows)
+            scoring += clock() - before
+            if part is None:
+                return
+            yield part, kept
+
+    write_parts(job, scored(), numbers)
+    seconds = clock() - start
+    own = seconds - scoring
+    return dict(videos=count, parts=job.num_parts, seconds=seconds, own=own, share=own / seconds)
+
+
+class Stub:
+    """Stands for a recognizer ONLY where memory and start are measured: it reads no video."""
+
+    labels = [f"class {number}" for number in range(400)]
+    steps = [dict(type="SampleFrames", clip_len=1, num_clips=3, test_mode=True)]
+
+    def read_videos(self, videos: Any) -> Iterator[int]:
+        return (len(str(video)) for video in videos)
+
+    def score_samples(self, samples: Any) -> Iterator[Any]:
+        import numpy as np
+
+        return (np.linspace(0, 1, 400) * sample for sample in samples)
+
+    def top_k(self, scores: Any, k: int) -> list[tuple[str, float]]:
+        return [(self.labels[index], float(scores[index])) for index in range(k)]
+
+
+def peak_mb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def measure_paths(folder: Path, count: int, as_list: bool) -> dict[str, Any]:
+    """Returns memory and seconds of a job of many paths, without decoding and model."""
+    from h264_videos import write_video
+
+    from mmact_tiny.scale.collect import collect
+    from mmact_tiny.scale.job import begin
+    from mmact_tiny.scale.score import score_parts, write_parts
+
+    clip = write_video(folder / "clip.mp4", num_frames=9)
+    videos = folder / "videos"
+    for number in range(count):
+        if number % 10_000 == 0:
+            (videos / f"{number // 10_000:04}").mkdir(parents=True)
+        path = videos / f"{number // 10_000:04}" / f"{number:07}.mp4"
+        os.symlink(clip, path)  # noqa: PTH211
+    source = videos
+    if as_list:
+        source = folder / "list.txt"
+        with source.open("w") as file:
+            file.writelines(f"videos/{n // 10_000:04}/{n:07}.mp4\n" for n in range(count))
+    idle, start, first = peak_mb(), time.perf_counter(), []
+    job = begin(folder / "answers", [str(source)], dict(protocol="none: a stub"))
+    begun = time.perf_counter() - start
+    numbers = job.missing()
+
+    def scored() -> Iterator[Any]:
+        for part, rows in score_parts(Stub(), 5, job.parts(numbers)):  # type: ignore[arg-type]
+            yield part, rows
+            first.append(time.perf_counter() - start)  # its file is there
+
+    write_parts(job, scored(), numbers)
+    seconds, after = time.perf_counter() - start, peak_mb()
+    collect(str(folder / "answers"), str(folder / "all.csv"))
+    return dict(
+        paths=count,
+        source="list" if as_list else "folder",
+        begun=begun,
+        first=first[0],
+        seconds=seconds,
+        collect=time.perf_counter() - start - seconds,
+        mb_more=after - idle,
+        mb_more_collect=peak_mb() - idle,
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--kills", type=int)
+    parser.add_argument("--overhead", action="store_true")
+    parser.add_argument("--paths", type=int)
+    parser.add_argument("--videos", type=int, default=512)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args(argv)
+    done = []
+    with tempfile.TemporaryDirectory(prefix="scale-") as name:
+        folder = Path(name)
+        if args.kills:
+            done.append(kill_and_compare(folder, args.kills, 48, args.seed))
+        if args.overhead:
+            done.append(measure_overhead(folder, args.videos))
+        for as_list in (False, True) if args.paths else ():
+            done.append(measure_paths(folder, args.paths, as_list))
+            shutil.rmtree(folder)
+            folder.mkdir()
+    for row in done:
+        print(json.dumps(row, indent=1))
+
+
+if __name__ == "__main__":
+    main()
