@@ -2,7 +2,7 @@
 
 python benchmarks/scale.py --kills 20          killed at random moments, in 1 to 3 processes
 python benchmarks/scale.py --overhead          what parts and manifest cost
-python benchmarks/scale.py --paths 1000000     memory, and seconds to the first answer
+python benchmarks/scale.py --paths 1000000 [--list]   memory, and seconds to the first answer
 python benchmarks/scale.py --simulate 500      the scheduling on Ray, with workers that only wait
 python benchmarks/scale.py --ray               Ray beside the plain way
 """
@@ -12,7 +12,6 @@ import json
 import os
 import random
 import resource
-import shutil
 import sys
 import tempfile
 import time
@@ -48,11 +47,11 @@ def score(videos: Path, out: Path, checkpoint: Path) -> None:
     """Scores what is missing of a job, as tools/infer.py does; the rank says which share."""
     import torch
 
-    from mmact_tiny.scale.score import score_job
+    from mmact_tiny.scale.score import score_job, share_of
 
     torch.set_num_threads(1)
-    launcher = "pytorch" if "RANK" in os.environ else "none"
-    score_job([str(videos)], str(out), share=(launcher, None), checkpoint=checkpoint, **SETTINGS)
+    share = share_of("pytorch" if "RANK" in os.environ else "none")
+    score_job([str(videos)], str(out), share=share, checkpoint=checkpoint, **SETTINGS)
 
 
 def parts_of(folder: Path) -> dict[str, bytes]:
@@ -214,6 +213,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--kills", type=int)
     parser.add_argument("--overhead", action="store_true")
     parser.add_argument("--paths", type=int)
+    parser.add_argument("--list", action="store_true", help="the paths are in a list file")
     parser.add_argument("--videos", type=int, default=512)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(argv)
@@ -224,10 +224,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             done.append(kill_and_compare(folder, args.kills, 48, args.seed))
         if args.overhead:
             done.append(measure_overhead(folder, args.videos))
-        for as_list in (False, True) if args.paths else ():
-            done.append(measure_paths(folder, args.paths, as_list))
-            shutil.rmtree(folder)
-            folder.mkdir()
+        if args.paths:
+            done.append(measure_paths(folder, args.paths, args.list))
     for row in done:
         print(json.dumps(row, indent=1))
 

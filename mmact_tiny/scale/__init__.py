@@ -14,7 +14,7 @@ from typing import Any
 
 from .. import hardware
 from ..errors import UserError
-from .store import names_a_folder
+from .store import is_address, names_a_folder
 
 __all__ = ["add_flags", "check_flags", "collect_job", "score_job"]
 
@@ -40,11 +40,18 @@ def check_flags(args: argparse.Namespace) -> bool:
     Raises:
         UserError: a flag of jobs without one.
     """
-    is_job = args.collect is not None or (args.out is not None and names_a_folder(args.out))
-    flags = [name for name in ("part", "parquet", "ray") if getattr(args, name)]
-    flags += ["launcher"] * (args.launcher != "none")
-    if flags and (not is_job or args.collect is not None):
-        raise UserError(f"--{flags[0]}: expected --out FOLDER, without --collect")
+    is_folder = args.out is not None and names_a_folder(args.out)
+    is_job = is_folder or args.collect is not None
+    names = [name for name in ("part", "parquet", "ray") if getattr(args, name)]
+    names += ["launcher"] * (args.launcher != "none")
+    if names and (not is_folder or args.collect is not None):
+        raise UserError(f"--{names[0]}: expected --out FOLDER, without --collect")
+    if is_job and (args.render or args.cam):
+        raise UserError("--render and --cam: expected --out FILE, or none")
+    if args.collect is not None and args.videos:
+        raise UserError(f"--collect {args.collect}: expected no VIDEO_OR_DIR, as {args.videos[0]}")
+    if args.out is not None and is_address(args.out) and not is_job:
+        raise UserError(f"--out {args.out}: expected the address of a folder")
     if is_job and args.launcher != "none" and args.device == "auto":
         args.device = import_module(".score", __name__).device_of_rank()
     return is_job
@@ -59,10 +66,10 @@ def score_job(args: argparse.Namespace, answers: dict[str, Any], settings: dict[
     """Scores what is missing of a job, see `score.score_job`."""
     own = dict(parquet=args.parquet, top_k=args.top_k, time_limit=args.time_limit, **settings)
     if args.ray is None:
-        own |= dict(share=(args.launcher, args.part), rows_of=answers.get("rows_of"))
-    elif answers or args.part or args.launcher != "none":
+        home = import_module(".score", __name__)
+        own["share"] = home.share_of(args.launcher, args.part)
+        return home.score_job(args.videos, args.out, rows_of=answers.get("rows_of"), **own)
+    if answers or args.part or args.launcher != "none":
         raise UserError("--ray: expected without --window, --part and --launcher")
-    else:
-        own |= dict(ray=args.ray)
-    home = import_module(".score" if args.ray is None else ".cluster", __name__)
-    return home.score_job(args.videos, args.out, **own)
+    home = import_module(".cluster", __name__)
+    return home.score_job(args.videos, args.out, ray=args.ray, **own)

@@ -64,7 +64,7 @@ def score_job(
         ask = remote(**_share(resources))(describe)
         identity, together, steps = get(ask.remote(top_k, settings))
         job = begin(out, sources, identity, "parquet" if parquet else "jsonl")
-        numbers = to_do(job, identity)
+        numbers = to_do(job)
         read = functools.partial(read_batch, steps=steps, seconds=settings["video_seconds"])
         scorer = dict(identity=identity, settings=settings)
         scored = spread(job, numbers, together, read, Scorer, scorer, resources)
@@ -86,6 +86,7 @@ def connected(address: str) -> Iterator[dict[str, float]]:
     if Path(address).exists():
         raise UserError(f"--ray {address}: expected an address; put --ray behind the videos")
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # errors come as exceptions
     import ray
     import ray.data
 
@@ -144,7 +145,7 @@ def _share(resources: dict[str, float]) -> dict[str, float]:
 
 
 def describe(top_k: int | None, settings: dict[str, Any]) -> tuple[dict[str, Any], int, list]:
-    """Returns the identity of a recognizer in a worker, its videos together, and its pipeline."""
+    """Returns of a recognizer in a worker its identity, videos together, and pipeline."""
     recognizer, top_k = open_recognizer(top_k, **settings)
     return identity_of(recognizer, top_k), videos_together(recognizer), recognizer.steps
 

@@ -8,6 +8,7 @@ from ..errors import EXIT_ERROR, EXIT_OK, EXIT_PARTIAL, UserError
 from ..files import Row, printable
 from ..infer import OUT_SUFFIXES, write_rows
 from .job import Job
+from .store import Store
 
 SHOWN = 20  # failed videos; all of them are in the file
 logger = logging.getLogger("mmact_tiny")
@@ -25,7 +26,7 @@ def collect(
 
     Args:
         folder: A path or an address of a job.
-        out: A JSON, JSON Lines or CSV file.
+        out: A JSON, JSON Lines or CSV file, here or at an address.
         write_windows: Writes rows of windows.
 
     Raises:
@@ -53,7 +54,9 @@ def collect(
                 yield row
 
     windows = job.facts.get("window") is not None
-    (write_windows if windows and write_windows else write_rows)(Path(out), rows())
+    write = write_windows if windows and write_windows else write_rows
+    place, _, name = out.rpartition("/")
+    Store(place or ".").write(name, lambda path: write(path, rows()))
     logger.info("written: %s, %s videos, each once", out, f"{job.num_videos:,}")
     if failed:
         more = f" ({failed - SHOWN:,} more than these)" if failed > SHOWN else ""

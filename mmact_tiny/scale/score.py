@@ -3,14 +3,15 @@
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
 from itertools import islice, tee
-from pathlib import Path
 from typing import Any
 
 from .. import __version__, hardware, log, progress
+from ..checkpoints.config_text import config_to_json
 from ..errors import EXIT_ERROR, EXIT_OK, EXIT_PARTIAL, UserError
 from ..files import Row, printable, sha256
 from ..infer import answer_rows, open_recognizer
@@ -23,7 +24,6 @@ from .job import Job, Part, begin
 logger = logging.getLogger("mmact_tiny")
 # Frames that may be scored together: those of one forward pass on a GPU, see engine.CHUNK_FRAMES.
 FRAMES_TOGETHER = 250
-RowsOf = Callable[[Recognizer, Sequence[Path], int], Iterable[Row]]
 
 
 def share_of(launcher: str = "none", part: str | None = None) -> tuple[int, int]:
@@ -65,11 +65,11 @@ def score_job(
     sources: Sequence[str],
     out: str,
     *,
-    share: tuple[str, str | None] = ("none", None),
+    share: tuple[int, int] = (0, 1),
     parquet: bool = False,
     top_k: int | None = None,
     time_limit: float | None = None,
-    rows_of: RowsOf | None = None,
+    rows_of: partial[Iterable[Row]] | None = None,
     **settings: Any,
 ) -> int:
     """Scores what is missing of a job, which it begins where there is none; returns the status.
@@ -79,33 +79,37 @@ def score_job(
 
     Args:
         sources, out: As `job.begin` has them.
-        share: As `share_of` has it.
+        share: What `share_of` returned.
         parquet: Whether parts are Parquet, not JSON Lines.
-        top_k, time_limit, rows_of, settings: As for `infer`.
+        top_k, time_limit, settings: As for `infer`.
+        rows_of: As for `infer`, with what its rows depend on as keywords: window and stride.
 
     Raises:
         UserError: what cannot be used or written; all parts that are there stay.
     """
-    rank, of = share_of(*share)
     log.keep_stock_log_off()
     settings["video_seconds"] = time_limit or VIDEO_SECONDS
     recognizer, top_k = open_recognizer(top_k, **settings)
     recognizer.read_videos([])  # its processes have no need of the model
-    identity = {**identity_of(recognizer, top_k), **getattr(rows_of, "keywords", {})}
+    identity = identity_of(recognizer, top_k)
+    if rows_of is not None:
+        identity |= rows_of.keywords
     job = begin(out, sources, identity, "parquet" if parquet else "jsonl")
-    numbers = to_do(job, identity, rank, of)
+    logger.info("checkpoint: %s", recognizer.checkpoint)
+    numbers = to_do(job, share)
     parts = job.parts(numbers)
     if rows_of is None:
-        return write_parts(job, score_parts(recognizer, top_k, parts), numbers, alone=of == 1)
-    scored = score_each(recognizer, top_k, parts, rows_of)
-    return write_parts(job, scored, numbers, alone=of == 1)
+        scored = score_parts(recognizer, top_k, parts)
+    else:
+        scored = score_each(recognizer, top_k, parts, rows_of)
+    return write_parts(job, scored, numbers, alone=share[1] == 1)
 
 
-def to_do(job: Job, identity: Mapping[str, Any], rank: int = 0, of: int = 1) -> list[int]:
+def to_do(job: Job, share: tuple[int, int] = (0, 1)) -> list[int]:
     """Returns the numbers of the missing parts of a share, and says what the job is."""
     for name in ("protocol", "engine"):
-        logger.info("%s: %s", name, identity[name])
-    numbers = job.missing(rank, of)
+        logger.info("%s: %s", name, job.facts[name])
+    numbers = job.missing(*share)
     missing = sum(map(job.size_of, numbers))
     logger.info("%s: %s of %s videos to do", job.store, f"{missing:,}", f"{job.num_videos:,}")
     return numbers
@@ -113,11 +117,12 @@ def to_do(job: Job, identity: Mapping[str, Any], rank: int = 0, of: int = 1) -> 
 
 def identity_of(recognizer: Recognizer, top_k: int) -> dict[str, Any]:
     """Returns what the answers of a recognizer depend on."""
-    labels = "\n".join(recognizer.labels).encode("utf-8", "surrogateescape")
+    own = dict(model=recognizer.cfg.model, steps=recognizer.steps, labels=recognizer.labels)
+    config = config_to_json(own)
     return dict(
         mmact_tiny=__version__,
         checkpoint=sha256(recognizer.checkpoint),
-        labels=hashlib.sha256(labels).hexdigest(),
+        config_and_labels=hashlib.sha256(config.encode()).hexdigest(),
         protocol=recognizer.protocol,
         engine=str(recognizer.engine),
         top_k=top_k,
@@ -157,7 +162,7 @@ def score_parts(
 
 
 def score_each(
-    recognizer: Recognizer, top_k: int, parts: Iterable[Part], rows_of: RowsOf
+    recognizer: Recognizer, top_k: int, parts: Iterable[Part], rows_of: partial[Iterable[Row]]
 ) -> Iterator[tuple[Part, Iterator[Row]]]:
     """Yields each part with its rows, each video by itself."""
     ahead, parts = tee(parts)
