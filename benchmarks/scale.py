@@ -3,8 +3,8 @@
 python benchmarks/scale.py --kills 20          killed at random moments, in 1 to 3 processes
 python benchmarks/scale.py --overhead          what parts and manifest cost
 python benchmarks/scale.py --paths 1000000 [--list]   memory, and seconds to the first answer
-python benchmarks/scale.py --simulate 500      the scheduling on Ray, with workers that only wait
 python benchmarks/scale.py --ray               Ray beside the plain way
+python benchmarks/scale.py --simulate 500      shares and parts, with workers that only wait
 """
 
 import argparse
@@ -12,6 +12,7 @@ import json
 import os
 import random
 import resource
+import subprocess
 import sys
 import tempfile
 import time
@@ -28,15 +29,17 @@ MOST_PROCESSES, MOST_KILLS = 3, 4
 SETTINGS = dict(engine="torch", precision="fp32")
 
 
-def write_videos(folder: Path, count: int) -> Path:
-    """Writes a folder of videos, by links to 4 small clips, and among them one that is none."""
+def write_videos(folder: Path, count: int, data: Path | None = None) -> Path:
+    """Writes a folder of videos, by links to 4 small clips or to those in `data`; one is none."""
     from h264_videos import write_video
 
-    clips = [write_video(folder / f"clip{n}.mp4", num_frames=9, seed=n) for n in range(4)]
+    clips = sorted(path.resolve() for path in data.glob("*.mp4")) if data else []
+    if not data:
+        clips = [write_video(folder / f"clip{n}.mp4", num_frames=9, seed=n) for n in range(4)]
     videos = folder / "videos"
     videos.mkdir()
     for number in range(count):
-        (videos / f"{number:06}.mp4").symlink_to(clips[number % 4])
+        (videos / f"{number:06}.mp4").symlink_to(clips[number % len(clips)])
     (folder / "bad.mp4").write_text("no video")
     (videos / "000005.mp4").unlink()
     (videos / "000005.mp4").symlink_to(folder / "bad.mp4")
@@ -107,14 +110,14 @@ def kill_and_compare(folder: Path, num_kills: int, count: int, seed: int) -> dic
     return dict(kills=len(kills), jobs=jobs, other_jobs=others, parts=len(expected), moments=kills)
 
 
-def measure_overhead(folder: Path, count: int) -> dict[str, Any]:
+def measure_overhead(folder: Path, count: int, data: Path | None) -> dict[str, Any]:
     """Returns the seconds of a job, and those of them that scoring waits for its folder."""
     from small_recognizer import small_recognizer
 
     from mmact_tiny.scale import job as jobs
     from mmact_tiny.scale.score import identity_of, score_parts, write_parts
 
-    videos, clock, scoring = write_videos(folder, count), time.perf_counter, 0.0
+    videos, clock, scoring = write_videos(folder, count, data), time.perf_counter, 0.0
     recognizer = small_recognizer(precision="fp32")
     identity = identity_of(recognizer, 5)
     start = clock()
@@ -181,9 +184,9 @@ def measure_paths(folder: Path, count: int, as_list: bool) -> dict[str, Any]:
         source = folder / "list.txt"
         with source.open("w") as file:
             file.writelines(f"videos/{n // 10_000:04}/{n:07}.mp4\n" for n in range(count))
-    idle, start, first = peak_mb(), time.perf_counter(), []
+    idle, start, first, cpu = peak_mb(), time.perf_counter(), [], time.process_time()
     job = begin(folder / "answers", [str(source)], dict(protocol="none: a stub"))
-    begun = time.perf_counter() - start
+    begun, cpu = time.perf_counter() - start, time.process_time() - cpu
     numbers = job.missing()
 
     def scored() -> Iterator[Any]:
@@ -198,11 +201,98 @@ def measure_paths(folder: Path, count: int, as_list: bool) -> dict[str, Any]:
         paths=count,
         source="list" if as_list else "folder",
         begun=begun,
+        begun_cpu=cpu,
         first=first[0],
         seconds=seconds,
         collect=time.perf_counter() - start - seconds,
         mb_more=after - idle,
         mb_more_collect=peak_mb() - idle,
+    )
+
+
+def measure_ray(folder: Path, count: int, data: Path | None) -> dict[str, Any]:
+    """Returns the videos a second of a job with and without Ray, from its first part to its last.
+
+    The commands are those of a user; Ray's start, which takes a minute, is apart.
+    """
+    from small_recognizer import write_checkpoint
+
+    videos = write_videos(folder, count, data)
+    checkpoint = write_checkpoint(folder / "tiny.pth")
+    found: dict[str, Any] = dict(videos=count)
+    for name, flags in (("plain", []), ("ray", ["--ray"])):
+        flags += ["--checkpoint", str(checkpoint), "--protocol", "val", "--engine", "torch"]
+        start, out = time.time(), folder / name
+        command = [sys.executable, "tools/infer.py", str(videos), "--out", str(out), *flags]
+        subprocess.run(command, cwd=ROOT, check=False)
+        ends = sorted(path.stat().st_mtime for path in out.glob("part-*"))
+        size = json.loads((out / "job.json").read_text())["part_size"]
+        found[name] = dict(
+            first=ends[0] - start, rate=(len(ends) - 1) * size / (ends[-1] - ends[0])
+        )
+    found["ratio"] = found["ray"]["rate"] / found["plain"]["rate"]
+    found["same"] = parts_of(folder / "ray") == parts_of(folder / "plain")
+    return found
+
+
+def simulate(folder: Path, num_workers: int, count: int, seconds: float, seed: int) -> dict:
+    """Returns how near a job of many processes comes to the ideal time; a tenth of them die.
+
+    Each worker is a thread with the real list, shares and parts; it waits in the place of decoding
+    and scoring, a time drawn for each part. One that dies, at a random moment, loses its part and
+    is started again after a second, as a job array does.
+
+    Args:
+        folder: Where the job goes.
+        num_workers: How many there are.
+        count: Videos.
+        seconds: The ideal time: what all parts take, over the workers.
+        seed: Of the times and deaths.
+    """
+    from threading import Thread
+
+    from mmact_tiny.scale.job import Job, begin
+
+    draw = random.Random(seed)
+    (folder / "list.txt").write_text("".join(f"{number}.mp4\n" for number in range(count)))
+    job = begin(folder / "answers", [str(folder / "list.txt")], dict(protocol="none: waits"))
+    mean = seconds * num_workers / job.num_parts
+    takes = [draw.gauss(mean, 0.1 * mean) for _ in range(job.num_parts)]
+    ideal = sum(takes) / num_workers
+    deaths = {draw.randrange(num_workers) for _ in range(num_workers // 10)}
+    moments = {worker: draw.uniform(0, seconds) for worker in deaths}
+    lost, written = [], []
+    parts = list(job.parts(range(job.num_parts)))  # a worker reads the list in half a second
+
+    def work(worker: int) -> None:
+        again = Job(folder / "answers")
+        began = time.monotonic()
+        for number in again.missing(worker, num_workers):
+            part = parts[number]
+            if worker in moments and time.monotonic() - began + takes[number] > moments[worker]:
+                time.sleep(max(0.0, moments.pop(worker) - (time.monotonic() - began)))
+                lost.append(number)
+                time.sleep(1)
+                return work(worker)
+            time.sleep(takes[number])
+            again.write(part, [dict(video=video) for video in part.videos])
+            written.append(number)
+
+    threads = [Thread(target=work, args=(worker,)) for worker in range(num_workers)]
+    start = time.monotonic()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    took = time.monotonic() - start
+    assert sorted(written) == list(range(job.num_parts)) and job.missing() == []
+    return dict(
+        workers=num_workers,
+        parts=job.num_parts,
+        died=len(lost),
+        ideal=ideal,
+        took=took,
+        share_of_ideal=ideal / took,
     )
 
 
@@ -216,6 +306,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--list", action="store_true", help="the paths are in a list file")
     parser.add_argument("--videos", type=int, default=512)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--ray", action="store_true")
+    parser.add_argument("--data", type=Path, help="a folder of videos, in the place of small clips")
+    parser.add_argument("--simulate", type=int, metavar="WORKERS")
+    parser.add_argument("--seconds", type=float, default=100.0, help="ideal time of a simulation")
     args = parser.parse_args(argv)
     done = []
     with tempfile.TemporaryDirectory(prefix="scale-") as name:
@@ -223,9 +317,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         if args.kills:
             done.append(kill_and_compare(folder, args.kills, 48, args.seed))
         if args.overhead:
-            done.append(measure_overhead(folder, args.videos))
+            done.append(measure_overhead(folder, args.videos, args.data))
         if args.paths:
             done.append(measure_paths(folder, args.paths, args.list))
+        if args.ray:
+            done.append(measure_ray(folder, args.videos, args.data))
+        if args.simulate:
+            some = (args.simulate, 1_000_000, args.seconds, args.seed)
+            done.append(simulate(folder, *some))
     for row in done:
         print(json.dumps(row, indent=1))
 

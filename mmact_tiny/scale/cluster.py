@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import pickle
+import socket
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -37,6 +38,7 @@ MOST_BLOCKS = 4096  # tasks that Ray keeps in mind; a task has a batch of videos
 # Shares of a core, for a reader and for an actor without a GPU: a core has one of each, and the
 # reader stands back (hardware.reader_niceness). Ray runs steps of equal shares in one process.
 READER, ACTOR = 0.5, 0.49
+SECONDS_TO_CONNECT = 10
 SECONDS_TO_ANSWER = 120  # of a machine that has to import mmact_tiny
 SECONDS_TO_END = 30  # of the processes of a Ray of our own
 
@@ -85,6 +87,12 @@ def connected(address: str) -> Iterator[dict[str, float]]:
         raise UserError("--ray needs Ray: pip install 'mmact-tiny[ray]'")
     if Path(address).exists():
         raise UserError(f"--ray {address}: expected an address; put --ray behind the videos")
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        try:  # Ray itself would try for minutes
+            socket.create_connection((host, int(port)), SECONDS_TO_CONNECT).close()
+        except OSError as error:
+            raise UserError(f"--ray {address}: no cluster answers: {error}") from None
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # errors come as exceptions
     import ray

@@ -23,8 +23,9 @@ from .store import Store, filesystem_of, is_address, persist
 
 logger = logging.getLogger("mmact_tiny")
 LIST, FACTS = "videos.txt", "job.json"
-# Videos of a part: what a killed process loses of its work, and how finely the work is shared.
-SMALLEST_PART, LARGEST_PART, PARTS = 16, 256, 64
+# Videos of a part are what a killed process loses, and how finely a job is shared: 64, as few as 16
+# where a job would have less than 64 parts, and more where it would have over 16,384 files.
+SMALLEST_PART, USUAL_PART, FEW_PARTS, MOST_PARTS = 16, 64, 64, 1 << 14
 ENCODING = "utf-8", "surrogateescape"  # names that are not UTF-8 keep their bytes
 
 
@@ -87,17 +88,17 @@ class Job:
 
     def parts(self, numbers: Sequence[int]) -> Iterator[Part]:
         """Yields parts in order, read from the list as they are asked for."""
-        wanted, number = iter(numbers), 0
+        following = 0
         with self.store.open(LIST) as file:
-            lines = io.TextIOWrapper(file, *ENCODING, newline="\n")
-            for next_one in wanted:
-                for _ in islice(lines, (next_one - number) * self.part_size):
+            for number in numbers:
+                for _ in islice(file, (number - following) * self.part_size):
                     pass
-                videos = [line[:-1] for line in islice(lines, self.part_size)]
-                number = next_one + 1
-                if len(videos) != self.size_of(next_one):
+                lines = list(islice(file, self.part_size))
+                following = number + 1
+                if len(lines) != self.size_of(number):
                     raise UserError(f"{self.store}/{LIST} is not that of {FACTS}: it has changed")
-                yield Part(self.name_of(next_one), videos)
+                videos = [line.decode(*ENCODING).removesuffix("\n") for line in lines]
+                yield Part(self.name_of(number), videos)
 
     def write(self, part: Part, rows: Sequence[Row]) -> None:
         """Writes the rows of a part, one for each video.
@@ -161,8 +162,8 @@ def begin(
                     "name an empty folder for the job"
                 )
             count = store.write(LIST, lambda path: _write_list(path, sources))
-            size = min(max(-(-count // PARTS), SMALLEST_PART), LARGEST_PART)
-            store.write_json(FACTS, {**identity, "num_videos": count, "part_size": size})
+            facts = dict(num_videos=count, part_size=part_size(count))
+            store.write_json(FACTS, {**identity, **facts})
     job = Job(store)
     differences = [
         f"{key} {job.facts.get(key)!r} there, {value!r} now"
@@ -175,6 +176,12 @@ def begin(
             "with what that one was begun with"
         )
     return job
+
+
+def part_size(num_videos: int) -> int:
+    """Returns how many videos a part has."""
+    usual = min(max(-(-num_videos // FEW_PARTS), SMALLEST_PART), USUAL_PART)
+    return max(usual, -(-num_videos // MOST_PARTS))
 
 
 def write_lines(path: Path, rows: Iterable[Row]) -> None:

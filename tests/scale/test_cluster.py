@@ -79,7 +79,7 @@ def test_a_lost_worker_changes_nothing_and_all_processes_end(videos, whole, tmp_
 
 
 WRONG = {
-    "127.0.0.1:1": "--ray 127.0.0.1:1: no cluster to work with: ",
+    "127.0.0.1:1": "--ray 127.0.0.1:1: no cluster answers: ",
     "data": "--ray data: expected an address; put --ray behind the videos",
 }
 
@@ -87,7 +87,10 @@ WRONG = {
 @pytest.mark.parametrize("address", WRONG)
 def test_an_address_without_a_cluster_is_a_line(address, videos, tmp_path):
     process = start(words(videos, tmp_path / "a", "--ray", address))
-    said, _ = process.communicate(timeout=300)
+    try:
+        said, _ = process.communicate(timeout=300)
+    finally:
+        process.kill()
     assert process.returncode == EXIT_ERROR, said
     assert WRONG[address] in said.splitlines()[-1] and "Traceback" not in said
     assert not (tmp_path / "a" / "job.json").exists()

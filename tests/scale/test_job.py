@@ -14,7 +14,7 @@ from jobs import full_disk
 from small_recognizer import small_recognizer
 
 from mmact_tiny.errors import EXIT_ERROR, EXIT_OK, EXIT_PARTIAL, UserError
-from mmact_tiny.scale.job import Job, begin
+from mmact_tiny.scale.job import Job, begin, part_size
 from tools import infer
 
 COUNT = 40  # videos: three parts, of 16, 16 and 8
@@ -147,6 +147,14 @@ def test_a_part_with_another_row_is_not_collected(whole, tmp_path, capsys):
         error = capsys.readouterr().err
         assert "part-00002.jsonl is broken" in error and error.count("\n") == 1
     assert not (tmp_path / "a.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("num_videos", "size"),
+    [(1, 16), (1024, 16), (2000, 32), (4096, 64), (1 << 20, 64), (10**6, 64), (10**8, 6104)],
+)
+def test_the_size_of_a_part(num_videos, size):
+    assert part_size(num_videos) == size
 
 
 def test_lists_folders_and_names(tmp_path):
