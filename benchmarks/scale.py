@@ -205,8 +205,9 @@ def measure_paths(folder: Path, count: int, as_list: bool) -> dict[str, Any]:
         first=first[0],
         seconds=seconds,
         collect=time.perf_counter() - start - seconds,
-        mb_more=after - idle,
-        mb_more_collect=peak_mb() - idle,
+        mb_before=idle,
+        mb_scored=after,
+        peak_mb=peak_mb(),
     )
 
 
