@@ -11,13 +11,14 @@ python tools/infer.py FOLDER_OR_LIST --out answers/        any number of videos:
 python tools/infer.py --collect answers/ --out answers.csv
 """
 
+import argparse
 from collections.abc import Sequence
 from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from mmact_tiny import cli
+from mmact_tiny import cli, hardware
 from mmact_tiny.errors import UserError
 
 
@@ -47,16 +48,24 @@ def main(argv: Sequence[str] | None = None) -> int | None:
         metavar="FILE.png",
         help="the frames, with the regions behind the label (extra)",
     )
-    scale: Any = import_module("mmact_tiny.scale") if cli.has_room("scale") else None
-    if scale:
-        scale.add_flags(parser)
+    parser.add_argument("--collect", metavar="FOLDER", help="join the parts of a job into --out")
+    parser.add_argument("--launcher", choices=hardware.LAUNCHERS, default="none")
+    parser.add_argument("--part", metavar="I/N", help="be the I-th of N processes of a job")
+    parser.add_argument("--parquet", action="store_true", help="parts are Parquet (extra)")
+    parser.add_argument(
+        "--ray",
+        nargs="?",
+        const="local",
+        metavar="ADDRESS",
+        help="spread a job over a cluster, by default over this machine (extra)",
+    )
     cli.add_device(parser)
     cli.add_verbose(parser)
     args = parser.parse_args(argv)
-    is_job = scale and scale.check_flags(args)
+    jobs = room_of_jobs(args)
     cli.start(args, trains=False)
-    if is_job and args.collect is not None:
-        return scale.collect_job(args.collect, args.out, write_windows)
+    if jobs and args.collect is not None:
+        return jobs.collect_job(args.collect, args.out, write_windows)
     if not args.videos:
         parser.error("expected VIDEO_OR_DIR")
 
@@ -88,8 +97,8 @@ def main(argv: Sequence[str] | None = None) -> int | None:
         from mmact_tiny.view import pictures
 
         pictures.check_pictures(args.videos, render=args.render, cam=args.cam)
-    if is_job:
-        return scale.score_job(args, answers, cli.recognizer_settings(args))
+    if jobs:
+        return jobs.score_job(args, answers, cli.recognizer_settings(args))
     result = infer(
         args.videos,
         top_k=args.top_k,
@@ -101,6 +110,21 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     if args.render is not None or args.cam is not None:
         pictures.draw_pictures(result.rows[0], result.recognizer, render=args.render, cam=args.cam)
     return result.status
+
+
+def room_of_jobs(args: argparse.Namespace) -> Any:
+    """Returns the room that runs jobs in a folder, None where a flag or `--out` asks for none."""
+    flags = [f"--{name}" for name in ("collect", "part", "parquet", "ray") if getattr(args, name)]
+    flags += ["--launcher"] * (args.launcher != "none")
+    out = args.out or ".json"
+    if not flags and out.endswith((".json", ".csv", ".jsonl")) and "://" not in out:
+        return None
+    if not cli.has_room("scale"):
+        if flags:
+            cli.need_room("scale", flags[0])
+        return None
+    jobs = import_module("mmact_tiny.scale")
+    return jobs if jobs.check_flags(args, flags) else None
 
 
 def write_windows(path: Path, rows: Any) -> None:

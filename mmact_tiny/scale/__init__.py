@@ -8,33 +8,17 @@ What a tool needs of it is here; it imports the rest when it is used.
 """
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any
 
-from .. import hardware
 from ..errors import UserError
 from .store import is_address, names_a_folder
 
-__all__ = ["add_flags", "check_flags", "collect_job", "score_job"]
+__all__ = ["check_flags", "collect_job", "score_job"]
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags of jobs to those of a tool that has `--out`."""
-    parser.add_argument("--collect", metavar="FOLDER", help="join the parts of a job into --out")
-    parser.add_argument("--launcher", choices=hardware.LAUNCHERS, default="none")
-    parser.add_argument("--part", metavar="I/N", help="be the I-th of N processes of a job")
-    parser.add_argument("--parquet", action="store_true", help="parts are Parquet (extra)")
-    parser.add_argument(
-        "--ray",
-        nargs="?",
-        const="local",
-        metavar="ADDRESS",
-        help="spread a job over a cluster, by default over this machine (extra)",
-    )
-
-
-def check_flags(args: argparse.Namespace) -> bool:
+def check_flags(args: argparse.Namespace, flags: Sequence[str]) -> bool:
     """Returns whether `--out` or `--collect` names the folder of a job; gives the job a device.
 
     Raises:
@@ -42,10 +26,9 @@ def check_flags(args: argparse.Namespace) -> bool:
     """
     is_folder = args.out is not None and names_a_folder(args.out)
     is_job = is_folder or args.collect is not None
-    names = [name for name in ("part", "parquet", "ray") if getattr(args, name)]
-    names += ["launcher"] * (args.launcher != "none")
-    if names and (not is_folder or args.collect is not None):
-        raise UserError(f"--{names[0]}: expected --out FOLDER, without --collect")
+    others = [flag for flag in flags if flag != "--collect"]
+    if others and (not is_folder or args.collect is not None):
+        raise UserError(f"{others[0]}: expected --out FOLDER, without --collect")
     if is_job and (args.render or args.cam):
         raise UserError("--render and --cam: expected --out FILE, or none")
     if args.collect is not None and args.videos:
