@@ -10,13 +10,14 @@ from .build import build_runner, explained
 from .compat import Config, Runner
 from .errors import UserError, as_typed
 from .files import held
+from .hooks.begin import keeping_earlier_run
 from .hooks.processes import start_processes
 from .hooks.progress import ProgressHook
 from .overrides.learning_rate import describe_learning_rate
 from .overrides.registry import reason_for
 from .overrides.tracking import describe_trackers
 from .pipeline import split_datasets
-from .runs import WORK_DIRS, best_checkpoint, point_to_newest, record_run, set_aside
+from .runs import WORK_DIRS, best_checkpoint, point_to_newest, record_run
 
 logger = logging.getLogger("mmact_tiny")
 GET_WEIGHTS = "`--pretrained zoo` starts from MMAction2's published weights"
@@ -44,14 +45,12 @@ def train(cfg: Config, command: str | None = None) -> Runner:
     with held(cfg.work_dir) if main else nullcontext():
         if main and cfg.get("resume") and cfg.load_from is None:
             point_to_newest(cfg.work_dir)
-        elif main and not cfg.get("resume"):
-            moved = set_aside(cfg.work_dir, keep=cfg.get("load_from"))
-            if moved is not None:
-                logger.info("checkpoints of an earlier run: moved to %s", moved)
-        runner = build_runner(cfg, ProgressHook())
-        record_run(runner, command)
-        with explained():
-            runner.train()
+        with keeping_earlier_run(cfg) as begin:
+            runner = build_runner(cfg, ProgressHook())
+            runner.register_hook(begin)
+            record_run(runner, command)
+            with explained():
+                runner.train()
     if runner.rank == 0:
         _log_next(cfg, runner.message_hub.runtime_info.get("best_score"))
     return runner

@@ -7,7 +7,7 @@ from ..checkpoints.config_text import find_downloads, without_downloads
 from ..compat import Config
 from ..download import fetch_zoo
 from ..errors import UserError
-from ..runs import WORK_DIRS, first_weights, last_checkpoint, newest_checkpoint
+from ..runs import WORK_DIRS, first_weights, last_checkpoint, newest_checkpoint, say_empty
 from .registry import OVERRIDES, add_hook, comes_after, use_plugin
 
 RANDOM = "random"  # what `initial_weights` says of a run that starts from random weights
@@ -69,8 +69,8 @@ def pretrained(
         # For True stock looks into the work directory itself, so the dump can be run again.
         cfg.load_from = resume if isinstance(resume, str) else None
     elif resume:
-        folder = _folder_of(cfg, work_dir)
-        logger.info("no checkpoint in %s to resume from: starting from the beginning", folder)
+        where = say_empty(_folder_of(cfg, work_dir))
+        logger.info("no checkpoint in %s to resume from: starting from the beginning", where)
 
 
 def find_weights(
