@@ -1,6 +1,5 @@
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import pytest
 from config_changes import changes, leaves
@@ -23,7 +22,13 @@ def cfg() -> Config:
     [
         ({"modl.backbone.depth": 18}, "did you mean 'model.backbone.depth'"),
         ({"model.backbone.dept": 18}, "did you mean 'model.backbone.depth'"),
-        ({"model.backbone.frozen_stages": 1}, r"\+model.backbone.frozen_stages adds it"),
+        ({"model.backbone.frozen_stage": 1}, r"did you mean '\+model.backbone.frozen_stages'\?$"),
+        ({"model.backbone.frozen_stages": 1}, r"did you mean '\+model.backbone.frozen_stages'\?$"),
+        ({"train_dataloader.prefetch_factor": 3}, r"\+train_dataloader.prefetch_factor adds it"),
+        ({"train_dataloader.dataset.pipeline[Resize].scale": 1}, "items: .*3 Resize, .*5 Resize"),
+        ({"train_pipeline.3.scale": (-1, 9)}, "; set train_dataloader.dataset.pipeline.3.scale$"),
+        ({"file_client_args.io_backend": "x"}, "; set test_dataloader.dataset.pipeline.0.io_back"),
+        ({"dataset_type": "x"}, "reads dataset_type once .*; set test_dataloader.dataset.type, tr"),
         ({"model.backbone.depth": "18"}, "expected int like 50"),
         ({"train_dataloader.batch_size": True}, "expected int like 32"),
         ({"auto_scale_lr.enable": 1}, "expected bool like False"),
@@ -51,16 +56,16 @@ def test_a_wrong_option_is_an_error(cfg, options, message):
         ("train_dataloader.dataset.pipeline.6.flip_ratio", 0.0),
         ("load_from", "a.pth"),
         ("model.backbone.pretrained", None),
-        ("val_pipeline.3.scale.1", 128),
         ("val_dataloader.dataset.pipeline.3.scale.0", -1),
         ("param_scheduler.0.milestones.1", 90),
         ("param_scheduler.0.milestones", [1, 2, 3]),
+        ("+my_setting", 1),  # a hook of the user's may read it
     ],
 )
 def test_an_option_sets_its_key_and_no_other(cfg, key, value):
     before = leaves(cfg)
     merge_options(cfg, {key: value})
-    node: Any = cfg
+    key, node = key.removeprefix("+"), cfg
     for part in key.split("."):
         node = node[int(part)] if isinstance(node, (list, tuple)) else node[part]
     assert node == value
@@ -68,8 +73,13 @@ def test_an_option_sets_its_key_and_no_other(cfg, key, value):
 
 
 def test_options_are_set_in_turn_and_a_tuple_stays_one(cfg):
-    merge_options(cfg, {"val_pipeline.3.scale.1": 128, "val_pipeline.3.scale.0": 128})
-    assert cfg.val_pipeline[3].scale == (128, 128)
+    resize = "val_dataloader.dataset.pipeline[Resize].scale"
+    merge_options(cfg, {f"{resize}.1": 128, f"{resize}.0": 128})
+    train = "train_dataloader.dataset.pipeline"
+    merge_options(cfg, {f"{train}[Resize#2].scale": (64, 64), f"+{train}[Resize#1].lazy": False})
+    assert cfg.val_dataloader.dataset.pipeline[3].scale == (128, 128)
+    steps = cfg.train_dataloader.dataset.pipeline
+    assert (steps[5].scale, steps[3].lazy) == ((64, 64), False)
 
 
 def test_plus_adds_a_key(cfg):

@@ -192,14 +192,30 @@ def _asking_for_weights(node: dict) -> dict[str, Any]:
     compat.MODELS.import_from_location()
     kind = node.get("type")
     found = compat.MODELS.module_dict.get(kind) if isinstance(kind, str) else kind
-    makers = [vars(base).get("__init__") for base in getattr(found, "__mro__", ())] or [found]
     return {
         name: parameter.default
-        for maker in filter(callable, makers)
-        for name, parameter in inspect.signature(maker).parameters.items()
+        for name, parameter in _parameters(found)
         if "pretrained" in name and name not in node
         if parameter.default not in (None, False, parameter.empty)
     }
+
+
+def _parameters(found: Any) -> Iterator[tuple[str, inspect.Parameter]]:
+    """Yields what a class and its bases, or a function, take."""
+    makers = [vars(base).get("__init__") for base in getattr(found, "__mro__", ())] or [found]
+    for maker in makers:
+        if inspect.isfunction(maker):
+            yield from inspect.signature(maker).parameters.items()
+
+
+def arguments_of(kind: Any) -> set[str]:
+    """Returns the names that what is registered as `kind` takes, its bases' too."""
+    found = [
+        registry.module_dict[kind] for registry in _registries() if kind in registry.module_dict
+    ]
+    no = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    named = {name for one in found for name, given in _parameters(one) if given.kind not in no}
+    return named - {"self"}
 
 
 def check_types(config: Any, *, source: str = "the checkpoint") -> None:
@@ -269,17 +285,16 @@ def _would_import(name: str) -> bool:
 @cache
 def registered_names() -> frozenset[str]:
     """Returns every name in MMEngine's and MMAction2's registries."""
+    return frozenset(name for registry in _registries() for name in registry.module_dict)
+
+
+def _registries() -> list[Any]:
     compat.register_all_modules(init_default_scope=False)
     import mmaction.registry
     import mmengine.registry
 
     registries = [*vars(mmengine.registry).values(), *vars(mmaction.registry).values()]
-    return frozenset(
-        name
-        for registry in registries
-        if isinstance(registry, mmengine.registry.Registry)
-        for name in registry.module_dict
-    )
+    return [one for one in registries if isinstance(one, mmengine.registry.Registry)]
 
 
 def read_config(config: str | Path) -> Config:
