@@ -16,7 +16,7 @@ from ..hooks.dataset import seed_generators
 from ..pipeline import split_datasets
 from ..video.files import split_name
 from ..video.frames import PacketDecode, PacketInit, choose_evenly
-from ..video.isolated import GuardedReader
+from ..video.isolated import PIPELINE, GuardedReader
 from ..video.times import FrameTimes, ask_frame_times
 from .sampling import Sampling, quiet, read_samplings, run_transforms, say_sampling
 from .sheet import DPI, GREY, PALE, PALETTE, Panel, lay_out, to_pixels
@@ -73,7 +73,8 @@ def _read_panel(
     try:
         pictures, frames, shape = reader(dict(index=index))
     except UserError as error:
-        return Panel(title=title, subtitle=name, error=f"cannot be read: {error}")
+        what = "" if getattr(error, "kind", "") == PIPELINE else "cannot be read: "
+        return Panel(title=title, subtitle=name, error=f"{what}{error}")
     title += f"   {' x '.join(map(str, shape))}"
     noted = [(picture, f"frame {frame}") for picture, frame in zip(pictures, frames, strict=True)]
     return Panel(title=title, subtitle=name, pictures=noted)

@@ -27,7 +27,7 @@ from ..progress import track
 from ..recognizer import Recognizer
 from ..video.files import sample_of
 from ..video.frames import EDGE, decode, frames_between, upright
-from ..video.isolated import VIDEO_SECONDS, GuardedReader, ReadAhead
+from ..video.isolated import VIDEO_SECONDS, GuardedReader, ReadAhead, blame
 from ..video.times import FrameTimes, ask_frame_times
 from .sampling import find_sampler
 
@@ -148,7 +148,7 @@ def score_windows(
     finally:
         reader.close()
     if all(isinstance(scores, UserError) for _, scores in found):
-        raise UserError(f"cannot read video {video}: {found[0][1]}")
+        raise UserError(blame(video, found[0][1]))
     return found
 
 
