@@ -40,7 +40,8 @@ def browse_split(cfg: Config, split: str, *, num: int, seed: int) -> Figure:
         raise UserError(f"--num {num}: expected 1 or more")
     node = dict(split_datasets(cfg)).get(split)
     if node is None or node.get("modality", "RGB") != "RGB" or not node.get("ann_file"):
-        raise UserError(f"the config has no {split} split of annotated RGB videos")
+        missing = f"the config has no {split} split of annotated RGB videos"
+        raise UserError(f"{missing}: name your dataset with --data DIR")
     if not Path(node.ann_file).is_file():
         raise UserError(f"no annotation file {node.ann_file}: name your dataset with --data DIR")
     init_default_scope("mmaction")
