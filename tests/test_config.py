@@ -93,6 +93,14 @@ def test_plus_adds_a_key(cfg):
         ("configs/tsn_tini.py", "did you mean 'configs/tsn_tiny.py'"),
         (STOCK.replace("100e", "200e"), "did you mean 'recognition/tsn/tsn_imagenet"),
         (STOCK, "needs your dataset: --data DIR"),
+        (STOCK.removesuffix(".py"), "needs your dataset: --data DIR"),
+        (
+            Path(STOCK).stem,
+            "did you mean 'mmaction::tsn_imagenet-pretrained-r50_8xb32-1x1x3-100e_k",
+        ),
+        (f"mmaction:{Path(STOCK).stem}", "did you mean 'mmaction::tsn_imagenet-pretrained-r50_8x"),
+        ("mmaction::tsm", r"is part of tin_.*, tsm_.* more: python tools/download.py --list tsm$"),
+        ("mmaction::slowfast_r50_8xb8-8x", "is part of slowfast_r50_8xb8-8x8x1-256e_kinetics400-r"),
         ("README.md", r"expected a .py, .json or .yaml"),
     ],
 )

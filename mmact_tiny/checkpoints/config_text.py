@@ -341,7 +341,7 @@ def resolve_path(config: str | Path) -> Path:
     if text.startswith(STOCK_PREFIX):
         root, name, files = stock_configs(), text.removeprefix(STOCK_PREFIX), stock_files()
         named = None if "/" in name else files.get(Path(name).stem)
-        path = named or root / name
+        path = named or root / f"{name.removesuffix('.py')}.py"
         names = [*files, *(str(found.relative_to(root)) for found in files.values())]
     else:
         path = Path(text).expanduser()
@@ -351,11 +351,25 @@ def resolve_path(config: str | Path) -> Path:
         names = [f"configs/{found.name}" for found in ours.values()]
         names = [*(names if "/" in text else ours)]
     if not path.is_file():
-        wrong = text.removeprefix(STOCK_PREFIX)
-        raise UserError(f"no config {text}{suggest(wrong, names)}")
+        raise UserError(f"no config {text}{_say_meant(text, names)}")
     if path.suffix not in (".py", ".json", ".yaml", ".yml"):
         raise UserError(f"config {text}: expected a .py, .json or .yaml file")
     return path
+
+
+def _say_meant(text: str, names: list[str]) -> str:
+    """Returns the config that a name may have meant, or some that have it in their names."""
+    word, is_stock = text.removeprefix("mmaction").lstrip(":"), text.startswith(STOCK_PREFIX)
+    stem = Path(word).stem
+    if not is_stock and stem in stock_files():
+        return f"; did you mean '{STOCK_PREFIX}{stem}'?"
+    found = sorted(name for name in stock_files() if is_stock and word and word in name)
+    if not found:
+        return suggest(word, names)
+    more = (
+        f" and {len(found) - 3} more: python tools/download.py --list {word}" if found[3:] else ""
+    )
+    return f"; the name is part of {', '.join(found[:3])}{more}"
 
 
 def stock_bases(config: str | Path) -> list[str]:
