@@ -140,8 +140,9 @@ def _choose(
     if run is None:
         raise UserError("no trained run in work_dirs/\n  train: python tools/train.py CONFIG")
     # What was trained, with its options, not the file that it came from, which may have changed.
-    own = config is None or (checkpoint is None and stem == run.config.stem)
-    return run.config if own else config, checkpoint or run.checkpoint, run.work_dir
+    own = checkpoint is None and stem == run.config.stem
+    tested = run.config if own or config is None else config
+    return tested, checkpoint or run.checkpoint, run.work_dir
 
 
 def evaluate(cfg: Config) -> TestResult:

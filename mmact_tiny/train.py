@@ -9,7 +9,7 @@ from . import annotations, hardware
 from .build import build_runner, explained
 from .compat import Config, Runner
 from .errors import UserError, as_typed
-from .files import held
+from .files import held, near
 from .hooks.begin import keeping_earlier_run
 from .hooks.processes import start_processes
 from .hooks.progress import ProgressHook
@@ -62,12 +62,12 @@ def _log_next(cfg: Config, best_score: float | None) -> None:
     if checkpoint is None:
         return
     score = f" ({best_score:.4f})" if best_score is not None else ""
-    logger.info("best checkpoint: %s%s", checkpoint, score)
+    logger.info("best checkpoint: %s%s", near(checkpoint), score)
     where = f" --work-dir {cfg.work_dir}" if Path(cfg.work_dir).parent != WORK_DIRS else ""
     if cfg.get("initial_weights") == "random":
         logger.info("trained from random weights: %s", GET_WEIGHTS)
     logger.info(as_typed("next: python tools/test.py%s"), where)
-    logger.info(as_typed("  or: python tools/infer.py VIDEO --checkpoint %s"), checkpoint)
+    logger.info(as_typed("  or: python tools/infer.py VIDEO --checkpoint %s"), near(checkpoint))
 
 
 def check_inputs(cfg: Config, splits: Sequence[str] = ("train", "val")) -> None:

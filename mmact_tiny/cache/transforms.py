@@ -43,7 +43,9 @@ class CachedVideo(BaseTransform):
         max_bytes: int | None = None,
         build: bool = True,
     ) -> None:
-        self.settings = dict(root=root, short_side=short_side, format=format, max_bytes=max_bytes)
+        self.settings: dict[str, Any] = dict(
+            root=root, short_side=short_side, format=format, max_bytes=max_bytes
+        )
         self.build = build
         self._from_source: set[str] = set()
         _told_full.setdefault(root, torch.zeros(1).share_memory_()).zero_()

@@ -372,6 +372,12 @@ def _say_meant(text: str, names: list[str]) -> str:
     return f"; the name is part of {', '.join(found[:3])}{more}"
 
 
+def shown_name(cfg: Config) -> str:
+    """Returns the file of a config, a stock one as `mmaction::NAME`."""
+    path = Path(str(cfg.filename))
+    return f"{STOCK_PREFIX}{path.stem}" if stock_files().get(path.stem) == path else str(path)
+
+
 def stock_bases(config: str | Path) -> list[str]:
     """Returns the stock configs that a config starts from, as `mmaction::...`, directly or not.
 

@@ -47,7 +47,7 @@ def merge_options(cfg: Config, options: Mapping[str, Any]) -> None:
                 raise UserError(f"--cfg-options {name}={value!r}: {expected}")
         _check_is_read(cfg, key, parts, old)
         for node, part in zip(reversed(nodes), reversed(parts), strict=True):
-            place = part if hasattr(node, "keys") else _index(node, part)
+            place: Any = part if hasattr(node, "keys") else _index(node, part)
             if not isinstance(node, tuple):
                 node[place] = value
                 break

@@ -3,7 +3,7 @@
 import logging
 from pathlib import Path
 
-from ..checkpoints.config_text import find_downloads, without_downloads
+from ..checkpoints.config_text import find_downloads, shown_name, without_downloads
 from ..compat import Config
 from ..download import fetch_zoo
 from ..errors import UserError
@@ -61,7 +61,7 @@ def pretrained(
         cfg.load_from = None if start == RANDOM else start
     elif checkpoint is None and not own:
         raise UserError(
-            f"{cfg.filename} has no initial weights of its own to take with --pretrained imagenet\n"
+            f"{shown_name(cfg)} has no initial weights of its own for --pretrained imagenet\n"
             "  train from random weights: --pretrained none, or name weights: --pretrained FILE"
         )
     cfg.resume = checkpoint is not None

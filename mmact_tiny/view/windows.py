@@ -147,8 +147,9 @@ def score_windows(
         )
     finally:
         reader.close()
-    if all(isinstance(scores, UserError) for _, scores in found):
-        raise UserError(blame(video, found[0][1]))
+    errors = [scores for _, scores in found if isinstance(scores, UserError)]
+    if len(errors) == len(found):
+        raise UserError(blame(video, errors[0]))
     return found
 
 
