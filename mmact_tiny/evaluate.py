@@ -62,8 +62,7 @@ def test(
     trained.
 
     Args:
-        config, checkpoint: By default those of the run, its best. A config alone means its run,
-            which is tested with the config that it dumped.
+        config, checkpoint: Those of the run, its best; a config alone means its run, as dumped.
         work_dir: The run's folder, by default that of the config, else of the newest run.
         data_root: A dataset folder in the place of the config's.
         protocol: `full` or `val`, see `pipeline`.
@@ -140,9 +139,9 @@ def _choose(
     if run is None:
         raise UserError("no trained run in work_dirs/\n  train: python tools/train.py CONFIG")
     # What was trained, with its options, not the file that it came from, which may have changed.
-    own = checkpoint is None and stem == run.config.stem
-    tested = run.config if own or config is None else config
-    return tested, checkpoint or run.checkpoint, run.work_dir
+    if config is None or (checkpoint is None and stem == run.config.stem):
+        config = run.config
+    return config, checkpoint or run.checkpoint, run.work_dir
 
 
 def evaluate(cfg: Config) -> TestResult:

@@ -42,8 +42,7 @@ def open_run(work_dir: str | Path) -> Run:
     folder = Path(work_dir)
     checkpoint = best_checkpoint(folder)
     if checkpoint is None:
-        fix = "train first: python tools/train.py CONFIG"
-        raise UserError(f"no checkpoint in {say_empty(folder)}\n  {fix}")
+        raise UserError(f"{say_empty(folder)}\n  train first: python tools/train.py CONFIG")
     configs = sorted(folder.glob("*.py"), key=lambda path: path.stat().st_mtime)
     if not configs:
         raise UserError(f"no dumped config in {folder}, beside {checkpoint.name}")
@@ -51,9 +50,10 @@ def open_run(work_dir: str | Path) -> Run:
 
 
 def say_empty(work_dir: str | Path) -> str:
-    """Returns a folder without checkpoints in words, with the folder of an earlier run's."""
+    """Returns that a folder has no checkpoint, with where those of an earlier run are."""
     earlier = max(Path(work_dir).glob("earlier/*/*.pth"), default=None)
-    return f"{work_dir}" + (f" (an earlier run's are in {earlier.parent})" if earlier else "")
+    aside = f" (an earlier run's are in {earlier.parent})" if earlier else ""
+    return f"no checkpoint in {work_dir}{aside}"
 
 
 def newest_run(work_dirs: str | Path = WORK_DIRS) -> Run | None:
@@ -132,8 +132,7 @@ def point_to_newest(work_dir: str | Path) -> None:
     """
     checkpoint = newest_checkpoint(work_dir)
     if checkpoint is None:
-        where = say_empty(work_dir)
-        raise UserError(f"no checkpoint in {where} to resume from: start without --resume")
+        raise UserError(f"{say_empty(work_dir)} to resume from: start without --resume")
     write_atomically(str(checkpoint).encode(), Path(work_dir) / "last_checkpoint")
 
 

@@ -2,14 +2,13 @@
 
 import logging
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 
 from . import annotations, hardware
 from .build import build_runner, explained
 from .compat import Config, Runner
 from .errors import UserError, as_typed
-from .files import held, near
+from .files import near
 from .hooks.begin import keeping_earlier_run
 from .hooks.processes import start_processes
 from .hooks.progress import ProgressHook
@@ -17,7 +16,7 @@ from .overrides.learning_rate import describe_learning_rate
 from .overrides.registry import reason_for
 from .overrides.tracking import describe_trackers
 from .pipeline import split_datasets
-from .runs import WORK_DIRS, best_checkpoint, point_to_newest, record_run
+from .runs import WORK_DIRS, best_checkpoint, record_run
 
 logger = logging.getLogger("mmact_tiny")
 GET_WEIGHTS = "`--pretrained zoo` starts from MMAction2's published weights"
@@ -41,16 +40,12 @@ def train(cfg: Config, command: str | None = None) -> Runner:
     log_job(cfg)
     log_choices(cfg)
     start_processes(cfg.get("launcher", "none"))
-    main = hardware.rank() == 0
-    with held(cfg.work_dir) if main else nullcontext():
-        if main and cfg.get("resume") and cfg.load_from is None:
-            point_to_newest(cfg.work_dir)
-        with keeping_earlier_run(cfg) as begin:
-            runner = build_runner(cfg, ProgressHook())
-            runner.register_hook(begin)
-            record_run(runner, command)
-            with explained():
-                runner.train()
+    with keeping_earlier_run(cfg) as begin:
+        runner = build_runner(cfg, ProgressHook())
+        runner.register_hook(begin)
+        record_run(runner, command)
+        with explained():
+            runner.train()
     if runner.rank == 0:
         _log_next(cfg, runner.message_hub.runtime_info.get("best_score"))
     return runner

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..compat import Config, Hook
+from ..files import held
 from ..hardware import rank
-from ..runs import best_checkpoint, set_aside
+from ..runs import best_checkpoint, point_to_newest, set_aside
 
 if TYPE_CHECKING:
     from ..compat import Runner
@@ -34,18 +35,27 @@ class BeginHook(Hook):
 
 @contextmanager
 def keeping_earlier_run(cfg: Config) -> Iterator[BeginHook]:
-    """Gives the hook to train with; a start that fails leaves the earlier run's config as it was.
+    """Holds the work directory, and gives the hook to train with.
 
-    Stock's Runner dumps its config as soon as it is built.
+    A start that fails leaves the earlier run's config as it was: stock's Runner dumps its own as
+    soon as it is built. A run that goes on does so from its newest checkpoint.
+
+    Raises:
+        UserError: another process holds the directory; no checkpoint to go on from.
     """
     hook, dump = BeginHook(), Path(cfg.work_dir, Path(cfg.filename or "").name)
-    before = dump.read_bytes() if dump.is_file() else None
-    has_run = rank() == 0 and best_checkpoint(cfg.work_dir) is not None
-    try:
+    if rank() != 0:
         yield hook
-    finally:
-        if has_run and not hook.begun:
-            if before is not None:
+        return
+    with held(cfg.work_dir):
+        if cfg.get("resume") and cfg.load_from is None:
+            point_to_newest(cfg.work_dir)
+        before = dump.read_bytes() if dump.is_file() else None
+        has_run = best_checkpoint(cfg.work_dir) is not None
+        try:
+            yield hook
+        finally:
+            if has_run and not hook.begun and before is not None:
                 dump.write_bytes(before)
-            elif dump.is_file():
+            elif has_run and not hook.begun and dump.is_file():
                 dump.unlink()

@@ -69,8 +69,8 @@ def pretrained(
         # For True stock looks into the work directory itself, so the dump can be run again.
         cfg.load_from = resume if isinstance(resume, str) else None
     elif resume:
-        where = say_empty(_folder_of(cfg, work_dir))
-        logger.info("no checkpoint in %s to resume from: starting from the beginning", where)
+        why = say_empty(_folder_of(cfg, work_dir))
+        logger.info("%s to resume from: starting from the beginning", why)
 
 
 def find_weights(
