@@ -25,7 +25,10 @@ def cfg() -> Config:
         ({"model.backbone.frozen_stage": 1}, r"did you mean '\+model.backbone.frozen_stages'\?$"),
         ({"model.backbone.frozen_stages": 1}, r"did you mean '\+model.backbone.frozen_stages'\?$"),
         ({"train_dataloader.prefetch_factor": 3}, r"\+train_dataloader.prefetch_factor adds it"),
-        ({"train_dataloader.dataset.pipeline[Resize].scale": 1}, "items: .*3 Resize, .*5 Resize"),
+        (
+            {"train_dataloader.dataset.pipeline[Resize].scale": 1},
+            "3 Resize, .*; name one as .Resize#1]$",
+        ),
         ({"train_pipeline.3.scale": (-1, 9)}, "; set train_dataloader.dataset.pipeline.3.scale$"),
         ({"file_client_args.io_backend": "x"}, "; set test_dataloader.dataset.pipeline.0.io_back"),
         ({"dataset_type": "x"}, "reads dataset_type once .*; set test_dataloader.dataset.type, tr"),

@@ -67,6 +67,8 @@ def _item(node: Any, name: str, parts: Sequence[str], cfg: Config) -> Any:
         types = [item["type"] for item in node if isinstance(item, Mapping) and "type" in item]
         named = ", ".join(f"{place} {kind}" for place, kind in enumerate(types))
         listed = f": {named}" if len(types) == len(node) else ""
+        if types.count(part.strip("[]")) > 1:
+            listed += f"; name one as {part[:-1]}#1]"
         raise UserError(f"--cfg-options {name}: {where} is not one of {len(node)} items{listed}")
     if hasattr(node, "keys") and part in node:
         return node[part]
