@@ -122,6 +122,8 @@ def _scaled_steps(node: Any, factors: Mapping[str, float], path: str = "") -> di
     found: dict[str, Any] = {}
     for key, value in items:
         where = f"{path}.{key}" if path else key
+        if where.endswith("_pipeline"):  # a variable of the file, which the loaders have copies of
+            continue
         if key in SIZE_KEYS and "pipeline" in path:
             found[where] = _scaled(value, factors["side"])
         elif key == "clip_len" and value > 1:

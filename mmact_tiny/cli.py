@@ -24,7 +24,7 @@ from .errors import (
     as_typed,
     runs_as_mmact,
 )
-from .files import printable_lines
+from .files import near, printable_lines
 
 # Python's own thresholds let the garbage collector walk through PyTorch's modules some 20 times
 # while they are imported, a fifth of that time.
@@ -226,8 +226,7 @@ def tool(main: Callable[[Sequence[str] | None], int | None]) -> Callable[..., in
         if is_program and sys.getfilesystemencoding() == "ascii":
             _start_again_in_utf8()
         script = sys.modules[main.__module__].__file__ or sys.argv[0]
-        near = os.path.relpath(script)
-        started = ["python", script if near.startswith("..") else near]
+        started = ["python", near(script)]
         started = sys.argv[0].split() if runs_as_mmact() else started
         _command[:] = [*started, *(sys.argv[1:] if argv is None else argv)]
         try:

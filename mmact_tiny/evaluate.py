@@ -62,7 +62,7 @@ def test(
     trained.
 
     Args:
-        config, checkpoint: By default those of the run, its best.
+        config, checkpoint: Those of the run, its best; a config alone means its run, as dumped.
         work_dir: The run's folder, by default that of the config, else of the newest run.
         data_root: A dataset folder in the place of the config's.
         protocol: `full` or `val`, see `pipeline`.
@@ -78,8 +78,9 @@ def test(
         UserError: no run, no checkpoint, or what `evaluate` finds.
     """
     engine = engine or ("openvino" if precision == "int8" else "torch")
+    if config is not None:
+        resolve_path(config)  # a typo is told before the checkpoint is read
     config, checkpoint, folder = _choose(config, checkpoint, work_dir)
-    resolve_path(config)  # a typo is told before the checkpoint is read
     changes: dict[str, dict[str, Any]] = {
         "protocol": {"name": protocol},
         "inference": {"precision": precision, "engine": engine},
@@ -129,14 +130,18 @@ def _choose(
     config: str | Path | None, checkpoint: str | Path | None, work_dir: str | Path | None
 ) -> tuple[str | Path, str | Path, Path]:
     """Returns the config, the checkpoint and the folder of the run that a test is of."""
+    stem = Path(str(config).removeprefix(STOCK_PREFIX)).stem
     if work_dir is None and config is not None:
-        work_dir = WORK_DIRS / Path(str(config).removeprefix(STOCK_PREFIX)).stem
+        work_dir = WORK_DIRS / stem
     if config is not None and checkpoint is not None and work_dir is not None:
         return config, checkpoint, Path(work_dir)
     run = open_run(work_dir) if work_dir is not None else newest_run()
     if run is None:
         raise UserError("no trained run in work_dirs/\n  train: python tools/train.py CONFIG")
-    return config or run.config, checkpoint or run.checkpoint, run.work_dir
+    # What was trained, with its options, not the file that it came from, which may have changed.
+    if config is None or (checkpoint is None and stem == run.config.stem):
+        config = run.config
+    return config, checkpoint or run.checkpoint, run.work_dir
 
 
 def evaluate(cfg: Config) -> TestResult:

@@ -271,6 +271,12 @@ def printable_lines(text: str) -> str:
     return printable(text, keep="\n\t")
 
 
+def near(path: str | Path) -> str:
+    """Returns a path from the current folder on where it lies below it, else as it is."""
+    from_here = os.path.relpath(path)
+    return str(path) if from_here.startswith("..") else from_here
+
+
 def sha256(path: str | Path) -> str | None:
     """Returns the SHA-256 of a file, None where it cannot be read (an address, say)."""
     try:

@@ -147,5 +147,5 @@ def infer(
         write(Path(out), rows)
         logger.info("written: %s", out)
     if failed := sum("error" in row for row in rows):
-        logger.error("%d of %d videos could not be read", failed, len(rows))
+        logger.error("no answer for %d of %d videos", failed, len(rows))
     return Inference(recognizer, rows)

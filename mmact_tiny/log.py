@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import hardware, progress
+from .files import near
 
 if TYPE_CHECKING:
     from .compat import Runner
@@ -130,4 +131,4 @@ def log_to_file_of(runner: "Runner") -> None:
             handler.setTarget(file)
         handler.close()  # flushes it
     logger.handlers = [shown, file]
-    logger.info("log: %s", stock.baseFilename)
+    logger.info("log: %s", near(stock.baseFilename))

@@ -21,7 +21,7 @@ from .compat import Compose, Registry, get_device, init_default_scope, pseudo_co
 from .errors import UserError
 from .pipeline import describe_protocol, pipeline_of, with_decoder
 from .video.files import sample_of
-from .video.isolated import VIDEO_SECONDS, GuardedReader, ReadAhead
+from .video.isolated import VIDEO_SECONDS, GuardedReader, ReadAhead, blame
 from .video.source import Source, as_file
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ class Recognizer:
                 return self._pipeline(sample_of(path))
         except UserError as error:
             name = video if isinstance(video, str | Path) else f"in {type(video).__name__}"
-            return UserError(f"cannot read video {name}: {error}")
+            return UserError(blame(name, error))
 
     def top_k(self, scores: np.ndarray, k: int) -> list[tuple[str, float]]:
         """Returns the k best `(label, score)`, best first.

@@ -42,11 +42,18 @@ def open_run(work_dir: str | Path) -> Run:
     folder = Path(work_dir)
     checkpoint = best_checkpoint(folder)
     if checkpoint is None:
-        raise UserError(f"no checkpoint in {folder}\n  train first: python tools/train.py CONFIG")
+        raise UserError(f"{say_empty(folder)}\n  train first: python tools/train.py CONFIG")
     configs = sorted(folder.glob("*.py"), key=lambda path: path.stat().st_mtime)
     if not configs:
         raise UserError(f"no dumped config in {folder}, beside {checkpoint.name}")
     return Run(folder, configs[-1], checkpoint)
+
+
+def say_empty(work_dir: str | Path) -> str:
+    """Returns that a folder has no checkpoint, with where those of an earlier run are."""
+    earlier = max(Path(work_dir).glob("earlier/*/*.pth"), default=None)
+    aside = f" (an earlier run's are in {earlier.parent})" if earlier else ""
+    return f"no checkpoint in {work_dir}{aside}"
 
 
 def newest_run(work_dirs: str | Path = WORK_DIRS) -> Run | None:
@@ -125,7 +132,7 @@ def point_to_newest(work_dir: str | Path) -> None:
     """
     checkpoint = newest_checkpoint(work_dir)
     if checkpoint is None:
-        raise UserError(f"no checkpoint in {work_dir} to resume from: start without --resume")
+        raise UserError(f"{say_empty(work_dir)} to resume from: start without --resume")
     write_atomically(str(checkpoint).encode(), Path(work_dir) / "last_checkpoint")
 
 

@@ -2,21 +2,21 @@
 
 import logging
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 
 from . import annotations, hardware
 from .build import build_runner, explained
 from .compat import Config, Runner
 from .errors import UserError, as_typed
-from .files import held
+from .files import near
+from .hooks.begin import keeping_earlier_run
 from .hooks.processes import start_processes
 from .hooks.progress import ProgressHook
 from .overrides.learning_rate import describe_learning_rate
 from .overrides.registry import reason_for
 from .overrides.tracking import describe_trackers
 from .pipeline import split_datasets
-from .runs import WORK_DIRS, best_checkpoint, point_to_newest, record_run, set_aside
+from .runs import WORK_DIRS, best_checkpoint, record_run
 
 logger = logging.getLogger("mmact_tiny")
 GET_WEIGHTS = "`--pretrained zoo` starts from MMAction2's published weights"
@@ -40,15 +40,9 @@ def train(cfg: Config, command: str | None = None) -> Runner:
     log_job(cfg)
     log_choices(cfg)
     start_processes(cfg.get("launcher", "none"))
-    main = hardware.rank() == 0
-    with held(cfg.work_dir) if main else nullcontext():
-        if main and cfg.get("resume") and cfg.load_from is None:
-            point_to_newest(cfg.work_dir)
-        elif main and not cfg.get("resume"):
-            moved = set_aside(cfg.work_dir, keep=cfg.get("load_from"))
-            if moved is not None:
-                logger.info("checkpoints of an earlier run: moved to %s", moved)
+    with keeping_earlier_run(cfg) as begin:
         runner = build_runner(cfg, ProgressHook())
+        runner.register_hook(begin)
         record_run(runner, command)
         with explained():
             runner.train()
@@ -63,12 +57,12 @@ def _log_next(cfg: Config, best_score: float | None) -> None:
     if checkpoint is None:
         return
     score = f" ({best_score:.4f})" if best_score is not None else ""
-    logger.info("best checkpoint: %s%s", checkpoint, score)
+    logger.info("best checkpoint: %s%s", near(checkpoint), score)
     where = f" --work-dir {cfg.work_dir}" if Path(cfg.work_dir).parent != WORK_DIRS else ""
     if cfg.get("initial_weights") == "random":
         logger.info("trained from random weights: %s", GET_WEIGHTS)
     logger.info(as_typed("next: python tools/test.py%s"), where)
-    logger.info(as_typed("  or: python tools/infer.py VIDEO --checkpoint %s"), checkpoint)
+    logger.info(as_typed("  or: python tools/infer.py VIDEO --checkpoint %s"), near(checkpoint))
 
 
 def check_inputs(cfg: Config, splits: Sequence[str] = ("train", "val")) -> None:

@@ -1,6 +1,5 @@
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import pytest
 from config_changes import changes, leaves
@@ -23,7 +22,16 @@ def cfg() -> Config:
     [
         ({"modl.backbone.depth": 18}, "did you mean 'model.backbone.depth'"),
         ({"model.backbone.dept": 18}, "did you mean 'model.backbone.depth'"),
-        ({"model.backbone.frozen_stages": 1}, r"\+model.backbone.frozen_stages adds it"),
+        ({"model.backbone.frozen_stage": 1}, r"did you mean '\+model.backbone.frozen_stages'\?$"),
+        ({"model.backbone.frozen_stages": 1}, r"did you mean '\+model.backbone.frozen_stages'\?$"),
+        ({"train_dataloader.prefetch_factor": 3}, r"\+train_dataloader.prefetch_factor adds it"),
+        (
+            {"train_dataloader.dataset.pipeline[Resize].scale": 1},
+            "3 Resize, .*; name one as .Resize#1]$",
+        ),
+        ({"train_pipeline.3.scale": (-1, 9)}, "; set train_dataloader.dataset.pipeline.3.scale$"),
+        ({"file_client_args.io_backend": "x"}, "; set test_dataloader.dataset.pipeline.0.io_back"),
+        ({"dataset_type": "x"}, "reads dataset_type once .*; set test_dataloader.dataset.type, tr"),
         ({"model.backbone.depth": "18"}, "expected int like 50"),
         ({"train_dataloader.batch_size": True}, "expected int like 32"),
         ({"auto_scale_lr.enable": 1}, "expected bool like False"),
@@ -51,16 +59,16 @@ def test_a_wrong_option_is_an_error(cfg, options, message):
         ("train_dataloader.dataset.pipeline.6.flip_ratio", 0.0),
         ("load_from", "a.pth"),
         ("model.backbone.pretrained", None),
-        ("val_pipeline.3.scale.1", 128),
         ("val_dataloader.dataset.pipeline.3.scale.0", -1),
         ("param_scheduler.0.milestones.1", 90),
         ("param_scheduler.0.milestones", [1, 2, 3]),
+        ("+my_setting", 1),  # a hook of the user's may read it
     ],
 )
 def test_an_option_sets_its_key_and_no_other(cfg, key, value):
     before = leaves(cfg)
     merge_options(cfg, {key: value})
-    node: Any = cfg
+    key, node = key.removeprefix("+"), cfg
     for part in key.split("."):
         node = node[int(part)] if isinstance(node, (list, tuple)) else node[part]
     assert node == value
@@ -68,8 +76,13 @@ def test_an_option_sets_its_key_and_no_other(cfg, key, value):
 
 
 def test_options_are_set_in_turn_and_a_tuple_stays_one(cfg):
-    merge_options(cfg, {"val_pipeline.3.scale.1": 128, "val_pipeline.3.scale.0": 128})
-    assert cfg.val_pipeline[3].scale == (128, 128)
+    resize = "val_dataloader.dataset.pipeline[Resize].scale"
+    merge_options(cfg, {f"{resize}.1": 128, f"{resize}.0": 128})
+    train = "train_dataloader.dataset.pipeline"
+    merge_options(cfg, {f"{train}[Resize#2].scale": (64, 64), f"+{train}[Resize#1].lazy": False})
+    assert cfg.val_dataloader.dataset.pipeline[3].scale == (128, 128)
+    steps = cfg.train_dataloader.dataset.pipeline
+    assert (steps[5].scale, steps[3].lazy) == ((64, 64), False)
 
 
 def test_plus_adds_a_key(cfg):
@@ -83,6 +96,14 @@ def test_plus_adds_a_key(cfg):
         ("configs/tsn_tini.py", "did you mean 'configs/tsn_tiny.py'"),
         (STOCK.replace("100e", "200e"), "did you mean 'recognition/tsn/tsn_imagenet"),
         (STOCK, "needs your dataset: --data DIR"),
+        (STOCK.removesuffix(".py"), "needs your dataset: --data DIR"),
+        (
+            Path(STOCK).stem,
+            "did you mean 'mmaction::tsn_imagenet-pretrained-r50_8xb32-1x1x3-100e_k",
+        ),
+        (f"mmaction:{Path(STOCK).stem}", "did you mean 'mmaction::tsn_imagenet-pretrained-r50_8x"),
+        ("mmaction::tsm", r"is part of tin_.*, tsm_.* more: python tools/download.py --list tsm$"),
+        ("mmaction::slowfast_r50_8xb8-8x", "is part of slowfast_r50_8xb8-8x8x1-256e_kinetics400-r"),
         ("README.md", r"expected a .py, .json or .yaml"),
     ],
 )

@@ -155,9 +155,11 @@ def test_the_config_checkpoint_and_folder_that_are_tested(tmp_path, monkeypatch)
     job_py, job_pth, other_pth = job / "job.py", job / "epoch_3.pth", other / "epoch_3.pth"
     for given, expected in (
         ((None, None, None), (job_py, job_pth, job)),
-        (("configs/job.py", None, None), ("configs/job.py", job_pth, job)),
+        (("configs/job.py", None, None), (job_py, job_pth, job)),
+        (("mmaction::recognition/job", None, None), (job_py, job_pth, job)),
         (("configs/job.py", "a.pth", None), ("configs/job.py", "a.pth", job)),
-        (("configs/job.py", None, other), ("configs/job.py", other_pth, other)),
+        (("configs/job.py", None, other), (other / "job.py", other_pth, other)),
+        (("configs/new.py", None, other), ("configs/new.py", other_pth, other)),
         (("configs/new.py", "a.pth", "new"), ("configs/new.py", "a.pth", Path("new"))),
         (("configs/new.py", "a.pth", None), ("configs/new.py", "a.pth", Path("work_dirs/new"))),
         ((None, "a.pth", None), (job_py, "a.pth", job)),
@@ -165,8 +167,8 @@ def test_the_config_checkpoint_and_folder_that_are_tested(tmp_path, monkeypatch)
         ((None, "a.pth", other), (other / "job.py", "a.pth", other)),
     ):
         assert evaluate._choose(*given) == expected
-    with pytest.raises(UserError, match="no checkpoint in work_dirs/new\n"):
-        run_test(config="configs/new.py")
+    with pytest.raises(UserError, match="no checkpoint in work_dirs/tsn_tiny\n"):
+        run_test(config="configs/tsn_tiny.py")
 
 
 @pytest.mark.parametrize(("time_limit", "seconds"), [(None, 120), (50, 50)])

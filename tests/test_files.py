@@ -17,6 +17,7 @@ from mmact_tiny.files import (
     finite,
     held,
     locked,
+    near,
     printable,
     printable_lines,
     read_json,
@@ -200,6 +201,13 @@ def test_a_folder_is_held_by_one_process_and_a_lock_is_waited_for(tmp_path):
     assert (tmp_path / "log").read_text() == "in\nin\n"
     with pytest.raises(UserError, match=r"cannot write .*: File exists"), held(tmp_path / "log"):
         pass
+
+
+def test_a_path_below_the_current_folder_is_named_from_there(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert [near(tmp_path / "a/b.log"), near("a.pth"), near("/gone")] == [
+        *("a/b.log", "a.pth", "/gone")
+    ]
 
 
 def test_the_hash_is_sha256_and_none_of_what_is_no_file(tmp_path):

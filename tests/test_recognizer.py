@@ -88,6 +88,13 @@ def test_what_cannot_be_read_keeps_its_place(num_together, recognizer, videos, t
         recognizer.scores(gone)
 
 
+def test_a_pipeline_that_fails_is_not_blamed_on_the_video(videos):
+    steps = [*PIPELINE[:4], dict(type="ThreeCrop", crop_size=models.SIZE // 2), *PIPELINE[5:]]
+    message = "^the pipeline fails on .*0.mp4, which can be read: ThreeCrop failed .AssertionErr"
+    with pytest.raises(UserError, match=message):
+        small_recognizer(steps).predict(videos[0])
+
+
 def test_without_a_video_no_model_is_built(recognizer, tmp_path):
     (answer,) = recognizer.score_videos([tmp_path / "gone.mp4"])
     assert isinstance(answer, UserError) and "engine" not in vars(recognizer)

@@ -145,6 +145,9 @@ def test_a_run_that_starts_anew_leaves_no_checkpoint_to_mistake(tmp_path):
     assert set_aside(tmp_path, keep="https://example.org/x.pth") is not None
     assert [path.name for path in tmp_path.glob("*.pth")] == ["weights.pth"]
     assert set_aside(tmp_path) is None
+    (tmp_path / "weights.pth").unlink()
+    with pytest.raises(UserError, match=r"run's are in .*/earlier/\d.*\)\n  train first: "):
+        open_run(tmp_path)
 
 
 def test_the_facts_name_what_the_figures_belong_to():

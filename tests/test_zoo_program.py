@@ -148,6 +148,8 @@ FACTS: dict[str, Any] = {
     "without_gradient": ["a.weight", "b.weight", "c.bias", "d.bias"],
 }
 
+TEST = "test_dataloader.dataset.pipeline"
+
 
 def test_the_tables() -> None:
     machine = dict(cpu="AMD", cores=2, device="cpu", python="3.11.7", versions={"torch": "2.14"})
@@ -168,16 +170,16 @@ def test_the_tables() -> None:
         (
             "tsn_imagenet-pretrained-r50_8xb32-1x1x3-100e_kinetics400-rgb",
             "64 of 224 pixels",
-            {"test_pipeline.3.scale": (-1, 73), "test_pipeline.4.crop_size": 64},
+            {f"{TEST}.3.scale": (-1, 73), f"{TEST}.4.crop_size": 64},
         ),
         (
             "slowfast_r50_8xb8-4x16x1-256e_kinetics400-rgb",
             "64 of 224 pixels",
             {
-                "test_pipeline.1.clip_len": 32,
-                "test_pipeline.1.num_clips": 2,
-                "test_pipeline.3.scale": (-1, 73),
-                "test_pipeline.4.crop_size": 73,
+                f"{TEST}.1.clip_len": 32,
+                f"{TEST}.1.num_clips": 2,
+                f"{TEST}.3.scale": (-1, 73),
+                f"{TEST}.4.crop_size": 73,
             },
         ),
         (
@@ -186,9 +188,9 @@ def test_the_tables() -> None:
             {
                 "model.backbone.input_resolution": 56,
                 "model.backbone.t_size": 8,
-                "test_pipeline.1.clip_len": 8,
-                "test_pipeline.3.scale": (-1, 56),
-                "test_pipeline.4.crop_size": 56,
+                f"{TEST}.1.clip_len": 8,
+                f"{TEST}.3.scale": (-1, 56),
+                f"{TEST}.4.crop_size": 56,
             },
         ),
         (

@@ -1,7 +1,7 @@
 """Test a recognizer: top-1, top-5 and mean class accuracy with 95% intervals.
 
 python tools/test.py                                  the newest run, its best checkpoint
-python tools/test.py configs/tsn_tiny.py              the run of this config
+python tools/test.py configs/tsn_tiny.py              the run of this config, as it was trained
 python tools/test.py configs/tsn_tiny.py FILE.pth --data data/mine
 """
 

@@ -9,6 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ..compat import TRANSFORMS, BaseTransform
 from ..errors import UserError
 from ..video.files import split_name
@@ -17,6 +19,8 @@ from .cache import CacheFullError, ClipCache
 from .clip import ClipReader
 
 logger = logging.getLogger("mmact_tiny")
+# By the cache's folder, whether the log has said that it is full; workers inherit the memory.
+_told_full: dict[str | None, torch.Tensor] = {}
 
 
 @TRANSFORMS.register_module()
@@ -24,7 +28,7 @@ class CachedVideo(BaseTransform):
     """Puts the cached clip in the place of the video, under the key `filename`.
 
     A video without an entry gets one when it is first met. One that cannot have one is read from
-    its source, and the log says so once: of a full cache, once in each process that reads.
+    its source, and the log says so once: of a full cache once for all processes and splits.
 
     Required keys: filename. Added keys: source (the original name), and clip (the entry's record)
     where there is an entry. The arguments but `build`, whether to make missing entries, are those
@@ -39,9 +43,12 @@ class CachedVideo(BaseTransform):
         max_bytes: int | None = None,
         build: bool = True,
     ) -> None:
-        self.settings = dict(root=root, short_side=short_side, format=format, max_bytes=max_bytes)
+        self.settings: dict[str, Any] = dict(
+            root=root, short_side=short_side, format=format, max_bytes=max_bytes
+        )
         self.build = build
         self._from_source: set[str] = set()
+        _told_full.setdefault(root, torch.zeros(1).share_memory_()).zero_()
 
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in vars(self).items() if key != "cache"}
@@ -66,7 +73,12 @@ class CachedVideo(BaseTransform):
                 results["filename"], results["clip"] = str(found[0]), found[1]
         except CacheFullError as error:
             self.build = False
-            logger.warning("videos without an entry are read without the clip cache: %s", error)
+            told = _told_full.setdefault(self.settings["root"], torch.zeros(1))
+            if not told.item():
+                told.fill_(1)
+                count = sum(1 for _ in self.cache.root.glob("*/*/*.mp4"))
+                what = "videos without an entry are read without the clip cache"
+                logger.warning("%s: %s, which has %d clip(s)", what, error, count)
         except UserError as error:
             self._from_source.add(video)
             logger.warning("read without the clip cache: %s", error)

@@ -192,14 +192,30 @@ def _asking_for_weights(node: dict) -> dict[str, Any]:
     compat.MODELS.import_from_location()
     kind = node.get("type")
     found = compat.MODELS.module_dict.get(kind) if isinstance(kind, str) else kind
-    makers = [vars(base).get("__init__") for base in getattr(found, "__mro__", ())] or [found]
     return {
         name: parameter.default
-        for maker in filter(callable, makers)
-        for name, parameter in inspect.signature(maker).parameters.items()
+        for name, parameter in _parameters(found)
         if "pretrained" in name and name not in node
         if parameter.default not in (None, False, parameter.empty)
     }
+
+
+def _parameters(found: Any) -> Iterator[tuple[str, inspect.Parameter]]:
+    """Yields what a class and its bases, or a function, take."""
+    makers = [vars(base).get("__init__") for base in getattr(found, "__mro__", ())] or [found]
+    for maker in makers:
+        if inspect.isfunction(maker):
+            yield from inspect.signature(maker).parameters.items()
+
+
+def arguments_of(kind: Any) -> set[str]:
+    """Returns the names that what is registered as `kind` takes, its bases' too."""
+    found = [
+        registry.module_dict[kind] for registry in _registries() if kind in registry.module_dict
+    ]
+    no = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    named = {name for one in found for name, given in _parameters(one) if given.kind not in no}
+    return named - {"self"}
 
 
 def check_types(config: Any, *, source: str = "the checkpoint") -> None:
@@ -269,17 +285,16 @@ def _would_import(name: str) -> bool:
 @cache
 def registered_names() -> frozenset[str]:
     """Returns every name in MMEngine's and MMAction2's registries."""
+    return frozenset(name for registry in _registries() for name in registry.module_dict)
+
+
+def _registries() -> list[Any]:
     compat.register_all_modules(init_default_scope=False)
     import mmaction.registry
     import mmengine.registry
 
     registries = [*vars(mmengine.registry).values(), *vars(mmaction.registry).values()]
-    return frozenset(
-        name
-        for registry in registries
-        if isinstance(registry, mmengine.registry.Registry)
-        for name in registry.module_dict
-    )
+    return [one for one in registries if isinstance(one, mmengine.registry.Registry)]
 
 
 def read_config(config: str | Path) -> Config:
@@ -326,7 +341,7 @@ def resolve_path(config: str | Path) -> Path:
     if text.startswith(STOCK_PREFIX):
         root, name, files = stock_configs(), text.removeprefix(STOCK_PREFIX), stock_files()
         named = None if "/" in name else files.get(Path(name).stem)
-        path = named or root / name
+        path = named or root / f"{name.removesuffix('.py')}.py"
         names = [*files, *(str(found.relative_to(root)) for found in files.values())]
     else:
         path = Path(text).expanduser()
@@ -336,11 +351,31 @@ def resolve_path(config: str | Path) -> Path:
         names = [f"configs/{found.name}" for found in ours.values()]
         names = [*(names if "/" in text else ours)]
     if not path.is_file():
-        wrong = text.removeprefix(STOCK_PREFIX)
-        raise UserError(f"no config {text}{suggest(wrong, names)}")
+        raise UserError(f"no config {text}{_say_meant(text, names)}")
     if path.suffix not in (".py", ".json", ".yaml", ".yml"):
         raise UserError(f"config {text}: expected a .py, .json or .yaml file")
     return path
+
+
+def _say_meant(text: str, names: list[str]) -> str:
+    """Returns the config that a name may have meant, or some that have it in their names."""
+    word, is_stock = text.removeprefix("mmaction").lstrip(":"), text.startswith(STOCK_PREFIX)
+    stem = Path(word).stem
+    if not is_stock and stem in stock_files():
+        return f"; did you mean '{STOCK_PREFIX}{stem}'?"
+    found = sorted(name for name in stock_files() if is_stock and word and word in name)
+    if not found:
+        return suggest(word, names)
+    more = (
+        f" and {len(found) - 3} more: python tools/download.py --list {word}" if found[3:] else ""
+    )
+    return f"; the name is part of {', '.join(found[:3])}{more}"
+
+
+def shown_name(cfg: Config) -> str:
+    """Returns the file of a config, a stock one as `mmaction::NAME`."""
+    path = Path(str(cfg.filename))
+    return f"{STOCK_PREFIX}{path.stem}" if stock_files().get(path.stem) == path else str(path)
 
 
 def stock_bases(config: str | Path) -> list[str]:

@@ -25,7 +25,7 @@ from ..compat import (
     ResNet,
 )
 from ..errors import UserError
-from .openvino import OpenVinoBackbone, OpenVinoClips, why_not
+from .openvino import SINGLE_FRAMES, OpenVinoBackbone, OpenVinoClips, why_not
 
 ENGINES = ("auto", "torch", "openvino")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -72,10 +72,11 @@ class Engine:
             self.precision = "fp32"
         if (precision, engine) == ("int8", "auto"):
             engine = "openvino"  # or say why not
+        if precision == "int8" and (self.takes_clips or self.frames_together != 1):
+            raise UserError(f"precision int8: {SINGLE_FRAMES}")
         self.name = self._choose_engine(engine)
-        if precision == "int8" and (self.name != "openvino" or self.takes_clips):
-            lacks = "single frames" if self.takes_clips else f"the engine openvino, not {engine}"
-            raise UserError(f"precision int8 needs {lacks}")
+        if precision == "int8" and self.name != "openvino":
+            raise UserError(f"precision int8 needs the engine openvino, not {engine}")
         self._chunk_pixels = CHUNK_FRAMES.get(self.device.type, CHUNK_FRAMES["cpu"]) * FRAME_PIXELS
         self.before_chunk: Callable[[], None] = lambda: None  # may raise, to give a video up
         self._compute: Callable[[Tensor], Tensor] = self._torch_features

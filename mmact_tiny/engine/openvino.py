@@ -29,6 +29,7 @@ CLIP_BACKBONES = (
 FORMAT = 1  # raised when what is exported changes
 # What is not int8 in a quantized model stays float32: little beside the convolutions.
 PRECISION_HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
+SINGLE_FRAMES = "it runs 2D recognizers whose backbone takes each frame by itself, such as TSN"
 logger = logging.getLogger("mmact_tiny")
 
 
@@ -50,7 +51,7 @@ def why_not(
         if model.with_neck or kind not in CLIP_BACKBONES:
             return f"it does not convert {kind}{' with a neck' * model.with_neck}"
     elif frames_together != 1:
-        return "it runs 2D recognizers whose backbone takes each frame by itself, such as TSN"
+        return SINGLE_FRAMES
     if importlib.util.find_spec("openvino") is None:
         return "it is not installed\n  pip install 'mmact-tiny[openvino]'"
     return "it does not trace DenseNet alike twice" if kind == "DenseNet" else None

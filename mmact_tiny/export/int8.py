@@ -17,7 +17,7 @@ import numpy as np
 from .. import log as terminal
 from .. import progress
 from ..engine.engine import cache_dir_of
-from ..engine.openvino import exported_path, keep, load_exported
+from ..engine.openvino import SINGLE_FRAMES, exported_path, keep, load_exported
 from ..errors import UserError
 from ..recognizer import Recognizer
 from ..video.files import find_videos
@@ -60,7 +60,7 @@ def quantize(paths: Sequence[str | Path], checkpoint: str | Path | None = None) 
     videos = videos[:: -(-len(videos) // MAX_VIDEOS)]
     exact = Recognizer(checkpoint, protocol=PROTOCOL, precision="fp32", engine="openvino")
     if exact.engine.takes_clips:
-        raise UserError("precision int8 needs single frames")
+        raise UserError(f"precision int8: {SINGLE_FRAMES}")
     logger.info("checkpoint: %s", exact.checkpoint)
     logger.info("calibrating on %d videos", len(videos))
     read = list(progress.track(exact.read_videos(videos), "reading", len(videos)))

@@ -5,13 +5,12 @@ A test builds each of these objects, and fails with a release in which one has c
 
 import signal
 import threading
-import traceback
 from multiprocessing.process import BaseProcess
 from typing import Any
 
 from torch.utils.data import DataLoader
 
-from ..compat import Compose, OptimWrapper, Runner, is_model_wrapper
+from ..compat import OptimWrapper, Runner, is_model_wrapper
 
 
 def loop_of(runner: Runner, split: str) -> Any:
@@ -80,19 +79,3 @@ def end_kept_workers(loader: DataLoader) -> None:
     loader._iterator = None
     if iterator is not None:
         iterator._shutdown_workers()
-
-
-def failing_step(error: BaseException) -> tuple[Any, Any] | None:
-    """Returns the pipeline's step that raised an error, and the sample as far as it had come.
-
-    They are the variables of the innermost `Compose.__call__` that the error passed, if any, or
-    those of `RepeatAugDataset`, which calls the steps behind decoding itself.
-    """
-    found = None
-    for frame, _ in traceback.walk_tb(error.__traceback__):
-        here = frame.f_locals
-        if frame.f_code is Compose.__call__.__code__:
-            found = here["t"], here["data"]
-        elif frame.f_code.co_qualname == "RepeatAugDataset.prepare_data" and "transform" in here:
-            found = here["transform"], here["data_info_"]
-    return found

@@ -16,8 +16,7 @@ from ..annotations import read_annotations
 from ..compat import DATASETS, BaseDataset, ClassBalancedDataset, VideoDataset
 from ..errors import UserError
 from ..pipeline import Step
-from ..video.files import reason_of, split_name
-from ._mmengine import failing_step
+from ..video.files import explain, split_name
 
 # The keys of Resize, RandomRescale, RandomCrop, the crops and MultiScaleCrop, in pixels.
 SIZE_KEYS = ("scale", "scale_range", "size", "crop_size", "input_size")
@@ -138,16 +137,11 @@ class GuardedDataset(Dataset):
 
 
 def fault_of(error: Exception, video: str) -> Fault:
-    """Returns what an error of a dataset says of a video, or of the pipeline.
-
-    Decoding puts the frames into the sample as `imgs`: what fails before is blamed on the file,
-    what fails behind it is a transform.
-    """
-    step, sample = failing_step(error) or (None, {})
-    if not isinstance(sample, dict) or "imgs" not in sample:
-        return Fault(video, reason_of(error))
-    reason = f"{type(step).__name__} failed ({type(error).__name__}: {reason_of(error)})"
-    return Fault(video, reason, "".join(traceback.format_exception(error)))
+    """Returns what an error of a dataset says of a video, or of the pipeline."""
+    reason, after_decoding = explain(error)
+    return Fault(
+        video, reason, "".join(traceback.format_exception(error)) if after_decoding else ""
+    )
 
 
 def _check_regular(video: str) -> None:

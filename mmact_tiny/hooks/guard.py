@@ -33,6 +33,7 @@ from ..compat import (
 from ..errors import UserError
 from ..files import write_json
 from ..log import UPSTREAM
+from ..video.files import no_views
 from ..video.isolated import VIDEO_SECONDS
 from . import _mmengine
 from .dataset import Draws, Fault, GuardedDataset, collate_readable
@@ -252,10 +253,8 @@ class GuardedLoader:
         for fault in faults:
             if fault.trace:
                 logging.getLogger(UPSTREAM).error(fault.trace)
-                raise UserError(
-                    f"the {self.split} pipeline fails on {fault.video}, which can be read: "
-                    f"{fault.reason}\n  correct the pipeline; the log file has the traceback"
-                )
+                said = no_views(fault.video, fault.reason, of=f"{self.split} ", after_decoding=True)
+                raise UserError(f"{said}\n  correct the pipeline; the log file has the traceback")
             self.bad.add(BadVideo(self.split, fault.video, fault.reason))
 
     def _blame(self, workers: list[BaseProcess], error: RuntimeError) -> tuple[bool, bool]:

@@ -11,7 +11,8 @@ from .registry import OVERRIDES, add_hook, comes_after, use_plugin
 
 READERS = ("clip", "stock")
 # What a run is told whose epochs wait for videos.
-FILL_FIRST = f"the first epoch fills the cache; after it, {RAISE_WORKERS}"
+FILL_FIRST = f"the first epoch fills the cache{{}}; after it, {RAISE_WORKERS}"
+BOUND = " as far as --cache-size has room, and a larger one holds more videos"
 
 
 @OVERRIDES.register_module()
@@ -64,8 +65,10 @@ def time_epochs(cfg: Config) -> None:
     """Adds the hook that measures epochs, with what it advises where they wait for videos."""
     use_plugin(cfg, "mmact_tiny.hooks")
     train = [dataset for split, dataset in split_datasets(cfg) if split == "train"]
-    cached = any(step["type"] == "CachedVideo" for d in train for step in d.get("pipeline") or [])
-    add_hook(cfg, "TimingHook", **({"data_hint": FILL_FIRST} if cached else {}))
+    steps = [step for dataset in train for step in dataset.get("pipeline") or []]
+    cached = [step for step in steps if step["type"] == "CachedVideo"]
+    hint = FILL_FIRST.format(BOUND if any(step.get("max_bytes") for step in cached) else "")
+    add_hook(cfg, "TimingHook", **({"data_hint": hint} if cached else {}))
 
 
 def _short_side(steps: Sequence[Step], where: str) -> int:

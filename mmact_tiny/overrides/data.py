@@ -72,18 +72,24 @@ def dataset_paths(cfg: Config, data_root: str, lists: str | None = None) -> None
             cfg[key] = str(value)
 
 
+def check_one_dataset(cfg: Config) -> None:
+    """Raises a UserError where a config's model is not one of one dataset of videos."""
+    several = any(isinstance(cfg.get(f"{name}_dataloader"), (list, tuple)) for name in SPLITS)
+    if several or cfg.model.type == "RecognizerOmni":
+        raise UserError(
+            f"{cfg.model.type} learns from several datasets at once, OmniSource from images too: "
+            "mmact_tiny trains on one dataset of videos with a class each"
+        )
+
+
 def _read_videos(cfg: Config, name: str) -> None:
     """Has a split's loader read one dataset of videos; sampling and augmentation stay the same.
 
     Raises:
         UserError: the config needs something else than videos with a class each.
     """
+    check_one_dataset(cfg)
     loader = cfg.get(f"{name}_dataloader") or ConfigDict()
-    if isinstance(loader, (list, tuple)) or cfg.model.type == "RecognizerOmni":
-        raise UserError(
-            f"{cfg.model.type} learns from several datasets at once, OmniSource from images too: "
-            "mmact_tiny trains on one dataset of videos with a class each"
-        )
     if "datasets" in loader.get("dataset", {}):  # ConcatDataset
         loader.dataset = loader.dataset.datasets[0]
     node = next((node for split, node in split_datasets(cfg) if split == name), None)

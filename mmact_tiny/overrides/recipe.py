@@ -8,6 +8,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..checkpoints.config_text import shown_name
 from ..compat import Config
 from ..errors import UserError
 from ..pipeline import Step
@@ -192,7 +193,7 @@ def find_recipe(cfg: Config) -> tuple[Recipe, Rates]:
     family = RECIPES.get(str(backbone))
     if family is None:
         raise UserError(
-            f"{cfg.filename} has no training part, and there is a recipe for "
+            f"{shown_name(cfg)} has no training part, and there is a recipe for "
             f"{', '.join(RECIPES)}, not for {backbone}\n"
             "  write a config that has train_dataloader, optim_wrapper and the rest"
         )
@@ -279,7 +280,7 @@ def _add_test_part(cfg: Config) -> None:
     """Adds the test part of stock's UniFormerV2 where the config is only a model of that type."""
     backbone = cfg.model.backbone
     if backbone.type != "UniFormerV2":
-        raise UserError(f"{cfg.filename} has no test_dataloader to derive training from")
+        raise UserError(f"{shown_name(cfg)} has no test_dataloader to derive training from")
     side = backbone.input_resolution
     cfg.test_pipeline = [
         dict(type="DecordInit"),

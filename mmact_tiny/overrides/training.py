@@ -3,11 +3,11 @@
 import logging
 from pathlib import Path
 
-from ..checkpoints.config_text import find_downloads, without_downloads
+from ..checkpoints.config_text import find_downloads, shown_name, without_downloads
 from ..compat import Config
 from ..download import fetch_zoo
 from ..errors import UserError
-from ..runs import WORK_DIRS, first_weights, last_checkpoint, newest_checkpoint
+from ..runs import WORK_DIRS, first_weights, last_checkpoint, newest_checkpoint, say_empty
 from .registry import OVERRIDES, add_hook, comes_after, use_plugin
 
 RANDOM = "random"  # what `initial_weights` says of a run that starts from random weights
@@ -61,7 +61,7 @@ def pretrained(
         cfg.load_from = None if start == RANDOM else start
     elif checkpoint is None and not own:
         raise UserError(
-            f"{cfg.filename} has no initial weights of its own to take with --pretrained imagenet\n"
+            f"{shown_name(cfg)} has no initial weights of its own for --pretrained imagenet\n"
             "  train from random weights: --pretrained none, or name weights: --pretrained FILE"
         )
     cfg.resume = checkpoint is not None
@@ -69,8 +69,8 @@ def pretrained(
         # For True stock looks into the work directory itself, so the dump can be run again.
         cfg.load_from = resume if isinstance(resume, str) else None
     elif resume:
-        folder = _folder_of(cfg, work_dir)
-        logger.info("no checkpoint in %s to resume from: starting from the beginning", folder)
+        why = say_empty(_folder_of(cfg, work_dir))
+        logger.info("%s to resume from: starting from the beginning", why)
 
 
 def find_weights(

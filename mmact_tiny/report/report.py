@@ -8,7 +8,7 @@ from typing import Any
 
 from .. import hardware
 from ..errors import UserError, as_typed
-from ..files import finite, write_atomically, write_json
+from ..files import finite, near, write_atomically, write_json
 from ..hooks.timing import PARTS
 from .compare import compare_runs
 from .frames import read_frames
@@ -26,7 +26,7 @@ def try_report(run_dir: str | Path) -> None:
     if hardware.rank():
         return
     try:
-        logger.info("report: %s", write_report([Path(run_dir)]))
+        logger.info("report: %s", near(write_report([Path(run_dir)])))
     except Exception as error:  # nothing that a report meets may spoil the run that it is about
         words = str(error).splitlines()
         logger.warning("no report: %s: %s", type(error).__name__, words[0] if words else "")

@@ -7,6 +7,7 @@ import logging
 import mimetypes
 import os
 import re
+import traceback
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -276,6 +277,46 @@ def reason_of(error: BaseException) -> str:
     """Returns an error in a line; decord's begin with time and place, and end with a stack."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return _DECORD_PLACE.sub("", lines[0])[:300] if lines else type(error).__name__
+
+
+# What calls the steps of a pipeline: MMEngine, a dataset of MMAction2's behind decoding, and
+# `view.sampling`. The names of their variables: the step, and the sample.
+STEPPERS = {
+    "Compose.__call__": ("t", "data"),
+    "RepeatAugDataset.prepare_data": ("transform", "data_info_"),
+    "run_transforms": ("transform", "results"),
+}
+
+
+def failing_step(error: BaseException) -> tuple[Any, Any] | None:
+    """Returns the pipeline's step that raised an error, and the sample as far as it had come.
+
+    They are the variables of the innermost function of `STEPPERS` that the error passed, if any.
+    """
+    found = None
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        step, sample = STEPPERS.get(frame.f_code.co_qualname, ("", ""))
+        if {step, sample} <= frame.f_locals.keys():  # torchvision has a `Compose` too
+            found = frame.f_locals[step], frame.f_locals[sample]
+    return found
+
+
+def explain(error: BaseException) -> tuple[str, bool]:
+    """Returns an error in a line, and whether a transform failed on a video that was read.
+
+    Decoding puts the frames into the sample as `imgs`: what fails before is blamed on the file.
+    """
+    step, sample = failing_step(error) or (None, {})
+    if not isinstance(sample, dict) or "imgs" not in sample:
+        return reason_of(error), False
+    return f"{type(step).__name__} failed ({type(error).__name__}: {reason_of(error)})", True
+
+
+def no_views(video: object, reason: object, *, of: str = "", after_decoding: bool) -> str:
+    """Returns why there is nothing of a video to look at, with the one that is to blame."""
+    if not after_decoding:
+        return f"cannot read video {video}: {reason}"
+    return f"the {of}pipeline fails on {video}, which can be read: {reason}"
 
 
 def shown_streams(container: Any) -> list[Any]:

@@ -32,9 +32,10 @@ from pebble import ProcessExpired, ProcessPool
 
 from .. import hardware
 from ..errors import UserError
-from .files import reason_of
+from .files import explain, no_views
 
 VIDEO_SECONDS = 120.0
+PIPELINE = "pipeline failed"  # the kind of a loss that is not the video's
 MAX_ATTEMPTS = 3  # of a call that no process took
 SECONDS_BETWEEN_LOOKS = 0.5  # at whether a pool still runs; a call's end is seen at once
 VIDEOS_A_PROCESS = 200  # decord 0.6 leaks a little with every video
@@ -50,6 +51,12 @@ class Lost(UserError):
     def __init__(self, kind: str, detail: str, message: str) -> None:
         super().__init__(message)
         self.kind, self.detail = kind, detail
+
+
+def blame(video: object, error: UserError) -> str:
+    """Returns in a line why a call has no views of a video: the file, or the pipeline."""
+    is_read = isinstance(error, Lost) and error.kind == PIPELINE
+    return no_views(video, error, after_decoding=is_read)
 
 
 @dataclass(eq=False)
@@ -211,9 +218,10 @@ class GuardedReader:
 
     @staticmethod
     def _unpacked(answer: bytes) -> Any:
-        reason, result = pickle.loads(answer)
-        if reason is not None:
-            raise Lost("unreadable", reason, reason)
+        lost, result = pickle.loads(answer)
+        if lost is not None:
+            reason, after_decoding = lost
+            raise Lost(PIPELINE if after_decoding else "unreadable", reason, reason)
         return result
 
 
@@ -290,7 +298,7 @@ def _drop_sockets() -> None:
 
 
 def _call(*arguments: Any) -> bytes:
-    """Calls the function; returns `(reason, result)` as bytes.
+    """Calls the function; returns `(what `explain` says or None, result)` as bytes.
 
     Pickled here, tensors too: PyTorch would pass them in shared memory, which ends with a process.
     """
@@ -299,9 +307,9 @@ def _call(*arguments: Any) -> bytes:
 
 def _call_here(function: Callable[..., Any], arguments: tuple[Any, ...]) -> bytes:
     try:
-        answer: tuple[str | None, Any] = (None, function(*arguments))
+        answer: tuple[tuple[str, bool] | None, Any] = (None, function(*arguments))
     except Exception as error:  # whatever a decoder throws at a broken file
-        answer = (reason_of(error), None)
+        answer = (explain(error), None)
     return pickle.dumps(answer, protocol=pickle.HIGHEST_PROTOCOL)
 
 

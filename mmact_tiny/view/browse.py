@@ -16,7 +16,7 @@ from ..hooks.dataset import seed_generators
 from ..pipeline import split_datasets
 from ..video.files import split_name
 from ..video.frames import PacketDecode, PacketInit, choose_evenly
-from ..video.isolated import GuardedReader
+from ..video.isolated import PIPELINE, GuardedReader
 from ..video.times import FrameTimes, ask_frame_times
 from .sampling import Sampling, quiet, read_samplings, run_transforms, say_sampling
 from .sheet import DPI, GREY, PALE, PALETTE, Panel, lay_out, to_pixels
@@ -40,7 +40,8 @@ def browse_split(cfg: Config, split: str, *, num: int, seed: int) -> Figure:
         raise UserError(f"--num {num}: expected 1 or more")
     node = dict(split_datasets(cfg)).get(split)
     if node is None or node.get("modality", "RGB") != "RGB" or not node.get("ann_file"):
-        raise UserError(f"the config has no {split} split of annotated RGB videos")
+        missing = f"the config has no {split} split of annotated RGB videos"
+        raise UserError(f"{missing}: name your dataset with --data DIR")
     if not Path(node.ann_file).is_file():
         raise UserError(f"no annotation file {node.ann_file}: name your dataset with --data DIR")
     init_default_scope("mmaction")
@@ -73,7 +74,8 @@ def _read_panel(
     try:
         pictures, frames, shape = reader(dict(index=index))
     except UserError as error:
-        return Panel(title=title, subtitle=name, error=f"cannot be read: {error}")
+        what = "" if getattr(error, "kind", "") == PIPELINE else "cannot be read: "
+        return Panel(title=title, subtitle=name, error=f"{what}{error}")
     title += f"   {' x '.join(map(str, shape))}"
     noted = [(picture, f"frame {frame}") for picture, frame in zip(pictures, frames, strict=True)]
     return Panel(title=title, subtitle=name, pictures=noted)

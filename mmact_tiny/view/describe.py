@@ -16,6 +16,7 @@ from ..checkpoints.config_text import STOCK_PREFIX, read_config, without_downloa
 from ..compat import MODELS, Config, register_all_modules
 from ..config import load_config
 from ..errors import UserError
+from ..overrides.data import check_one_dataset
 from ..overrides.options import merge_options
 from .sampling import NUM_FRAMES, Sampling, quiet, read_samplings, say_sampling
 
@@ -71,6 +72,7 @@ def config_to_describe(
     """
     if data_root is None and str(config).startswith(STOCK_PREFIX):
         cfg = read_config(config)
+        check_one_dataset(cfg)
         merge_options(cfg, options or {})
         return cfg
     changes = {}
@@ -85,7 +87,8 @@ def describe(cfg: Config, *, num_frames: int = NUM_FRAMES, video: str | Path | N
     """Returns the report on a config: structure first, then each split's sampling.
 
     The structure is that of one forward pass on one video, as the validation pipeline cuts it,
-    or the training pipeline where that takes less of it. A split whose pipeline fails says so.
+    or the training pipeline where that takes less of it; of a model of clips on one view, as the
+    tables of models have it. A split whose pipeline fails says so.
 
     Args:
         cfg: From `load_config` or `read_config`.
@@ -100,8 +103,13 @@ def describe(cfg: Config, *, num_frames: int = NUM_FRAMES, video: str | Path | N
     # val where it is no larger than the others: stock's dense sampling validates on 80 frames
     order = [name for name in ("val", "train", "test") if name in usable]
     split = min(order, key=lambda name: usable[name].sample["inputs"].numel())
+    sample, num_views = dict(usable[split].sample), 1
+    if sample["inputs"].ndim == 5:  # views, 3, frames, height, width
+        num_views, sample["inputs"] = len(sample["inputs"]), sample["inputs"][:1]
     with quiet():
-        input_shape, stages = read_structure(build_model(cfg), usable[split].sample)
+        input_shape, stages = read_structure(build_model(cfg), sample)
+    view = "video" if num_views == 1 else f"of {num_views} views of a video"
+    all_views = f"All {num_views} views: {say_flops(num_views * stages[-1].flops)} a video."
     parts = [
         f"{name}: {cfg.model[name].type}"
         for name in ("backbone", "neck", "cls_head")
@@ -109,10 +117,11 @@ def describe(cfg: Config, *, num_frames: int = NUM_FRAMES, video: str | Path | N
     ]
     lines = [
         f"model   {cfg.model.type} ({', '.join(parts)})",
-        f"input   {_say_shape(input_shape)}, one video in the {split} pipeline",
+        f"input   {_say_shape(input_shape)}, one {view} in the {split} pipeline",
         "",
         *say_stages(stages),
         NOTE,
+        *([all_views] if num_views > 1 else []),
     ]
     for name, one in samplings.items():
         said = say_sampling(one) if isinstance(one, Sampling) else [str(one)]

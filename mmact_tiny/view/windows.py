@@ -27,7 +27,7 @@ from ..progress import track
 from ..recognizer import Recognizer
 from ..video.files import sample_of
 from ..video.frames import EDGE, decode, frames_between, upright
-from ..video.isolated import VIDEO_SECONDS, GuardedReader, ReadAhead
+from ..video.isolated import VIDEO_SECONDS, GuardedReader, ReadAhead, blame
 from ..video.times import FrameTimes, ask_frame_times
 from .sampling import find_sampler
 
@@ -147,8 +147,9 @@ def score_windows(
         )
     finally:
         reader.close()
-    if all(isinstance(scores, UserError) for _, scores in found):
-        raise UserError(f"cannot read video {video}: {found[0][1]}")
+    errors = [scores for _, scores in found if isinstance(scores, UserError)]
+    if len(errors) == len(found):
+        raise UserError(blame(video, errors[0]))
     return found
 
 

@@ -66,5 +66,7 @@ def test_openvino_has_the_scores_of_a_family_or_says_why_not(name: str, tmp_path
         assert str(engine) == "openvino, fp32"
         check_scores(scores_of(engine.test_step(data)), expected)
     assert len(list(tmp_path.glob("openvino-*.xml"))) == 1
-    with pytest.raises(UserError, match="int8 needs single frames"):
+    with pytest.raises(
+        UserError, match="int8: it runs 2D recognizers whose backbone takes each frame by itself"
+    ):
         Engine(model, precision="int8", engine="auto")

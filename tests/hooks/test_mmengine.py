@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.data._utils import signal_handling
 
 from mmact_tiny.hooks import _mmengine
+from mmact_tiny.video.files import failing_step
 
 
 class Slow(Dataset):
@@ -123,5 +124,5 @@ def test_a_pipeline():
     for steps, failing in (([decode, fail], fail), ([Compose([decode, fail])], fail)):
         with pytest.raises(KeyError) as caught:
             Compose(steps)(dict(wanted="x"))
-        assert _mmengine.failing_step(caught.value) == (failing, dict(wanted="x", imgs=[0]))
-    assert _mmengine.failing_step(KeyError("x")) is None
+        assert failing_step(caught.value) == (failing, dict(wanted="x", imgs=[0]))
+    assert failing_step(KeyError("x")) is None

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from jobs import output, run, wait_for, with_hook, with_lines
 
 from benchmarks import small_job as job
 from benchmarks.kill_resume import kill_and_compare, kill_within
 from mmact_tiny.checkpoints.load import load_checkpoint
-from mmact_tiny.runs import newest_checkpoint
+from mmact_tiny.runs import newest_checkpoint, open_run
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +138,11 @@ def test_a_run_knows_its_own_checkpoints_from_what_it_started_from(
     """The second run starts from the first one's last epoch, in the same folder; it goes on."""
     work_dir, first = tmp_path / "run", tmp_path / "run/epoch_3.pth"
     run(config, work_dir)
-    weights = first.read_bytes()
+    weights, dump = first.read_bytes(), (work_dir / config.name).read_text()
+    torch.save({"state_dict": {"backbone.other": torch.ones(3)}}, tmp_path / "other.pth")
+    run(config, work_dir, {"pretrained": {"weights": str(tmp_path / "other.pth")}}, status=2)
+    assert open_run(work_dir).checkpoint.read_bytes() and first.read_bytes() == weights
+    assert (work_dir / config.name).read_text() == dump  # a start that fails changes nothing
     changes = {"schedule": {"max_epochs": 2}, "pretrained": {"weights": str(first)}}
     run(config, work_dir, changes)
     assert first.read_bytes() == weights

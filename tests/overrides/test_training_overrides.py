@@ -95,7 +95,9 @@ def test_weights_of_the_configs_own(name: str, weights: str, expected: dict | No
         changed = changes_by(cfg, dict(type="pretrained", weights=weights))
         assert {k: v for k, v in changed.items() if k != "resume"} == expected
         return
-    with pytest.raises(UserError, match=r"no initial weights of its own.*\n.*--pretrained none"):
+    with pytest.raises(
+        UserError, match=r"^mmaction::slowfast_\S+ has no initial weights .*\n.*none"
+    ):
         apply_overrides(cfg, [dict(type="pretrained", weights=weights)])
 
 

@@ -160,6 +160,11 @@ def test_a_wrong_flag(case, capsys):
     assert message in capsys.readouterr().err
 
 
+def test_a_stock_config_without_a_training_part_needs_data(capsys):
+    assert browse.main(["mmaction::x3d_m_16x5x1_facebook-kinetics400-rgb"]) == EXIT_ERROR
+    assert "no train split of annotated RGB videos: name your dataset" in capsys.readouterr().err
+
+
 TSM = (
     "mmaction::recognition/tsm/tsm_imagenet-pretrained-r50_8xb16-dense-1x1x8-50e_kinetics400-rgb.py"
 )

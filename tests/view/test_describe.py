@@ -182,6 +182,17 @@ def test_report_of_a_stock_config_needs_no_data():
     assert starts == ["train", "val", "test"]
 
 
+def test_a_model_of_clips_is_counted_for_one_view():
+    """MMAction2's table has 6.5 G for a view of X3D-M."""
+    lines = describe(config_to_describe("mmaction::x3d_m_16x5x1_facebook-kinetics400-rgb"))
+    lines = lines.splitlines()
+    shape = "1 x 1 x 3 x 16 x 256 x 256"
+    assert lines[1] == f"input   {shape}, one of 30 views of a video in the test pipeline"
+    (total,) = [line for line in lines if line.startswith("total")]
+    assert total.split() == ["total", "3,794,322", "6.40", "G"]
+    assert "All 30 views: 191.93 G a video." in lines
+
+
 def test_a_failing_split_leaves_the_others():
     cfg = config_to_describe(TSN)
     cfg.train_dataloader.dataset.pipeline = [dict(type="SampleFrames", clip_len=1)]
@@ -191,6 +202,8 @@ def test_a_failing_split_leaves_the_others():
 
 
 def test_errors():
+    with pytest.raises(UserError, match="OmniSource from images too"):
+        config_to_describe("mmaction::slowonly_r50_8xb16-8x8x1-256e_imagenet-kinetics400-rgb")
     for video, num_frames, message in (
         (None, 0, "--num-frames 0: expected 1 or more"),
         ("missing.mp4", 300, "no video missing.mp4"),

@@ -1,0 +1,61 @@
+"""Leaves an earlier run in the work directory as it is until the new one has begun."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..compat import Config, Hook
+from ..files import held
+from ..hardware import rank
+from ..runs import best_checkpoint, point_to_newest, set_aside
+
+if TYPE_CHECKING:
+    from ..compat import Runner
+
+logger = logging.getLogger("mmact_tiny")
+
+
+class BeginHook(Hook):
+    """Moves an earlier run's checkpoints to `earlier/` after the new run's first step."""
+
+    priority = "VERY_HIGH"  # before whatever saves a checkpoint
+
+    def __init__(self) -> None:
+        self.begun = False
+
+    def after_train_iter(self, runner: "Runner", batch_idx: int, **batch: Any) -> None:
+        if not self.begun and rank() == 0 and not runner.cfg.get("resume"):
+            moved = set_aside(runner.work_dir, keep=runner.cfg.get("load_from"))
+            if moved is not None:
+                logger.info("checkpoints of an earlier run: moved to %s", moved)
+        self.begun = True
+
+
+@contextmanager
+def keeping_earlier_run(cfg: Config) -> Iterator[BeginHook]:
+    """Holds the work directory, and gives the hook to train with.
+
+    A start that fails leaves the earlier run's config as it was: stock's Runner dumps its own as
+    soon as it is built. A run that goes on does so from its newest checkpoint.
+
+    Raises:
+        UserError: another process holds the directory; no checkpoint to go on from.
+    """
+    hook, dump = BeginHook(), Path(cfg.work_dir, Path(cfg.filename or "").name)
+    if rank() != 0:
+        yield hook
+        return
+    with held(cfg.work_dir):
+        if cfg.get("resume") and cfg.load_from is None:
+            point_to_newest(cfg.work_dir)
+        before = dump.read_bytes() if dump.is_file() else None
+        has_run = best_checkpoint(cfg.work_dir) is not None
+        try:
+            yield hook
+        finally:
+            if has_run and not hook.begun and before is not None:
+                dump.write_bytes(before)
+            elif has_run and not hook.begun and dump.is_file():
+                dump.unlink()
