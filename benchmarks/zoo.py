@@ -28,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # also where a test imports this
 from against_stock import subset
 from measured import ROOT, end_processes_of, environment, measure
 from report import machine
+from zoo_job import LEAST_SPREAD
 
 from mmact_tiny.checkpoints.config_text import stock_configs
 from mmact_tiny.files import write_json
@@ -48,8 +49,10 @@ positions); "views" are clips x crops of the test, of clips of several frames at
 stock" is the largest difference of a score between the two tests, in fp32; "between videos" that
 between the scores of the two videos in one test, beside which it has to be read. Seconds and peak
 memory (of the process tree, what is shared counted once) are those of all of it. TRN draws
-relations at random in tests too; here it draws the same each time. BatchNorm takes the statistics
-of the last step, so that random weights keep videos apart.
+relations at random in tests too; here it draws the same each time. BatchNorm takes its statistics
+from the two steps, so that random weights keep videos apart; where their scores came out nearer to
+each other than 1e-4 all the same, each layer was scaled to outputs of deviation 1 before the tests
+that are compared, which the note says.
 """
 RATES = """
 ## Learning rates
@@ -206,6 +209,10 @@ def as_cells(row: Row) -> list[str]:
     if missing:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
         notes.append(f"no gradient: {', '.join(missing[:3])}{more}")
+    if facts.get("is_scaled"):
+        notes.append("layers scaled")
+    if row.spread is not None and row.spread < LEAST_SPREAD:
+        notes.append("both videos have the same scores, which show little")
     if "gpu_mib" in facts:
         notes.append(f"GPU memory {facts['gpu_mib']:,.0f} MiB")
     numbers = ["" if n is None else f"{n:.0e}" if n else "0" for n in (row.difference, row.spread)]
