@@ -306,6 +306,9 @@ def read_config(config: str | Path) -> Config:
     path = resolve_path(config)
     with naming(config):
         cfg = Config.fromfile(path)
+        if path.suffix == ".json":  # maybe of `config_to_json`, with tuples
+            text = json.dumps(cfg.to_dict())
+            cfg = Config(config_from_json(text, source=str(config)), filename=str(path))
     if "model" not in cfg:
         raise UserError(f"config {config} has no `model`: is it a training config?")
     for split in SPLITS:

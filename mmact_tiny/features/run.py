@@ -1,6 +1,9 @@
 """Runs a probe from a dataset to an ordinary run: features, choice, fit, checkpoint, results."""
 
+import atexit
 import logging
+import shutil
+import tempfile
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext
@@ -14,8 +17,8 @@ import numpy as np
 
 from .. import hardware
 from ..build import build_runner
-from ..checkpoints.config_text import published_config
-from ..checkpoints.load import load_checkpoint, load_weights
+from ..checkpoints.config_text import config_to_json, published_config
+from ..checkpoints.load import config_of, load_checkpoint, load_weights
 from ..compat import Config, broadcast_object_list
 from ..config import load_config
 from ..dataset import Dataset, read_annotations
@@ -259,7 +262,7 @@ def choose_recognizer(
 
     Without either it is the most accurate of what lies in checkpoints/ by its published name: of
     the recognizers of Kinetics-400, else of the backbones of ImageNet. The config of a checkpoint
-    is that of its published name, or what a run has dumped beside it.
+    is that of its published name, or what it carries.
 
     Raises:
         UserError: there is nothing; names the command that gets weights.
@@ -276,11 +279,17 @@ def choose_recognizer(
         )
     path = Path(checkpoint or here[0].path)
     named: list[str | Path] = [item.config for item in items if item.path.name == path.name]
-    dumps = sorted(path.parent.glob("*.py"), key=lambda dump: dump.stat().st_mtime)
-    found = published_config(path) or next(iter([*named, *dumps[::-1]]), None)
-    if found is None:
-        raise UserError(f"which recognizer is {path} of? name its config with --config")
-    return found, str(path)
+    return published_config(path) or next(iter(named), None) or _own_config(path), str(path)
+
+
+def _own_config(checkpoint: Path) -> Path:
+    """Writes the config that a checkpoint carries, as data, and returns the file."""
+    cfg = config_of(load_checkpoint(checkpoint), checkpoint, None)
+    folder = tempfile.mkdtemp(prefix="mmact_tiny-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    path = Path(folder, f"{checkpoint.absolute().parent.name}.json")
+    path.write_text(config_to_json(cfg.to_dict()), encoding="utf-8")
+    return path
 
 
 def prepare(cfg: Config) -> None:

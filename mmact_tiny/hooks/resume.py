@@ -120,7 +120,7 @@ def _other_schedule(checkpoint: dict, runner: Runner) -> str | None:
 def _has_other_length(checkpoint: dict, runner: Runner) -> bool:
     """Returns whether the checkpoint's run was to have another number of epochs."""
     had = (checkpoint["message_hub"].get("runtime_info") or {}).get("max_epochs")
-    if had is None:
+    if had is None or not runner.cfg.get("param_scheduler"):  # a Runner of no config file
         return False
     schedulers, loop = runner.param_schedulers, loop_of(runner, "train")
     by_metrics = any(getattr(one, "need_val_args", False) for one in schedulers or ())

@@ -6,8 +6,10 @@ its name, then by the name without what an upload puts before it.
 """
 
 import json
+import logging
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import PurePosixPath
 from typing import Any
@@ -18,6 +20,8 @@ from ..video.files import is_video
 from .types import Entry, NotUnderstood, Page, Times
 
 LABEL_STUDIO = r'"(timelinelabels|was_cancelled|annotation_id|completions)"'
+DEFAULT_RATE = 24.0  # of Label Studio's Video tag
+logger = logging.getLogger("mmact_tiny")
 _UPLOADED = re.compile(r"[0-9a-f]{8}-(?=.)")  # before the name of a file in Label Studio
 _META = ("id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time", "file_upload")
 _RATES = ("fps", "frame_rate", "frameRate", "framerate")  # what tasks call what `frameRate` reads
@@ -72,7 +76,7 @@ def read_label_studio(page: Page, match: re.Match[str]) -> list[Entry] | None:
         video = next((v for v in data.values() if isinstance(v, str) and _is_video(v, page)), "")
         place = max(place, page.text.find(json.dumps(video)[1:-1], place))
         line = page.text.count("\n", 0, place) + 1
-        rate = next((float(data[k]) for k in _RATES if _is_number(data.get(k))), None)
+        rate = next((_rate(data[key]) for key in _RATES if key in data), DEFAULT_RATE)
         for control, value in results:
             if control == tier:
                 labels, times = _label_studio_value(value, rate)
@@ -80,6 +84,9 @@ def read_label_studio(page: Page, match: re.Match[str]) -> list[Entry] | None:
                 entries.append(Entry(line, names_of(video), ";".join(labels), "", text, times))
     if not entries:
         raise NotUnderstood(1, "no video in it has a label: label some, and export again")
+    if any(one.times and one.times.rate == DEFAULT_RATE for one in entries):
+        words = "Label Studio counts frames at 24 a second where its Video tag names no frameRate: "
+        logger.warning("%swhere it names another, say so by --frame-rate", words)
     return entries
 
 
@@ -124,8 +131,11 @@ def _is_video(text: str, page: Page) -> bool:
     return is_video(names[-1]) or any(map(page.find, names))
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) or (isinstance(value, str) and value.isdecimal())
+def _rate(value: object) -> float:
+    with suppress(TypeError, ValueError):
+        if 0 < float(value) < 1000:  # type: ignore[arg-type]
+            return float(value)  # type: ignore[arg-type]
+    raise NotUnderstood(1, f"frame rate {value!r} in it: expected frames a second, as 24")
 
 
 def _xml(page: Page) -> ElementTree.Element:
@@ -155,9 +165,9 @@ def read_cvat(page: Page, match: re.Match[str]) -> list[Entry] | None:
         for tag in parent.findall("tag"):
             task, frame = tag.get("task_id") or parent.get("task_id"), tag.get("frame")
             key = videos.get(task, only), tag.get("label", "")
-            frames.setdefault(key, []).append(int(frame or parent.get("id") or 0))
+            frames.setdefault(key, []).append(_frame(frame or parent.get("id") or "0"))
     for track in root.iter("track"):
-        marks = {int(s.get("frame", "0")): s.get("outside") != "1" for s in track if s.get("frame")}
+        marks = {_frame(s.get("frame", "")): s.get("outside") != "1" for s in track}
         key = videos.get(track.get("task_id"), only), track.get("label", "")
         stretches += [(*key, *one) for one in _cvat_parts(marks, step)]
     for key, numbers in frames.items():
@@ -169,6 +179,12 @@ def read_cvat(page: Page, match: re.Match[str]) -> list[Entry] | None:
         text, times = f"{label} from frame {start} of {video}", Times(str(start), str(end), True)
         entries.append(Entry(1, names_of(video), label, "", text, times))
     return entries
+
+
+def _frame(text: str) -> int:
+    if not text.isdecimal():
+        raise NotUnderstood(1, f"frame {text!r} in it: expected a number from 0 on")
+    return int(text)
 
 
 def _cvat_source(task: ElementTree.Element) -> str:

@@ -4,13 +4,17 @@ import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from importlib import import_module
 from itertools import pairwise
 from statistics import median
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 from ..errors import UserError
-from ..video.frames import choose_evenly
-from ..video.times import FrameTimes, read_frame_times
 from .types import Findings, Settings, Video, length_of
+
+if TYPE_CHECKING:
+    from ..video.times import FrameTimes
 
 SLACK = 0.1  # seconds that tools may be wrong by: at a video's end, and where labels meet
 
@@ -51,7 +55,7 @@ def place_stretches(findings: Findings, settings: Settings) -> None:
 
 
 def _seconds(
-    video: Video, settings: Settings, frame_times: dict[str, FrameTimes]
+    video: Video, settings: Settings, frame_times: dict[str, "FrameTimes"]
 ) -> tuple[float | None, float | None]:
     """Returns where a stretch begins and ends in seconds; None for what is no number."""
     if video.times is None:
@@ -65,7 +69,7 @@ def _seconds(
     if rate := settings.frame_rate or video.times.rate:
         return start / rate, end / rate
     if video.path not in frame_times:
-        frame_times[video.path] = read_frame_times(video.path)
+        frame_times[video.path] = _of_video("times").read_frame_times(video.path)
     times = frame_times[video.path]
     seconds = [*times.seconds.tolist(), times.duration]
     last = len(times)
@@ -85,7 +89,7 @@ def _fault(video: Video, start: float | None, end: float | None, length: float) 
         return "not a stretch", f"{what}: expected a start of 0 or more, and an end after it"
     fix = "is it another video of that name?"
     if times.in_frames:
-        fix = "which rate did the tool count with? --frame-rate 24 is Label Studio's default"
+        fix = "which rate did the tool count with? say so by --frame-rate"
     return "outside the video", f"{what}, which ends at {length:.1f} s; {fix}"
 
 
@@ -146,10 +150,17 @@ def _background(
             reached = max(reached, end)
             count = int((start - reached) / length) if length else 0
             windows += [reached + number * length for number in range(count)]
-        for index in choose_evenly(len(windows), len(used)) if windows and used else ():
+        for index in (
+            _of_video("frames").choose_evenly(len(windows), len(used)) if windows and used else ()
+        ):
             start = math.floor(windows[index] * 1000) / 1000
             end = math.floor((start + length) * 1000) / 1000
             labels = (findings.classes.index(str(settings.background)),)
             yield replace(
                 used[0], written=str(settings.background), labels=labels, start=start, end=end
             )
+
+
+def _of_video(name: str) -> ModuleType:
+    """Imports a module that takes torch with it, which datasets of whole videos do not need."""
+    return import_module(f"mmact_tiny.video.{name}")

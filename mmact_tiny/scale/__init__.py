@@ -24,13 +24,13 @@ def check_flags(args: argparse.Namespace, flags: Sequence[str]) -> bool:
     Raises:
         UserError: a flag of jobs without one.
     """
-    is_folder = args.out is not None and names_a_folder(args.out)
+    is_folder = args.out is not None and args.tool is None and names_a_folder(args.out)
     is_job = is_folder or args.collect is not None
     others = [flag for flag in flags if flag != "--collect"]
     if others and (not is_folder or args.collect is not None):
         raise UserError(f"{others[0]}: expected --out FOLDER, without --collect")
-    if is_job and (args.render or args.cam or args.tool):
-        raise UserError("--render, --cam and --for: expected --out FILE, not a folder")
+    if is_job and (args.render or args.cam):
+        raise UserError("--render and --cam: expected --out FILE, not a folder")
     if args.collect is not None and args.videos:
         raise UserError(f"--collect {args.collect}: expected no VIDEO_OR_DIR, as {args.videos[0]}")
     if args.out is not None and is_address(args.out) and not is_job:

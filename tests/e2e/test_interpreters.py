@@ -10,7 +10,9 @@ import pytest
 from conftest import ROOT
 
 # render_tiny.py draws with NumPy and is for the project, which installs first.
-TOOLS = sorted({path.name for path in (ROOT / "tools").glob("*.py")} - {"render_tiny.py"})
+TOOLS = sorted(
+    {path.name for path in (ROOT / "tools").glob("*.py")} - {"render_tiny.py", "__init__.py"}
+)
 
 
 def other_interpreters() -> dict[str, str]:

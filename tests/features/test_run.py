@@ -269,5 +269,9 @@ def test_which_recognizer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         found, path = run.choose_recognizer(None, None)
         assert str(found).endswith(config) and path == f"checkpoints/{name}"
     (folder / "mine.pth").touch()
-    with pytest.raises(UserError, match="name its config with --config"):
+    with pytest.raises(UserError, match=r"mine\.pth is refused: it is empty"):
+        run.choose_recognizer(None, folder / "mine.pth")
+    (folder / "notes.py").write_text("raise SystemExit(7)  # beside weights, and named by nobody")
+    torch.save({"state_dict": {}}, folder / "mine.pth")
+    with pytest.raises(UserError, match=r"carries no config: name one with --config"):
         run.choose_recognizer(None, folder / "mine.pth")

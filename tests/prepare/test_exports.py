@@ -198,6 +198,7 @@ def test_what_tools_export_is_read(tmp_path, name):
             for one in found.listed
         ] == expected
     rates = {"Label Studio, local files": 50.0}
+    rates |= dict.fromkeys(("Label Studio", "Label Studio, JSON-MIN"), 24.0)
     assert {one.times.rate for one in found.listed if one.times} <= {rates.get(name)}
     assert {one.times.in_frames for one in found.listed if one.times} <= {
         file[-4:] in ("json", ".xml")
@@ -357,12 +358,22 @@ def test_frames_are_those_of_the_video_or_of_a_rate(tmp_path):
     pts = [*range(0, 100, 10), *range(100, 1100, 100)]
     make_video(tmp_path / "a.mp4", size=(96, 64), num_frames=20, fps=Fraction(100), pts=pts)
     write_video(tmp_path / "b.mp4", frames=30)
-    text = label_studio(*((f"{name}.mp4", [region("run", 11, 15)]) for name in "ab"))
+    text = label_studio(*((f"{name}.mp4", [region("run", 25, 48)]) for name in "ab"))
     (tmp_path / "x.json").write_text(text)
-    for rate, expected in ((None, "1.0,6.0"), (10.0, "1.0,1.5")):
-        out = tmp_path / f"out{rate}"
+    tasks = "".join(f"<task><id>{n}</id><source>{n}.mp4</source></task>" for n in "ab")
+    marks = "".join(
+        f'<tag label="run" task_id="{n}" frame="{f}"/>' for n in "ab" for f in range(10, 15)
+    )
+    project = f"<project><tasks>{tasks}</tasks></project>"
+    (tmp_path / "x.xml").write_text(CVAT.format("1.1", project, marks))
+    for file, rate, expected in (
+        ("x.xml", None, "1.0,6.0"),
+        ("x.json", None, "1.0,2.0"),
+        ("x.json", 20.0, "1.2,2.4"),
+    ):
+        out = tmp_path / f"out-{file}-{rate}"
         settings = Settings(frame_rate=rate, num_workers=1, min_frames=1)
-        prepare_data(tmp_path / "x.json", out, settings)
+        prepare_data(tmp_path / file, out, settings)
         lines = [(out / f"{split}.csv").read_text().splitlines()[1] for split in ("train", "val")]
         assert f"videos/a.mp4,{expected},0" in lines
 
