@@ -408,6 +408,8 @@ def _unwrapped(findings: Findings, walk: Walk, folder: Path) -> Path:
         around = [one for one in ahead.children(around[0])[0] if _has_videos(one)]
     splits = [f for f in around if splits_of_folder(f.name)]
     is_around = any(map(_has_videos, (f for one in splits for f in ahead.children(one)[0])))
+    below = [[splits_of_folder(f.name) for f in ahead.children(one)[0]] for one in around]
+    is_around |= len(around) > 1 and all(map(any, below))  # classes with splits in each
     if not is_around and not (inner and full[0].name.lower() in WRAPPERS):
         return folder
     where = os.path.relpath(full[0], findings.root)

@@ -158,6 +158,19 @@ FORMATS = {
         {"all.json": '{"train": [{"path": "a.mp4", "label": "run"}], "val": {"b": "sit"}}', **AB},
         RUN_SIT,
     ),
+    "classes with splits in a folder around all": (
+        {
+            f"my set/videos/{c}/{s}/day1/{c}.mp4": ""
+            for c in "ab"
+            for s in ("Training", "Validation")
+        },
+        [
+            ("my set/videos/a/Training/day1/a.mp4", "a", "train"),
+            ("my set/videos/a/Validation/day1/a.mp4", "a", "val"),
+            ("my set/videos/b/Training/day1/b.mp4", "b", "train"),
+            ("my set/videos/b/Validation/day1/b.mp4", "b", "val"),
+        ],
+    ),
     "train_videos": (
         {"train_videos/run/a.mp4": "", "val_videos/run/a.mp4": "", "x/run/a.mp4": ""},
         [("train_videos/run/a.mp4", "run", "train"), ("val_videos/run/a.mp4", "run", "val")],
