@@ -118,6 +118,7 @@ def probe(
     extractor, dataset = Extractor(cfg, Path(cfg.load_from), time_limit), dataset_of(cfg)
     train, val = listed_videos(cfg, "train"), listed_videos(cfg, "val")
     listed = {**train, **val}
+    unlabelled = _without_labels(unlabelled, listed)
     counts = dict.fromkeys([*unlabelled, *val], 1) | dict.fromkeys(train, looks)
     if folds is not None:  # told before minutes of features, too
         divided = divide_dataset(dataset, folds, extractor.content)
@@ -129,6 +130,15 @@ def probe(
     facts |= _look_alikes(setting, listed, dict.fromkeys(train, 0) | dict.fromkeys(val, 1))
     result, fitted = _run(cfg, setting, listed, facts)
     return result if rank is None else _rank(cfg, setting, fitted, unlabelled, result)
+
+
+def _without_labels(videos: Sequence[Path], listed: Collection[Path]) -> list[Path]:
+    """Returns the videos that the dataset does not list, and says how many it does."""
+    labelled = {path.resolve() for path in listed}
+    others = [path for path in videos if path.resolve() not in labelled]
+    if len(others) < len(videos):
+        logger.info("left out: %d videos that have labels", len(videos) - len(others))
+    return others
 
 
 def _check(looks: int, folds: int | None, rank: str | Path | None) -> None:

@@ -178,6 +178,7 @@ def test_folds_and_what_to_label_next(
     for name in ("val/0.mp4", "val/1.mp4", "train/5.mp4"):
         shutil.copy(data / name, data / "new" / Path(name).name)
     (data / "new/broken.mp4").write_text("no video")
+    (data / "new/listed.mp4").symlink_to(data / "val/2.mp4")  # has a label
     words = ["--rank", str(data / "new")]
     assert probe(config, weights, tmp_path / "one", *words, data=data) == EXIT_PARTIAL
     with (tmp_path / "one/rank.csv").open() as file:
@@ -185,7 +186,7 @@ def test_folds_and_what_to_label_next(
     assert {Path(row["video"]).name for row in rows[:3]} == {"0.mp4", "1.mp4", "5.mp4"}
     margins = [float(row["score"]) - float(row["second score"]) for row in rows[:3]]
     assert margins[0] == min(margins) and {row["label"] for row in rows[:3]} <= {"red", "white"}
-    assert Path(rows[3]["video"]).name == "broken.mp4" and rows[3]["error"]
+    assert Path(rows[3]["video"]).name == "broken.mp4" and rows[3]["error"] and len(rows) == 4
     assert len(json.loads((tmp_path / "one/test/results.json").read_text())["videos"]) == 4
     assert probe(config, weights, folder, *words, "--folds", "3", data=data) == EXIT_ERROR
     assert "--rank asks one probe, --folds makes several" in capsys.readouterr().err
