@@ -87,7 +87,9 @@ def _staged_nodes(cfg: Config) -> list[Any]:
         return pathways
     init_default_scope("mmaction")
     kind = backbone.get("type", "")
-    known = () if "." in kind else getattr(MODELS.get(kind), "__mro__", ())  # timm's have a dot
+    if "." in kind or kind == "MobileOneTSM":  # of timm or MMPretrain
+        return []
+    known = getattr(MODELS.get(kind), "__mro__", ())
     takes = any("frozen_stages" in inspect.signature(one.__init__).parameters for one in known)
     return [backbone] if takes else []
 
