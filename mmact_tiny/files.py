@@ -71,6 +71,13 @@ def open_atomically(path: str | Path, *, num_bytes: int | None = None) -> Iterat
         raise
 
 
+def user_cache(name: str, variable: str | None = None) -> Path:
+    """Returns a place in the user's cache folder, or what an environment variable says instead."""
+    home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    own = os.environ.get(variable) if variable else None
+    return Path(own or home / "mmact_tiny" / name).expanduser()
+
+
 def sync_folder(folder: Path) -> None:
     """Makes the rename itself outlast a power cut; some network file systems cannot."""
     descriptor = os.open(folder, os.O_RDONLY)

@@ -16,6 +16,7 @@ from ..files import read_lines
 from ..video.files import stretch_name
 
 TYPES = ("VideoDataset", "StretchDataset")  # the datasets that read them
+GROUPS = "groups.csv"  # beside train.txt: `path,group`, a path as from the dataset's folder
 COLUMNS = ["path", "start", "end", "label"]  # of a CSV
 _SEVERAL = re.compile(r"(?P<path>.+?) (?P<labels>\d+(?: \d+)+)")
 MAX_SHOWN = 20  # problems printed before "and N more": one screen

@@ -28,7 +28,7 @@ from uuid import uuid4
 from ..annotations import read_annotations
 from ..dataset import find_dataset
 from ..errors import UserError
-from ..files import open_atomically, sync_folder, write_atomically
+from ..files import open_atomically, sync_folder, user_cache, write_atomically
 from ..hardware import num_usable_cores
 from ..progress import track
 from ..video.files import split_name
@@ -48,9 +48,7 @@ class CacheFullError(UserError):
 
 def default_root() -> Path:
     """Returns `$MMACT_TINY_CACHE`, else `mmact_tiny/clips` in the user's cache folder."""
-    home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
-    root = os.environ.get("MMACT_TINY_CACHE") or home / "mmact_tiny" / "clips"
-    return Path(root).expanduser()
+    return user_cache("clips", "MMACT_TINY_CACHE")
 
 
 class ClipCache:

@@ -25,6 +25,7 @@ from ..compat import (
     ResNet,
 )
 from ..errors import UserError
+from ..files import user_cache
 from .openvino import SINGLE_FRAMES, OpenVinoBackbone, OpenVinoClips, why_not
 
 ENGINES = ("auto", "torch", "openvino")
@@ -195,8 +196,7 @@ def cache_dir_of(checkpoint: Path) -> Path:
     beside = checkpoint.with_suffix(".openvino")
     if os.access(checkpoint.resolve().parent, os.W_OK) or beside.is_dir():
         return beside
-    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return caches / "mmact_tiny" / beside.name
+    return user_cache(beside.name)
 
 
 def frames_together(model: Any) -> int | None:

@@ -1,7 +1,6 @@
 """Computes what a frozen recognizer's last layer gets of each video, and keeps it by content."""
 
 import hashlib
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import groupby
@@ -27,7 +26,7 @@ from ..compat import (
 )
 from ..engine.engine import Engine
 from ..errors import UserError
-from ..files import open_atomically, sha256
+from ..files import open_atomically, sha256, user_cache
 from ..pipeline import Step, pipeline_of, split_datasets, with_decoder
 from ..progress import Bar
 from ..video.files import sample_of, split_name
@@ -42,9 +41,7 @@ Job = tuple[Path, list[Look]]  # a video, and looks of one draw
 
 def default_root() -> Path:
     """Returns `$MMACT_TINY_FEATURES`, else `mmact_tiny/features` in the user's cache folder."""
-    home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
-    root = os.environ.get("MMACT_TINY_FEATURES") or home / "mmact_tiny" / "features"
-    return Path(root).expanduser()
+    return user_cache("features", "MMACT_TINY_FEATURES")
 
 
 class Extractor:

@@ -18,7 +18,7 @@ import numpy as np
 from .. import hardware
 from ..build import build_runner
 from ..checkpoints.config_text import config_to_json, published_config
-from ..checkpoints.load import config_of, load_checkpoint, load_weights
+from ..checkpoints.load import config_of, load_checkpoint, load_weights, read_meta
 from ..compat import Config, broadcast_object_list
 from ..config import load_config
 from ..dataset import Dataset, read_annotations
@@ -294,7 +294,7 @@ def choose_recognizer(
 
 def _own_config(checkpoint: Path) -> Path:
     """Writes the config that a checkpoint carries, as data, and returns the file."""
-    cfg = config_of(load_checkpoint(checkpoint), checkpoint, None)
+    cfg = config_of({"meta": read_meta(checkpoint)}, checkpoint, None)
     folder = tempfile.mkdtemp(prefix="mmact_tiny-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     path = Path(folder, f"{checkpoint.absolute().parent.name}.json")

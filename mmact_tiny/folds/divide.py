@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..annotations.lists import GROUPS
 from ..dataset import Dataset, read_annotations
 from ..errors import UserError
 from ..files import sha256, write_atomically
 
-GROUPS = "groups.csv"  # beside train.txt: `path,group`, a path as from the dataset's folder
 COLUMNS = ["path", "group"]
 SEED = 0  # the same folds for all runs of a dataset: their videos compare in pairs
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from .. import hardware
+from ..annotations.lists import GROUPS
 from ..compat import Config
 from ..config import load_config
 from ..dataset import Dataset, find_dataset
@@ -22,7 +23,7 @@ from ..metrics import Accuracy, VideoResult, summarize
 from ..pipeline import pipeline_of, set_pipeline, split_datasets
 from ..runs import RESULTS, last_checkpoint, run_facts
 from ..train import check_inputs, train
-from .divide import GROUPS, Division, divide_dataset, write_lists
+from .divide import Division, divide_dataset, write_lists
 
 logger = logging.getLogger("mmact_tiny")
 Changes = Mapping[str, Mapping[str, Any]]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..compat import Config, Hook
-from ..files import held
+from ..files import held, write_atomically
 from ..hardware import rank
 from ..runs import best_checkpoint, point_to_newest, set_aside
 
@@ -56,6 +56,6 @@ def keeping_earlier_run(cfg: Config) -> Iterator[BeginHook]:
             yield hook
         finally:
             if has_run and not hook.begun and before is not None:
-                dump.write_bytes(before)
+                write_atomically(before, dump)
             elif has_run and not hook.begun and dump.is_file():
                 dump.unlink()

@@ -70,21 +70,22 @@ def read_label_studio(page: Page, match: re.Match[str]) -> list[Entry] | None:
         raise NotUnderstood(1, "of Label Studio before 1.0: export it from 1.0 or later")
     found = [(task, list(_label_studio_results(task))) for task in tasks]
     tier = one_tier(page, (one[0] for _, results in found for one in results), "control")
-    entries, place = [], 0
+    entries, place, rates = [], 0, set()
     for task, results in found:
         data = task.get("data", task)
         video = next((v for v in data.values() if isinstance(v, str) and _is_video(v, page)), "")
         place = max(place, page.text.find(json.dumps(video)[1:-1], place))
         line = page.text.count("\n", 0, place) + 1
-        rate = next((_rate(data[key]) for key in _RATES if key in data), DEFAULT_RATE)
+        rate = next((_rate(data[key]) for key in _RATES if key in data), None)
         for control, value in results:
             if control == tier:
-                labels, times = _label_studio_value(value, rate)
+                labels, times = _label_studio_value(value, rate or DEFAULT_RATE)
+                rates |= {rate} if times and times.in_frames else set()
                 text = f"task {task.get('id')}: {json.dumps(value, ensure_ascii=False)}"
                 entries.append(Entry(line, names_of(video), ";".join(labels), "", text, times))
     if not entries:
         raise NotUnderstood(1, "no video in it has a label: label some, and export again")
-    if any(one.times and one.times.rate == DEFAULT_RATE for one in entries):
+    if None in rates:
         words = "Label Studio counts frames at 24 a second where its Video tag names no frameRate: "
         logger.warning("%swhere it names another, say so by --frame-rate", words)
     return entries

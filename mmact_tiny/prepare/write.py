@@ -13,7 +13,7 @@ from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ..annotations.lists import COLUMNS
+from ..annotations.lists import COLUMNS, GROUPS
 from ..errors import UserError
 from ..files import open_atomically, write_atomically, write_json
 from .types import SPLITS, Findings, Video
@@ -88,7 +88,7 @@ def _write_list(out: Path, split: str, videos: Sequence[Video]) -> None:
 
 def _write_groups(out: Path, findings: Findings) -> None:
     """Writes which group each video is of, where there are others than the videos themselves."""
-    path = out / "groups.csv"
+    path = out / GROUPS
     if not findings.is_grouped and not findings.has_stretches:
         path.unlink(missing_ok=True)
         return

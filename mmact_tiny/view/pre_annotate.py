@@ -72,6 +72,8 @@ def write_label_studio(path: Path, rows: Sequence[Row]) -> None:
 def write_cvat(path: Path, rows: Sequence[Row]) -> None:
     """Writes a file for each video, which CVAT imports into its task; of several with its name."""
     found = list(_by_video(rows))
+    if len({Path(video).stem for video, *_ in found}) < len(found):
+        raise UserError(f"--for cvat: two videos of one name would be one file beside {path}")
     for video, answers, times in found:
         root = ElementTree.Element("annotations")
         ElementTree.SubElement(root, "version").text = "1.1"

@@ -183,7 +183,7 @@ def write(tmp_path: Path, name: str, text: str) -> tuple[Path, Settings]:
 
 
 @pytest.mark.parametrize("name", EXPORTS)
-def test_what_tools_export_is_read(tmp_path, name):
+def test_what_tools_export_is_read(tmp_path, name, caplog):
     file, text, expected = EXPORTS[name]
     source, settings = write(tmp_path, file, text)
     for src in (source, source.parent):  # the file, or the folder of several
@@ -198,7 +198,9 @@ def test_what_tools_export_is_read(tmp_path, name):
             for one in found.listed
         ] == expected
     rates = {"Label Studio, local files": 50.0}
-    rates |= dict.fromkeys(("Label Studio", "Label Studio, JSON-MIN"), 24.0)
+    unnamed = ("Label Studio", "Label Studio, JSON-MIN")
+    rates |= dict.fromkeys(unnamed, 24.0)
+    assert ("counts frames at 24 a second" in caplog.text) == (name in unnamed)
     assert {one.times.rate for one in found.listed if one.times} <= {rates.get(name)}
     assert {one.times.in_frames for one in found.listed if one.times} <= {
         file[-4:] in ("json", ".xml")

@@ -1,15 +1,17 @@
 """Answers become pre-annotations that the tools' own exports are read like: a round trip."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 from pattern_videos import make_video
 
 from mmact_tiny.errors import UserError
 from mmact_tiny.prepare.sources import find_source
 from mmact_tiny.prepare.types import Settings
-from mmact_tiny.view.pre_annotate import TOOLS
+from mmact_tiny.view.pre_annotate import TOOLS, write_cvat
 from tools import infer
 
 SEGMENTS = [
@@ -99,3 +101,13 @@ def test_the_tool(tmp_path, videos, tiny_checkpoint, capsys):
         assert infer.main([*words, *more]) == 2
     said = capsys.readouterr().err
     assert "--for label-studio: expected --out too" in said and "ends in .json" in said
+
+
+def test_two_videos_of_one_name_are_two_files_of_one_name(tmp_path):
+    rows = [dict(video=str(tmp_path / folder / "x.mp4"), predictions=[]) for folder in "ab"]
+    for row in rows:
+        Path(row["video"]).parent.mkdir()
+        shutil.copy(ROOT / "data/tiny/val/falling_rain1.mp4", row["video"])
+    with pytest.raises(UserError, match="two videos of one name would be one file"):
+        write_cvat(tmp_path / "out.xml", rows)
+    assert not [*tmp_path.glob("*.xml")]
