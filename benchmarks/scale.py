@@ -95,8 +95,6 @@ def kill_and_compare(folder: Path, num_kills: int, count: int, seed: int) -> dic
     """Returns how many kills there were, and how many jobs ended otherwise than undisturbed."""
     from small_recognizer import small_recognizer
 
-    import mmact_tiny.scale.score  # noqa: F401  imported once, before the forks
-
     checkpoint, videos = small_recognizer().checkpoint, write_videos(folder, count)
     began = time.monotonic()
     (process,) = fork_ranks(score, (videos, folder / "whole", checkpoint), folder / "log", 1)

@@ -1,5 +1,6 @@
 """The smallest training job that has all a big one has, in processes that may be killed."""
 
+import faulthandler
 import json
 import logging
 import multiprocessing
@@ -11,6 +12,10 @@ from pathlib import Path
 from typing import Any
 
 EPOCHS = 3
+IMPORTED = [
+    *("mmact_tiny.train", "mmact_tiny.config", "mmact_tiny.video.frames", "mmact_tiny.scale.score"),
+    *("mmaction.models", "mmaction.datasets", "torch._dynamo", "matplotlib.pyplot"),
+]  # by the processes of a job, before they start
 PIPELINE_END = """
     dict(type="Resize", scale=(32, 32), keep_ratio=False),
     dict(type="FormatShape", input_format="NCHW"),
@@ -87,8 +92,8 @@ def start(
 ) -> multiprocessing.process.BaseProcess:
     """Starts training as `tools/train.py --resume` does, in a process of its own.
 
-    It is forked from this one, which has the packages imported: the import would take most of the
-    time of so small a run.
+    It is forked from a process that did nothing but import the packages (`fork_ranks`): the import
+    would take most of the time of so small a run.
     """
     return start_ranks(config, work_dir, changes, num_processes=1)[0]
 
@@ -103,21 +108,22 @@ def start_ranks(
 def fork_ranks(
     target: Callable[..., None], arguments: tuple, folder: Path, num_processes: int
 ) -> list[multiprocessing.process.BaseProcess]:
-    """Calls a function in processes that have what torchrun gives, and write to `output.txt`."""
+    """Calls a function in processes that have what torchrun gives, and write to `output.txt`.
+
+    They are not forked from this process: a lock that one of its threads holds, or OpenMP's pool
+    that it has used, would hang them.
+    """
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload(IMPORTED)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     processes = []
     for rank in range(num_processes):
-        environ = dict(RANK=rank, LOCAL_RANK=rank, WORLD_SIZE=num_processes, MASTER_PORT=port)
-        environ = {name: str(value) for name, value in environ.items()}
-        if num_processes == 1:
-            environ = {}
-        processes.append(
-            multiprocessing.get_context("fork").Process(
-                target=_in_rank, args=(target, arguments, folder, environ)
-            )
-        )
+        ranks = dict(RANK=rank, LOCAL_RANK=rank, WORLD_SIZE=num_processes, MASTER_PORT=port)
+        ranks = {name: str(value) for name, value in ranks.items()} if num_processes > 1 else {}
+        environ = {**os.environ, **ranks, "MASTER_ADDR": "127.0.0.1", "CUDA_VISIBLE_DEVICES": ""}
+        processes.append(server.Process(target=_in_rank, args=(target, arguments, folder, environ)))
         processes[-1].start()
     return processes
 
@@ -130,9 +136,11 @@ def _in_rank(
     for number in (1, 2):
         os.dup2(log, number)
     sys.stdout = sys.stderr = os.fdopen(log, "w", buffering=1)  # pytest has its own in their place
+    faulthandler.enable(sys.stderr)  # a signal shows where it hangs
     level = "INFO" if environ.get("RANK", "0") == "0" else "ERROR"
     logging.basicConfig(stream=sys.stdout, level=level, format="%(message)s", force=True)
-    os.environ.update(environ, MASTER_ADDR="127.0.0.1", CUDA_VISIBLE_DEVICES="")
+    os.environ.clear()
+    os.environ.update(environ)
     target(*arguments)
 
 

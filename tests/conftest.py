@@ -120,10 +120,6 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The config of a small training job, beside its clips."""
-    import torch
-
-    import mmact_tiny.train  # noqa: F401  before the forks
     from benchmarks import small_job
 
-    torch.set_num_threads(1)
     return small_job.write_job(tmp_path_factory.mktemp("job"))

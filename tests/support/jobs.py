@@ -1,6 +1,8 @@
 """Starts small jobs, in processes or by command line, and waits for what they write."""
 
+import os
 import resource
+import signal
 import subprocess
 import sys
 import time
@@ -40,7 +42,10 @@ def output(work_dir: Path) -> str:
 def run(config: Path, work_dir: Path, changes: Any = None, status: int = 0) -> Path:
     """Trains to the end, and checks the exit status."""
     process = job.start(config, work_dir, changes)
-    process.join()
+    process.join(300)
+    if process.is_alive():
+        os.kill(process.pid, signal.SIGABRT)  # it writes where it hangs
+        process.join()
     assert process.exitcode == status, output(work_dir)[-2000:]
     return work_dir
 
