@@ -106,7 +106,7 @@ def infer(
     out: str | Path | None = None,
     rows_of: Callable[[Recognizer, Sequence[Path], int], Iterable[Row]] = video_rows,
     lines_of: Callable[[Row], list[str]] = video_lines,
-    write: Callable[[Path, Iterable[Row]], None] = write_rows,
+    write: Callable[[Path, Iterable[Row]], str | None] = write_rows,
     suffixes: Sequence[str] = OUT_SUFFIXES,
     default_top_k: int = DEFAULT_TOP_K,
     **settings: Any,
@@ -120,7 +120,7 @@ def infer(
         out: A JSON, JSON Lines or CSV file.
         rows_of: Gives the rows, one for each video, in the place of the answer for it as a whole.
         lines_of: Returns what is printed of a row that has no error.
-        write: Writes the rows to `out`.
+        write: Writes the rows to `out`; returns what it wrote, in words, where that is not `out`.
         suffixes: What the name of `out` may end in.
         **settings: The other arguments of `Recognizer`; the precision is `auto` by default.
 
@@ -144,8 +144,7 @@ def infer(
         progress.say("\n".join(lines))
         rows.append(row)
     if out is not None:
-        write(Path(out), rows)
-        logger.info("written: %s", out)
+        logger.info("written: %s", write(Path(out), rows) or out)
     if failed := sum("error" in row for row in rows):
         logger.error("no answer for %d of %d videos", failed, len(rows))
     return Inference(recognizer, rows)

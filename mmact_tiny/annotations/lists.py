@@ -97,7 +97,7 @@ def check_annotations(
         raise UserError(f"{where}: labels {several[1].label}: train on several with --multi-label")
     if several is None and multi_label and rows:
         files = ", ".join(str(split.ann_file) for split in lists)
-        raise UserError(f"no video in {files} has several labels: leave out --multi-label")
+        raise UserError(f"no video in {files} has several labels: train without --multi-label")
     for split, annotations in lists.items():
         if not annotations:
             problems.append(f"{split.ann_file}: lists no video")

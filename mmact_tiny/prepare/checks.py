@@ -102,7 +102,7 @@ def drop_repeats(findings: Findings) -> list[Video]:
                 video.labels = tuple(sorted({label for labels in same for label in labels}))
         elif len({video.label for video in videos}) > 1:
             others = ", ".join(f"{video.where} says {video.label!r}" for video in videos)
-            message = f"{path!r} has several labels: {others}: left out"
+            message = f"{path!r} has several labels: {others}; --multi-label takes them: left out"
             findings.report("contradicting labels", videos[0].where, message)
             continue
         for video in videos:
@@ -141,8 +141,8 @@ def check_copies(findings: Findings, groups: dict[str, str], *, keep_leaks: bool
             how = "byte for byte" if is_same_file else "encoded differently"
             pair = f"the same video as {first.path} ({how})"
             if video.split != first.split:
-                message = f"in {video.split}: {pair}, which is in {first.split}"
-                findings.report("leak", video.path, message, fatal=not keep_leaks)
+                message = f"{video.path} in {video.split}: {pair}, in {first.split} ({first.where})"
+                findings.report("leak", video.where, message, fatal=not keep_leaks)
             elif video.labels != first.labels:
                 names = findings.classes[video.label], findings.classes[first.label]
                 message = f"{pair}, but class {names[0]!r} and not {names[1]!r}"

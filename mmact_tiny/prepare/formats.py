@@ -18,14 +18,17 @@ from .types import (
     NotUnderstood,
     Page,
     Row,
+    Settings,
     Times,
     bare,
+    parse_json,
     split_of,
     split_word,
     splits_of_folder,
 )
 
 LIST_SUFFIXES = (".txt", ".csv", ".tsv", ".json", ".lst", ".list", ".xml", ".eaf")
+EXPORT_SUFFIXES = (".json", ".xml", ".eaf")
 TO_CONVERT = (".xlsx", ".xls", ".ods", ".jsonl", ".parquet")  # may list videos, are not read
 OTHERS = (".pkl", ".pickle", ".yaml", ".yml", ".mat")  # the same, or may be anything
 UNUSED = "unused"  # a split of official lists: neither trained nor tested on
@@ -77,21 +80,17 @@ class Listing:
 def read_listing(
     file: Path,
     find: Callable[[str], bool],
+    settings: Settings,
     *,
     given: bool = False,
-    tier: str | None = None,
-    group: str | None = None,
-    multi_label: bool = False,
 ) -> Listing | None:
     """Returns what a file lists, or None where it is no list.
 
     Args:
         file: Any file.
         find: Tells whether there is a video of a path or id.
+        settings: Its `tier`, `group` and `multi_label` count, and whether it names `videos`.
         given: The user says that it is a list.
-        tier: The one that is read of a labelling tool's export with several.
-        group: A column that says which videos belong together.
-        multi_label: A line may have several labels.
 
     Raises:
         NotUnderstood: it should be a list and is of no known format.
@@ -107,10 +106,15 @@ def read_listing(
         line, _, why = str(error).removeprefix(f"{file}:").partition(": ")
         raise NotUnderstood(int(line), why, names_videos=names_videos) from None
     text = re.sub(r"\Asep=.\n", "#\\g<0>", text)  # of Excel
-    page = Page(file, text, find, tier, group, multi_label)
+    page = Page(file, text, find, settings.tier, settings.group, settings.multi_label)
     for one in FORMATS:
         match = re.fullmatch(one.files, file.name, re.I)
-        entries = one.read(page, match) if match and re.search(one.content, text) else None
+        try:
+            entries = one.read(page, match) if match and re.search(one.content, text) else None
+        except NotUnderstood:
+            if one in EXPORTS or not (known := exports.name_foreign(text)):
+                raise
+            raise NotUnderstood(1, known) from None
         if entries and (should or not _is_label_map(file, entries, find)):
             number = _SPLIT_NUMBER.search(file.stem)
             is_official = one not in FORMATS[-2:] and one not in EXPORTS
@@ -118,10 +122,14 @@ def read_listing(
             return Listing(file, one.name, is_official, split_of(file.stem), of_several, entries)
     words = islice(re.finditer(r"[^\s,;|\"']+", text), 1000)
     names_videos = any(is_video(word[0]) and find(word[0]) for word in words)
-    if should or names_videos or is_list_like(file.name):
+    suffix = file.suffix.lower()
+    is_export = settings.videos and suffix in (*EXPORT_SUFFIXES, ".csv", ".tsv")
+    if should or names_videos or is_list_like(file.name) or is_export:
         number_of_line, first = next(page.lines(), (1, ""))
-        what = f"{first[:80]!r}: expected" if first else "empty, expected"
-        why = f"{what} a path and a label, of a known format"
+        why = f"{first[:80]!r}: expected" if first else "empty, expected"
+        why += " a path and a label, of a known format"
+        if first and suffix in EXPORT_SUFFIXES:
+            why = exports.name_foreign(text) or f"{first[:80]!r}: {exports.READ}"
         raise NotUnderstood(number_of_line, why, names_videos=names_videos)
     return None
 
@@ -192,10 +200,7 @@ def _first_two(page: Page, match: re.Match[str]) -> list[Entry] | None:
 
 def _json(page: Page, match: re.Match[str]) -> list[Entry] | None:
     """Reads records with a path or an id and a label, in a list or by their ids."""
-    try:
-        records = list(_records(json.loads(page.text), ""))
-    except ValueError as error:
-        raise NotUnderstood(getattr(error, "lineno", 1), f"no JSON: {error}") from None
+    records = list(_records(parse_json(page.text), ""))
     entries, place, line = [], 0, 1
     for key, value, split in records:
         record = value if isinstance(value, dict) else {"label": value}
@@ -203,7 +208,7 @@ def _json(page: Page, match: re.Match[str]) -> list[Entry] | None:
         found = page.text.find(json.dumps(name)[1:-1], place)
         if found >= 0:
             line, place = line + page.text.count("\n", place, found), found
-        label, text = _label_of(record)
+        label, text = _label_of(record, page.multi_label)
         split = str(_first(record, "split") or split)
         entries.append(Entry(line, _refs_of(name, record), label, split, text or name))
     if not entries or not all(entry.refs[-1] for entry in entries):
@@ -235,16 +240,17 @@ def _first(record: dict[str, Any], column: str) -> Any:
     return next((record[name] for name in COLUMNS[column].split() if name in record), None)
 
 
-def _label_of(record: dict[str, Any]) -> tuple[str, str]:
-    """Returns the one label of a record; or none, and why."""
+def _label_of(record: dict[str, Any], multi_label: bool) -> tuple[str, str]:
+    """Returns the label of a record, or its labels; or none, and why."""
     if isinstance(record.get("template"), str):
         return re.sub(r"[\[\]]", "", record["template"]), ""
     found = record.get("annotations", _first(record, "label"))
     parts = found if isinstance(found, list) else [] if found is None else [found]
     named = [_first(part, "label") if isinstance(part, dict) else part for part in parts]
     labels = dict.fromkeys(str(label) for label in named if label is not None)
-    several = f"several labels, {', '.join(labels)}," if len(labels) > 1 else ""
-    return "" if several else next(iter(labels), ""), several
+    if len(labels) > 1 and not multi_label:
+        return "", f"several labels, {', '.join(labels)} (--multi-label takes them),"
+    return ";".join(labels), ""
 
 
 def _refs_of(name: str, record: dict[str, Any]) -> tuple[str, ...]:

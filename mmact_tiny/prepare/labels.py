@@ -28,6 +28,7 @@ _BOMS = {
     codecs.BOM_UTF16_BE: "utf-16",
 }
 _OTHER_ENCODINGS = ("gb18030", "big5", "shift_jis", "euc_kr", "cp1252", "latin-1", "cp1251")
+NONE_HAS_SEVERAL = "--multi-label: no video or stretch has several labels: leave it out"
 _NO_TEXT = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 
 
@@ -90,7 +91,7 @@ def _names_in_json(file: Path, text: str) -> list[str]:
     """
     try:
         data = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{file}:{getattr(error, 'lineno', 1)}: no JSON: {error}") from None
     if isinstance(data, list):
         return [" ".join(map(str, x)) if isinstance(x, list) else str(x) for x in data]
@@ -170,13 +171,12 @@ def assign_labels(findings: Findings, background: str | None = None) -> None:
     listed = findings.listed
     may_have = any(video.times for video in listed) or len({v.path for v in listed}) < len(listed)
     if findings.multi_label and not may_have and max(map(len, parts.values()), default=2) < 2:
-        raise UserError("--multi-label: no video has several labels: leave it out")
-    for label in [label for label in written if ";" in label][:1]:
-        message = f"{label!r} is taken for one class: --multi-label takes it for several"
-        findings.report("several labels?", "", message)
+        raise UserError(NONE_HAS_SEVERAL)
+    _refuse_several(findings)
     numbers = {label: int(float(label)) for label in written if _NUMBER.fullmatch(label)}
     names = findings.label_map
     if background is not None:
+        _check_background(findings, background)
         if background not in (names or [background]) or (names is None and set(numbers) == written):
             among = f"the classes are {', '.join(names)[:200]}" if names else "labels are numbers"
             raise UserError(f"--background {background}: {among}: add it to a label_map.txt")
@@ -202,8 +202,39 @@ def assign_labels(findings: Findings, background: str | None = None) -> None:
             video.labels = tuple(sorted({indices[part] for part in parts[video.written]}))
         else:
             kind = "label out of range" if unknown[0] in numbers else "unknown label"
-            message = f"label {unknown[0]!r} of {video.path!r}: {among}: left out"
+            fix = "" if names is None else ", correct it or add it there"
+            message = f"label {unknown[0]!r} of {video.path!r}: {among}{fix}: left out"
             findings.report(kind, video.where, message)
+
+
+def _refuse_several(findings: Findings) -> None:
+    """Raises a UserError for a list's `a;b` where a video has one label, and it names no class."""
+    known = findings.label_map or ()
+    for video in [] if findings.multi_label or "folders" in findings.layout else findings.listed:
+        if ";" in video.written and video.written not in known:
+            fix = "--multi-label takes several; one class of that name has to be in a label_map.txt"
+            raise UserError(f"{video.where}: labels {video.written!r}: {fix}")
+
+
+def check_several(findings: Findings) -> None:
+    """Raises a UserError where videos may have several labels, and none of those left has."""
+    if findings.multi_label and all(len(video.labels) < 2 for video in findings.videos):
+        raise UserError(NONE_HAS_SEVERAL)
+
+
+def _check_background(findings: Findings, background: str) -> None:
+    """Raises a UserError for a background that is no name, or that videos have as their label."""
+    if one_line(background) != background or not background:
+        raise UserError(f"--background {background!r}: expected the name of a class, in one line")
+    listed = [video for video in findings.listed if background in _parts(findings, video.written)]
+    if listed:
+        where = f"{len(listed)} samples, as {listed[0].where}, have that label: choose another"
+        raise UserError(f"--background {background}: {where}")
+
+
+def one_line(label: str) -> str:
+    """Returns a label without control characters, and with single spaces."""
+    return " ".join("".join(c if c.isprintable() else " " for c in label).split())
 
 
 def _parts(findings: Findings, written: str) -> list[str]:

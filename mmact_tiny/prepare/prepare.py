@@ -10,7 +10,7 @@ from ..files import FULL, held, read_json, write_json
 from . import checks
 from .convert import convert_videos
 from .examine_all import RecordLog, examine_all
-from .labels import assign_labels
+from .labels import assign_labels, check_several
 from .sources import find_source
 from .splits import check_groups, merge_groups, name_groups, split_videos
 from .stretches import place_stretches
@@ -58,6 +58,7 @@ def _fill(findings: Findings, out: Path, settings: Settings) -> dict[str, Any]:
     _examine(findings, out, settings)
     copies = checks.group_contents(findings.videos)
     place_stretches(findings, settings)
+    check_several(findings)
     groups = merge_groups(findings.videos, copies)
     drawn = {"val": settings.val, "seed": settings.seed}
     earlier = read_json(out / "dataset.json") or {}

@@ -12,7 +12,7 @@ from ..errors import UserError
 from ..video.files import Walk, is_video, is_video_file, refuse_archive
 from . import formats
 from .formats import UNUSED, WRAPPERS, Entry, Listing, NotUnderstood, speaks_of_list
-from .labels import LABEL_MAP_PATTERN, find_label_map
+from .labels import LABEL_MAP_PATTERN, find_label_map, one_line
 from .types import (
     Findings,
     Settings,
@@ -200,11 +200,8 @@ def _find_listings(
         try:
             if file.suffix.lower() in (*formats.TO_CONVERT, *formats.OTHERS):
                 raise NotUnderstood(1, f"{file.suffix} is not read: save it as CSV")
-            find, tier, group = partial(index.has, file.parent), settings.tier, settings.group
-            several = settings.multi_label
-            listing = formats.read_listing(
-                file, find, given=given, tier=tier, group=group, multi_label=several
-            )
+            find = partial(index.has, file.parent)
+            listing = formats.read_listing(file, find, settings, given=given)
             listings += [listing] if listing else []
         except NotUnderstood as error:
             named = given or error.names_videos or speaks_of_list(file.name)
@@ -217,7 +214,8 @@ def _find_listings(
         split = split_of(file.stem)
         is_extra = split in known or (reason.unlabelled and split == "test")
         is_extra |= not chosen and file.suffix.lower() in formats.OTHERS
-        if given or (speaks_of_list(file.name) and not is_extra):
+        is_all = given or (settings.videos is not None and not chosen)
+        if is_all or (speaks_of_list(file.name) and not is_extra):
             needed.append(f"\n  {file}:{reason.line}: {reason}")
     if needed:
         raise UserError(NOT_UNDERSTOOD + "".join(needed[:20]))
@@ -300,7 +298,9 @@ def _read_listings(
             where, split = f"{name}:{entry.line}", _split_in(entry, listing)
             where += f" ({entry.text[:100]})" if _is_export(listing) else ""
             num_others += bool(split and named and split != named and not listing.number)
-            if not entry.refs[-1] or not entry.label:
+            if entry.fault:
+                findings.report("not understood", where, f"{entry.fault}: left out")
+            elif not entry.refs[-1] or not entry.label:
                 message = f"{entry.text} is not a path and a label: left out"
                 findings.report("no label", where, message)
             elif ";" in entry.label and _is_export(listing) and not findings.multi_label:
@@ -449,8 +449,8 @@ def _read_class_folders(findings: Findings, walk: Walk, parent: Path, split: str
 
 
 def _list_video(findings: Findings, path: str, label: str, split: str | None, where: str) -> None:
-    """Adds a video; its label becomes one line: no control characters, single spaces."""
-    label = " ".join("".join(c if c.isprintable() else " " for c in label).split())
+    """Adds a video; its label becomes one line."""
+    label = one_line(label)
     name = os.path.relpath(path, findings.root)
     if name.startswith(".."):  # named by its folder then
         folder, file = os.path.split(path)

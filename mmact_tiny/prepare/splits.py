@@ -124,13 +124,13 @@ def name_groups(findings: Findings, rule: str | None) -> None:
             the groups in parentheses count, or else all of it.
 
     Raises:
-        UserError: a pattern that is none, or that no video fits.
+        UserError: a pattern that is none, or that no video fits; a single group.
     """
     videos = findings.listed
     if rule is None:
         found = [UCF101.fullmatch(Path(video.name).name) for video in videos]
         if not videos or not all(found):
-            return
+            return _refuse_one_group(videos, "all are of one video")
         names = [match[1] for match in found if match]
     elif rule == "folder":
         names = [str(Path(video.path).parent) for video in videos]
@@ -148,6 +148,16 @@ def name_groups(findings: Findings, rule: str | None) -> None:
         if not name:
             message = f"--group {rule} finds no group in {video.name}: it is one of its own"
             findings.report("no group", video.where, message)
+    _refuse_one_group(videos, f"--group {rule}" if rule else "UCF101's names")
+
+
+def _refuse_one_group(videos: Sequence[Video], why: str) -> None:
+    """Raises a UserError where all samples have to be in one split, and there should be two."""
+    groups = {video.group or video.path for video in videos}
+    if len(videos) > len(groups) == 1 and all(video.split != "val" for video in videos):
+        fix = "add others, choose another --group, or list which samples are for validation"
+        message = f"{why}: {len(videos)} samples in one group, {groups.pop()!r}"
+        raise UserError(f"{message}, which stays in one split, so none is for validation: {fix}")
 
 
 def _by_pattern(rule: str, video: Video) -> str:

@@ -51,7 +51,7 @@ def place_stretches(findings: Findings, settings: Settings) -> None:
     choose = _cut if findings.multi_label else _agreeing
     findings.videos = [video for videos in good.values() for video in choose(videos, findings)]
     if settings.background is not None:
-        findings.videos += _background(findings, listed, settings)
+        findings.videos += _background(findings, listed, settings.background)
 
 
 def _seconds(
@@ -82,9 +82,10 @@ def _fault(video: Video, start: float | None, end: float | None, length: float) 
     """Returns what is wrong with a stretch: a few words, and the particulars."""
     times = video.times
     assert times is not None
-    what = f"{times.start} to {times.end} of {video.path}"
+    unit = "frames" if times.in_frames else "seconds"
+    what = f"{unit} {times.start} to {times.end} of {video.path}"
     if start is None or end is None:
-        return "not a time", f"{what}: expected numbers"
+        return "not a time", f"{what}: expected numbers, as {'25' if times.in_frames else '12.5'}"
     if start < 0 or not end > start:
         return "not a stretch", f"{what}: expected a start of 0 or more, and an end after it"
     fix = "is it another video of that name?"
@@ -117,7 +118,7 @@ def _agreeing(videos: Sequence[Video], findings: Findings) -> Iterator[Video]:
         else:
             message = (
                 f"{video.shown} is {video.written!r}, and {other.where} says {other.written!r} "
-                f"from {other.start:g} to {other.end:g} s: left out"
+                f"from {other.start:g} to {other.end:g} s; --multi-label takes both: left out"
             )
             findings.report("contradicting labels", video.where, message)
 
@@ -132,33 +133,42 @@ def _cut(videos: Sequence[Video], findings: Findings) -> Iterator[Video]:
             yield replace(here[0], start=start, end=end, labels=labels)
 
 
-def _background(
-    findings: Findings, listed: dict[str, list[Video]], settings: Settings
-) -> Iterator[Video]:
-    """Yields stretches of what no stretch of a video has, as long as half of the others are.
+def _background(findings: Findings, listed: dict[str, list[Video]], name: str) -> list[Video]:
+    """Returns stretches of what no stretch of a video has, as long as half of the others are.
 
     A video gives as many as it has labelled stretches, spread evenly, or all there are.
+
+    Raises:
+        UserError: there is none in any video.
     """
     length = median(video.seconds for video in findings.videos) if findings.videos else 0.0
-    for path, videos in listed.items():
-        used = [video for video in findings.videos if video.path == path]
+    used_of: dict[str, list[Video]] = defaultdict(list)
+    for video in findings.videos:
+        used_of[video.path].append(video)
+    rest: list[Video] = []
+    for path, used in used_of.items():
+        videos = listed[path]
         taken = sorted((video.start, video.end or 0) for video in videos)
         borders = [(0.0, 0.0), *taken, (length_of(videos[0].record),) * 2]
         windows: list[float] = []
         reached = 0.0
         for (_, end), (start, _) in pairwise(borders):
             reached = max(reached, end)
-            count = int((start - reached) / length) if length else 0
+            count = int((start - reached) / length)
             windows += [reached + number * length for number in range(count)]
-        for index in (
-            _of_video("frames").choose_evenly(len(windows), len(used)) if windows and used else ()
-        ):
+        if not windows:
+            message = f"no gap of {length:.1f} s, the median stretch: none of it is {name!r}"
+            findings.report("no background", videos[0].where, f"{path} has {message}")
+            continue
+        for index in _of_video("frames").choose_evenly(len(windows), len(used)):
             start = math.floor(windows[index] * 1000) / 1000
             end = math.floor((start + length) * 1000) / 1000
-            labels = (findings.classes.index(str(settings.background)),)
-            yield replace(
-                used[0], written=str(settings.background), labels=labels, start=start, end=end
-            )
+            labels = (findings.classes.index(name),)
+            rest.append(replace(used[0], written=name, labels=labels, start=start, end=end))
+    if findings.videos and not rest:
+        why = f"no video has a gap of {length:.1f} s, the median stretch: leave it out"
+        raise UserError(f"--background {name}: {why}")
+    return rest
 
 
 def _of_video(name: str) -> ModuleType:

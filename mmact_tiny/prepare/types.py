@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import re
 import unicodedata
 from collections import Counter
@@ -9,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 from ..errors import UserError
 from ..hardware import num_usable_cores
@@ -64,6 +65,8 @@ class Entry(NamedTuple):
     text: str = ""  # the line, or what is wrong with it
     times: Times | None = None  # of a stretch of the video
     group: str = ""  # of the column that --group names
+    tier: str = ""  # of an export that may have several
+    fault: str = ""  # why it says nothing, in words
 
 
 class NotUnderstood(Exception):
@@ -108,6 +111,19 @@ class Page:
         except csv.Error:  # a cell without end
             return []
         return [(line, row) for line, row in rows if any(row) and not row[0].startswith("#")]
+
+
+def parse_json(text: str) -> Any:
+    """Returns what JSON holds.
+
+    Raises:
+        NotUnderstood: it is none, or nested too deeply.
+    """
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        line = getattr(error, "lineno", 1)
+        raise NotUnderstood(line, f"no JSON: {error}; expected a whole export") from None
 
 
 def bare(cell: str) -> str:

@@ -30,7 +30,7 @@ class Answer(NamedTuple):
 class Tool(NamedTuple):
     """How the answers are written for a tool, and what `--out` ends in then."""
 
-    write: Callable[[Path, Sequence[Row]], None]
+    write: Callable[[Path, Sequence[Row]], str | None]
     suffixes: tuple[str, ...]
     default_top_k: int = 1  # of single labels; of several those count that reach their thresholds
 
@@ -56,7 +56,7 @@ def write_label_studio(path: Path, rows: Sequence[Row]) -> None:
     for video, answers, times in _by_video(rows):
         results: list[dict[str, Any]] = []
         for number, one in enumerate(answers):
-            shared = dict(id=f"answer{number}", to_name=VIDEO, score=one.score)
+            shared = dict(id=f"answer{len(tasks)}.{number}", to_name=VIDEO, score=one.score)
             if one.stretch is None:
                 value: dict[str, Any] = {"choices": [one.label]}
                 results.append(dict(from_name=CHOICES, type="choices", value=value, **shared))
@@ -69,8 +69,11 @@ def write_label_studio(path: Path, rows: Sequence[Row]) -> None:
     write_json(path, tasks)
 
 
-def write_cvat(path: Path, rows: Sequence[Row]) -> None:
-    """Writes a file for each video, which CVAT imports into its task; of several with its name."""
+def write_cvat(path: Path, rows: Sequence[Row]) -> str | None:
+    """Writes a file for each video, which CVAT imports into its task; of several with its name.
+
+    Returns which files these are, where they are not `path`.
+    """
     found = list(_by_video(rows))
     if len({Path(video).stem for video, *_ in found}) < len(found):
         raise UserError(f"--for cvat: two videos of one name would be one file beside {path}")
@@ -94,23 +97,35 @@ def write_cvat(path: Path, rows: Sequence[Row]) -> None:
         name = path.name if len(found) == 1 else f"{path.stem}-{Path(video).stem}.xml"
         data = ElementTree.tostring(root, "utf-8", xml_declaration=True)
         write_atomically(data, path.with_name(name))
+    several = f"{path.with_stem(f'{path.stem}-VIDEO')} for each of {len(found)} videos"
+    return None if len(found) == 1 else several
 
 
 def write_fiftyone(path: Path, rows: Sequence[Row]) -> None:
     """Writes a folder for each label, with links to the videos whose best label it is.
 
+    A video that could not be read is in none; one of which no label reaches its threshold is in
+    that of the unlabelled.
+
     Raises:
-        UserError: answers for windows, which this layout has no place for; a folder that has
-            videos already.
+        UserError: answers for windows, which this layout has no place for; two videos of one name
+            and label; a folder that has videos already.
     """
+    sources: dict[Path, str] = {}
     for row in rows:
         if "segments" in row:
             raise UserError("--for fiftyone: a video has one folder: leave --window out")
+        if "error" in row:
+            continue
         best = next((one.label for one in answers_of(row)), UNLABELED)
-        target = path / best.replace("/", "_") / Path(row["video"]).name
+        folder = "_" if best in (".", "..") else best.replace("/", "_")
+        target = path / folder / Path(row["video"]).name
+        if (other := sources.setdefault(target, row["video"])) != row["video"]:
+            raise UserError(f"--for fiftyone: {other} and {row['video']} would both be {target}")
+    for target, video in sources.items():
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            target.symlink_to(os.path.abspath(row["video"]))  # noqa: PTH100
+            target.symlink_to(os.path.abspath(video))  # noqa: PTH100
         except OSError as error:
             raise UserError(f"--out {path}: cannot link {target}: {error.strerror}") from None
 

@@ -210,8 +210,8 @@ def test_what_tools_export_is_read(tmp_path, name, caplog):
 @pytest.mark.parametrize(
     ("file", "text", "message"),
     [
-        ("x.json", "[]", "a path and a label"),
-        ("x.json", label_studio((UPLOAD, [])), "no video in it has a label"),
+        ("x.json", "[]", "expected Label Studio 1"),
+        ("x.json", label_studio((UPLOAD, [])), "no label in it: label some"),
         ("x.json", '[{"data":{},"completions":[]}]', "before 1.0: export it from 1.0 or later"),
         (
             "x.json",
@@ -221,15 +221,15 @@ def test_what_tools_export_is_read(tmp_path, name, caplog):
         ("x.xml", CVAT.format("1.0", "", ""), "version 1.0 of CVAT's XML: expected 1.1"),
         ("x.xml", CVAT.format("1.1", TASK.format(""), ""), "no tag and no track in it"),
         ("x.xml", "<annotations><version>1.1", "no XML: no element found"),
-        ("x.xml", "<annotation><folder/></annotation>", "of a known format"),
+        ("x.xml", "<annotation><folder/></annotation>", "of Pascal VOC"),
         ("x.eaf", EAF.format("", TIER), "labels of several tiers, act, other: name one by --tier"),
         (
             "x.eaf",
             EAF.replace("milliseconds", "NTSC-frames").format("", ""),
             "times in NTSC-frames",
         ),
-        ("x.csv", VIA, "no stretch in it has a label"),
-        ("x.csv", VIA + "1,2\n", "not the columns of VIA 3"),
+        ("x.csv", VIA, "no label in it: label some"),
+        ("x.csv", VIA + "1,2\n", "4: 1 2: not as the tool writes it"),
         ("x.csv", "path,start,label\na.mp4,1,run\n", "start or end alone"),
     ],
 )
@@ -319,7 +319,7 @@ def test_a_bad_stretch_is_left_out_and_told(tmp_path, videos, line):
 def test_groups_stay_together(tmp_path, videos, rule, groups):
     settings = {} if rule is None else {"group": rule}
     if groups == 1:
-        with pytest.raises(UserError, match="no validation video"):
+        with pytest.raises(UserError, match="--group folder: 12 samples in one group"):
             prepare(tmp_path, videos, GOOD, **settings)
         return
     lists = prepare(tmp_path, videos, GOOD, **settings)
@@ -400,7 +400,7 @@ def test_several_labels_a_video(tmp_path, videos):
     assert [row.split(",", 1)[1] for row in rows] == ["0.0,0.75,0", "0.75,1.25,0;1", "1.25,2.0,1"]
 
     (tmp_path / "c.csv").write_text("video,label\n" + "".join(f"{name},run\n" for name in names))
-    with pytest.raises(UserError, match="no video has several labels: leave it out"):
+    with pytest.raises(UserError, match="no video or stretch has several labels: leave it out"):
         prepare_data(tmp_path / "c.csv", tmp_path / "c", Settings(multi_label=True, **settings))
 
 
