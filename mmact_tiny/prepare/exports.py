@@ -38,7 +38,7 @@ FOREIGN = (
     (r'"behaviors_conf"', "of BORIS"),
 )
 NO_LABEL = "it has no label of a video or of a stretch of one"
-READ = "expected Label Studio 1, CVAT 1.1, ELAN, VIA 3, or a CSV with path,start,end,label"
+READ = "Label Studio 1, CVAT 1.1, ELAN, VIA 3, or a CSV with path,start,end,label"
 logger = logging.getLogger("mmact_tiny")
 _UPLOADED = re.compile(r"[0-9a-f]{8}-(?=.)")  # before the name of a file in Label Studio
 _META = ("id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time", "file_upload")
@@ -66,7 +66,7 @@ def names_of(path: str) -> tuple[str, ...]:
 def name_foreign(text: str) -> str:
     """Returns of which other tool a file is, and the fix; nothing where it cannot be told."""
     known = next((what for pattern, what in FOREIGN if re.search(pattern, text)), "")
-    return f"{known}; {READ}" if known else ""
+    return f"{known}; expected {READ}" if known else ""
 
 
 def _read_item(

@@ -129,7 +129,7 @@ def read_listing(
         why = f"{first[:80]!r}: expected" if first else "empty, expected"
         why += " a path and a label, of a known format"
         if first and suffix in EXPORT_SUFFIXES:
-            why = exports.name_foreign(text) or f"{first[:80]!r}: {exports.READ}"
+            why = exports.name_foreign(text) or f"{why}; or {exports.READ}"
         raise NotUnderstood(number_of_line, why, names_videos=names_videos)
     return None
 

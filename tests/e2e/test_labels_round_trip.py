@@ -12,7 +12,7 @@ from tools import infer, prepare_data, test, train
 
 ROWS = [
     (f"{name}.mp4", start, start + 1, label)
-    for name in "abcdef"
+    for name in "abcd"
     for start, label in ((0.0, "run"), (1.0, "sit"))
 ]
 
@@ -30,18 +30,18 @@ def accept(tasks: Path) -> None:
     ("tool", "write", "check", "suffix"),
     [
         ("label-studio", label_studio, check_label_studio, ".json"),
-        ("cvat", cvat, check_cvat, ".xml"),
+        pytest.param("cvat", cvat, check_cvat, ".xml", marks=pytest.mark.slow),
     ],
 )
 def test_labels_go_in_and_come_out_again(tmp_path, tool, write, check, suffix, capsys):
     """Prepared, trained for an epoch, tested, asked, and prepared again of what was answered."""
-    for seed, name in enumerate("abcdef"):
+    for seed, name in enumerate("abcd"):
         write_video(tmp_path / "videos" / f"{name}.mp4", seed=seed)
     (tmp_path / f"x{suffix}").write_text(write(ROWS))
     videos, data = ("--videos", str(tmp_path / "videos")), str(tmp_path / "data")
     source = str(tmp_path / f"x{suffix}")
     prepare_data.main([source, *videos, "--out", data, "--workers", "1", "--val", "0.34"])
-    assert "12 stretches listed" in capsys.readouterr().out
+    assert "8 stretches listed" in capsys.readouterr().out
     config = tmp_path / "job.py"
     config.write_text(small_job.CONFIG.replace("DATA", repr(data)))
     run = [str(config), "--work-dir", str(tmp_path / "run"), "--device", "cpu"]
@@ -49,7 +49,7 @@ def test_labels_go_in_and_come_out_again(tmp_path, tool, write, check, suffix, c
     scores = tmp_path / "scores.json"
     assert test.main([*run, "--out", str(scores)]) in (None, 0)
     rows = json.loads(scores.read_text())["videos"]
-    assert len(rows) == 4 and all(row["video"].endswith(" s]") for row in rows)
+    assert len(rows) == 2 and all(row["video"].endswith(" s]") for row in rows)
 
     checkpoint = str(next((tmp_path / "run").glob("best*.pth")))
     out = tmp_path / "answers" / f"p{suffix}"
@@ -57,15 +57,15 @@ def test_labels_go_in_and_come_out_again(tmp_path, tool, write, check, suffix, c
     assert infer.main([*words, "--out", str(out), "--device", "cpu", "--engine", "torch"]) == 0
     said = capsys.readouterr().out
     files = sorted(out.parent.iterdir())
-    assert len(files) == (1 if tool == "label-studio" else 6)
+    assert len(files) == (1 if tool == "label-studio" else 4)
     for file in files:
         check(file.read_text())
     if tool == "label-studio":
         accept(out)
     else:
-        assert f"written: {out.parent}/p-VIDEO.xml for each of 6 videos" in said
+        assert f"written: {out.parent}/p-VIDEO.xml for each of 4 videos" in said
     again = str(tmp_path / "again")
     prepare_data.main([str(out.parent), *videos, "--out", again, "--workers", "1"])
     lists = [Path(again, f"{split}.csv").read_text() for split in ("train", "val")]
     names = {line.split(",")[0] for text in lists for line in text.splitlines()[1:]}
-    assert names == {f"videos/{name}.mp4" for name in "abcdef"}
+    assert names == {f"videos/{name}.mp4" for name in "abcd"}

@@ -145,6 +145,9 @@ def wrong_json(text: str) -> Iterator[str]:
             yield json.dumps(changed)
 
 
+ITEMS = ("track", "ANNOTATION", "ALIGNABLE_ANNOTATION")
+
+
 def wrong_xml(text: str) -> Iterator[str]:
     """Yields an XML text with each attribute and text replaced or taken out, or each element.
 
@@ -164,7 +167,7 @@ def wrong_xml(text: str) -> Iterator[str]:
                 element.text = odd
                 yield ElementTree.tostring(root, "unicode")
         for parent in root.iter():
-            if element in list(parent) and element.tag not in ("track", "ANNOTATION"):
+            if element in list(parent) and element.tag not in ITEMS:
                 parent.remove(element)
                 yield ElementTree.tostring(root, "unicode")
 

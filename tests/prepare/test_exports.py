@@ -210,7 +210,7 @@ def test_what_tools_export_is_read(tmp_path, name, caplog):
 @pytest.mark.parametrize(
     ("file", "text", "message"),
     [
-        ("x.json", "[]", "expected Label Studio 1"),
+        ("x.json", "[]", "of a known format; or Label Studio 1"),
         ("x.json", label_studio((UPLOAD, [])), "no label in it: label some"),
         ("x.json", '[{"data":{},"completions":[]}]', "before 1.0: export it from 1.0 or later"),
         (
@@ -350,6 +350,11 @@ def test_the_rest_of_the_videos_is_the_background(tmp_path, videos):
     rows = [row.split(",") for split in ("train", "val") for row in lists[f"{split}.csv"][1:]]
     rest = [row for row in rows if row[3] == "0"]
     assert len(rest) == 6 and {(row[1], row[2]) for row in rest} == {("0.0", "0.5")}
+    full = lines.replace(f"{names[0]},0.5,1,", f"{names[0]},0,2,")
+    prepare(tmp_path, videos, full, background="nothing")
+    problems = json.loads((tmp_path / "out" / "summary.json").read_text())["problems"]
+    (told,) = [one for one in problems if one["kind"] == "no background"]
+    assert "has no gap of 0.5 s, the median stretch: none of it is 'nothing'" in told["message"]
     with pytest.raises(UserError, match="--background: nothing lists stretches"):
         (tmp_path / "x.csv").write_text("video,label\np0_a.mp4,run\np1_b.mp4,sit\n")
         prepare_data(tmp_path / "x.csv", tmp_path / "o", Settings(videos=videos, background="no"))
@@ -402,6 +407,87 @@ def test_several_labels_a_video(tmp_path, videos):
     (tmp_path / "c.csv").write_text("video,label\n" + "".join(f"{name},run\n" for name in names))
     with pytest.raises(UserError, match="no video or stretch has several labels: leave it out"):
         prepare_data(tmp_path / "c.csv", tmp_path / "c", Settings(multi_label=True, **settings))
+
+
+ONE = "".join(f"p{i % 2}_{name}.mp4,{{}}\n" for i, name in enumerate("abcdef"))
+FLAGS = {  # lines, settings, and the one line that names the flag
+    "a;b in a list": (
+        "video,label\n" + ONE.format(*["run;sit"] * 6),
+        {},
+        r"x.csv:2: labels 'run;sit': --multi-label takes several",
+    ),
+    "a;b of stretches": (
+        "video,start,end,label\n" + ONE.format(*["0,1,run;sit"] * 6),
+        {},
+        r"x.csv:2: labels 'run;sit': --multi-label takes several",
+    ),
+    "stretches that do not overlap": (
+        "video,start,end,label\n" + ONE.format(*["0,1,run", "1,2,sit"] * 3),
+        {"multi_label": True},
+        "--multi-label: no video or stretch has several labels: leave it out",
+    ),
+    "a background that is a class": (
+        "video,start,end,label\n" + ONE.format(*["0,1,run", "1,2,sit"] * 3),
+        {"background": "sit"},
+        "--background sit: 3 samples, as .*x.csv:3, have that label: choose another",
+    ),
+    "a background that is no name": (
+        "video,start,end,label\n" + ONE.format(*["0,1,run", "1,2,sit"] * 3),
+        {"background": "no\nthing"},
+        "--background 'no.*thing': expected the name of a class, in one line",
+    ),
+    "no gap": (
+        "video,start,end,label\n" + ONE.format(*["0,1.5,run", "0.25,2,sit"] * 3),
+        {"background": "nothing"},
+        "--background nothing: no video has a gap of 1.6 s, the median stretch: leave it out",
+    ),
+    "one video alone": (
+        "video,start,end,label\np0_a.mp4,0,1,run\np0_a.mp4,1,2,sit\n",
+        {},
+        "all are of one video: 2 samples in one group, .*p0_a.mp4', .* so none is for validation",
+    ),
+    "a group of all": (
+        "video,label,who\n" + ONE.format(*["run,w1", "sit,w1"] * 3),
+        {"group": "who"},
+        "--group who: 6 samples in one group, 'w1', .*: add others, choose another --group",
+    ),
+    "a video in two splits": (
+        "video,start,end,label,split\np0_a.mp4,0,1,run,train\np0_a.mp4,1,2,sit,val\n",
+        {},
+        "no dataset written: leak",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FLAGS)
+def test_a_flag_that_does_not_fit_is_one_line(tmp_path, videos, name, capsys):
+    lines, settings, message = FLAGS[name]
+    (tmp_path / "x.csv").write_text(lines)
+    with pytest.raises(UserError, match=message) as error:
+        settings = Settings(videos=videos, num_workers=1, **settings)
+        prepare_data(tmp_path / "x.csv", tmp_path / "out", settings)
+    assert len(str(error.value).splitlines()) == 1
+    assert not (tmp_path / "out" / "dataset.json").exists()
+    if name == "a video in two splits":
+        said = f"p0_a.mp4 (byte for byte), in train ({tmp_path / 'x.csv'}:2)"
+        assert f"{tmp_path / 'x.csv'}:3: " in (told := capsys.readouterr().out) and said in told
+
+
+def test_a_class_may_have_a_semicolon_where_a_label_map_says_so(tmp_path, videos):
+    (tmp_path / "x.csv").write_text("video,label\n" + ONE.format(*["run;sit", "fly"] * 3))
+    (tmp_path / "label_map.txt").write_text("run;sit\nfly\n")
+    settings = Settings(videos=videos, num_workers=1, val=0.34)
+    assert prepare_data(tmp_path / "x.csv", tmp_path / "out", settings)["videos"]["train"] == 4
+
+
+def test_an_option_that_via_does_not_have_costs_its_row(tmp_path):
+    rows = [VIA_ROW.format(n, "a.mp4", f"[{n},{n + 1}]", "[]", n % 2 or 7) for n in range(3)]
+    source, settings = write(tmp_path, "via.csv", VIA + "".join(rows))
+    found = find_source(source, settings=settings)
+    assert [one.written for one in found.listed] == ["sit"]
+    told = [one for one in found.problems if one.kind == "not understood"]
+    assert [one.message for one in told] == ["option '7': act has 0, 1: left out"] * 2
+    assert "via.csv:4 (a.mp4 [0, 1])" in told[0].where
 
 
 def test_two_videos_of_one_name_are_an_error(tmp_path, videos):

@@ -124,8 +124,11 @@ def test_leaks_are_fatal_and_named(tmp_path: Path, capsys: pytest.CaptureFixture
     printed = capsys.readouterr().out
     train = source / "train" / "c0"
     same = "in val: the same video as"
-    assert f"{val / 'same bytes.mp4'}: {same} {train / '0.mp4'} (byte for byte)" in printed
-    assert f"{val / 'again.avi'}: {same} {train / '2.mp4'} (encoded differently)" in printed
+    for name, other, how in (
+        ("same bytes.mp4", "0.mp4", "byte for byte"),
+        ("again.avi", "2.mp4", "encoded differently"),
+    ):
+        assert f"{val / name} {same} {train / other} ({how}), in train (train/c0)" in printed
     summary = prepare_data(source, out, Settings(keep_leaks=True))
     assert summary["problem_counts"]["leak"] == 2
     assert summary["videos"] == {"train": 8, "val": 6, "test": 0}

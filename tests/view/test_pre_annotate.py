@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from exports import check_cvat, check_label_studio
 from pattern_videos import make_video
 
 from mmact_tiny.errors import UserError
@@ -43,9 +44,10 @@ def test_label_studio(tmp_path, videos):
     TOOLS["label-studio"].write(tmp_path / "x.json", rows)
     tasks = json.loads((tmp_path / "x.json").read_text())
     assert [task["data"]["fps"] for task in tasks] == [25, 25]
+    check_label_studio(json.dumps(tasks))
     (first,) = tasks[0]["predictions"]
     assert first["result"][1] == {
-        "id": "answer1",
+        "id": "answer0.1",
         "from_name": "actions",
         "to_name": "video",
         "type": "timelinelabels",
@@ -68,18 +70,26 @@ def test_cvat(tmp_path, videos):
     again = read_again(tmp_path / "x.xml", videos)
     assert again == [("a.mp4", "run", "0", "25"), ("a.mp4", "sit", "25", "38")]
     whole = [dict(label="run", score=0.9)]
-    TOOLS["cvat"].write(tmp_path / "y.xml", [dict(video=str(v), predictions=whole) for v in videos])
+    several = [dict(video=str(video), predictions=whole) for video in videos]
+    said = TOOLS["cvat"].write(tmp_path / "y.xml", several)
+    assert said == f"{tmp_path}/y-VIDEO.xml for each of 2 videos"
     assert sorted(path.name for path in tmp_path.glob("y*")) == ["y-a.xml", "y-b.xml"]
+    check_cvat((tmp_path / "y-a.xml").read_text())
     assert read_again(tmp_path / "y-b.xml", videos) == [("b.mp4", "run", "0", "50")]
 
 
 def test_fiftyone(tmp_path, videos):
     rows = [dict(video=str(videos[0]), predictions=[dict(label="run", score=1.0)])]
     rows.append(dict(video=str(videos[1]), predictions=[]))
+    rows.append(dict(video="gone.mp4", error="no such file"))  # counted as an error by `infer`
     TOOLS["fiftyone"].write(tmp_path / "tree", rows)
     found = find_source(tmp_path / "tree")
     assert [(one.name, one.written) for one in found.listed] == [("run/a.mp4", "run")]
     assert [one.message for one in found.problems] == ["without a label: left out"]
+    twice = [dict(rows[0], video=f"{folder}/a.mp4") for folder in "xy"]
+    with pytest.raises(UserError, match=r"x/a\.mp4 and y/a\.mp4 would both be"):
+        TOOLS["fiftyone"].write(tmp_path / "twice", twice)
+    assert not (tmp_path / "twice").exists()
     with pytest.raises(UserError, match="cannot link"):
         TOOLS["fiftyone"].write(tmp_path / "tree", rows)
     with pytest.raises(UserError, match="leave --window out"):
