@@ -30,6 +30,7 @@ LAYOUTS = """  SRC/<class>/*.mp4                        class folders
   the official lists of UCF101, HMDB51, Kinetics and others (docs/prepare_data.md)
   SRC is an export of Label Studio, CVAT, ELAN or VIA, with --videos DIR (docs/labels.md)"""
 
+MAX_LABEL = 1000  # characters; more are a mistake, as a quote or a tag that is not closed
 NOT_UNDERSTOOD = "lists that are not understood; docs/prepare_data.md has the formats:"
 
 
@@ -302,6 +303,9 @@ def _read_listings(
                 findings.report("not understood", where, f"{entry.fault}: left out")
             elif not entry.refs[-1] or not entry.label:
                 message = f"{entry.text} is not a path and a label: left out"
+                findings.report("no label", where, message)
+            elif len(entry.label) > MAX_LABEL:
+                message = f"a label of {len(entry.label)} characters: left out"
                 findings.report("no label", where, message)
             elif ";" in entry.label and _is_export(listing) and not findings.multi_label:
                 message = f"labels {entry.label!r}: --multi-label takes several: left out"

@@ -104,12 +104,22 @@ class Page:
                 yield number, line
 
     def rows(self, delimiter: str) -> list[Row]:
-        """Returns the same as cells."""
-        reader = csv.reader(io.StringIO(self.text), delimiter=delimiter, skipinitialspace=True)
+        """Returns the same as cells.
+
+        Raises:
+            NotUnderstood: a quote is not closed, and would take in the lines that follow.
+        """
+        text = io.StringIO(self.text + "\n#")  # a comment, where no quote takes it in
+        reader = csv.reader(text, delimiter=delimiter, skipinitialspace=True)
+        rows: list[Row] = []
         try:
-            rows = [(reader.line_num, [bare(cell) for cell in row]) for row in reader]
-        except csv.Error:  # a cell without end
-            return []
+            for row in reader:
+                begin = rows[-1][0] + 1 if rows else 1
+                rows.append((reader.line_num, [bare(cell) for cell in row]))
+        except csv.Error as error:
+            raise NotUnderstood(rows[-1][0] + 1 if rows else 1, f"{error}: a quote?") from None
+        if rows[-1][1] != ["#"]:
+            raise NotUnderstood(begin, "a quote that is not closed")
         return [(line, row) for line, row in rows if any(row) and not row[0].startswith("#")]
 
 

@@ -39,6 +39,7 @@ FAULTS = {
     "end before start": ((1.6, 1.2, "sit"), "not a stretch", "an end after it"),
     "two labels": ((0.0, 1.0, "sit"), "contradicting labels", "--multi-label takes both"),
     "twice": ((0.0, 1.0, "run"), "duplicate", "already"),
+    "a page": ((1.6, 2.0, "run" * 400), "no label", "a label of 1200 characters"),
     "no label": ((1.6, 2.0, ""), "no label", "is not a path and a label"),
 }
 
@@ -117,6 +118,14 @@ def test_one_bad_file_among_exports_is_a_line(tmp_path, videos):
     (tmp_path / "a.json").unlink()
     with pytest.raises(UserError, match=r"(?s)b.eaf:1: labels of several tiers.*c.xml:1"):
         find_source(tmp_path, settings=Settings(videos=videos))
+
+
+def test_a_quote_that_is_not_closed_is_told_with_its_line(tmp_path, videos):
+    lines = ["path,start,end,label", "p0_a.mp4,0,1,run", 'p0_a.mp4,1,2,"sit', "p0_b.mp4,0,1,run"]
+    for text in ("\n".join(lines), "\n".join([*lines, "x" * 200_000])):
+        (tmp_path / "x.csv").write_text(text)
+        with pytest.raises(UserError, match=r"x.csv:3: .*a quote"):
+            find_source(tmp_path / "x.csv", settings=Settings(videos=videos))
 
 
 ODD = (None, "", [], {}, [[]], True, -1, 10**30, 1e999, float("nan"), "\ud800", "1.5", ["a", 1])
