@@ -238,6 +238,10 @@ def _choose(findings: Findings, listings: list[Listing], number: int | None) -> 
         UserError: it cannot be told which of several files is meant.
     """
     if exports := [listing for listing in listings if _is_export(listing)]:
+        tiers = {one.tier: file.file.name for file in exports for one in file.entries if one.tier}
+        if len(tiers) > 1:
+            shown = ", ".join(f"{tier} in {name}" for tier, name in sorted(tiers.items())[:10])
+            findings.report("several tiers", "", f"labels are of {shown}: --tier takes one alone")
         return exports
     found = [listing for listing in listings if listing.is_official] or listings
     numbers = sorted({one.number for one in found if one.number is not None})

@@ -116,8 +116,9 @@ class Page:
             for row in reader:
                 begin = rows[-1][0] + 1 if rows else 1
                 rows.append((reader.line_num, [bare(cell) for cell in row]))
-        except csv.Error as error:
-            raise NotUnderstood(rows[-1][0] + 1 if rows else 1, f"{error}: a quote?") from None
+        except csv.Error:
+            why = f"a cell of more than {csv.field_size_limit()} characters: is a quote not closed?"
+            raise NotUnderstood(rows[-1][0] + 1 if rows else 1, why) from None
         if rows[-1][1] != ["#"]:
             raise NotUnderstood(begin, "a quote that is not closed")
         return [(line, row) for line, row in rows if any(row) and not row[0].startswith("#")]

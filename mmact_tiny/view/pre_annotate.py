@@ -52,7 +52,7 @@ def write_label_studio(path: Path, rows: Sequence[Row]) -> None:
     `data.video` is the path for Label Studio's storage of local files; `data.fps` is for
     `frameRate="$fps"` of its `Video` tag, without which it would count other frames.
     """
-    tasks = []
+    tasks: list[dict[str, Any]] = []
     for video, answers, times in _by_video(rows):
         results: list[dict[str, Any]] = []
         for number, one in enumerate(answers):

@@ -115,6 +115,11 @@ def test_one_bad_file_among_exports_is_a_line(tmp_path, videos):
     told = {Path(one.where).name: one.message for one in found.problems}
     assert "labels of several tiers, act, mood: name one by --tier" in told["b.eaf:1"]
     assert "Pascal VOC" in told["c.xml:1"]
+    (tmp_path / "b.eaf").write_text(two.replace("'act'", "'mood'"))
+    found = find_source(tmp_path, settings=Settings(videos=videos))
+    told = [one.message for one in found.problems if one.kind == "several tiers"]
+    assert told == ["labels are of act in a.json, mood in b.eaf: --tier takes one alone"]
+    (tmp_path / "b.eaf").write_text(two.replace("</ANNOTATION_DOC", tier + "</ANNOTATION_DOC"))
     (tmp_path / "a.json").unlink()
     with pytest.raises(UserError, match=r"(?s)b.eaf:1: labels of several tiers.*c.xml:1"):
         find_source(tmp_path, settings=Settings(videos=videos))

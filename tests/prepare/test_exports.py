@@ -62,7 +62,7 @@ def boxes(*marks: tuple[int, int], label: str = "run", **more: str) -> str:
     return f'<track id="0" label="{label}"{rest}>{shapes}</track>'
 
 
-def tags(label: str, *frames: int) -> str:
+def tags(label: str, *frames: object) -> str:
     return "".join(f'<tag label="{label}" frame="{frame}"></tag>' for frame in frames)
 
 
@@ -89,6 +89,10 @@ VIA = (
     "# CSV_HEADER = metadata_id,file_list,flags,temporal_coordinates,spatial_coordinates,metadata\n"
 )
 VIA_ROW = '"1_x{}","[""{}""]",0,"{}","{}","{{""1"":""{}""}}"\n'
+BOMB = (
+    '<?xml version="1.0"?>\n<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;">'
+    '<!ENTITY c SYSTEM "file:///etc/hostname">]>\n<annotations>&b;&c;</annotations>'
+)
 MIN = {"id": 4, "annotator": 1, "annotation_id": 5, "lead_time": 3.2, "video": UPLOAD}
 EXPORTS = {
     "Label Studio": (
@@ -163,6 +167,12 @@ EXPORTS = {
         + VIA_ROW.format("3", "b c.mp4", "[1,1.5]", "[]", "1"),
         [("a.mp4", "run", "0.1", "1.25"), ("b c.mp4", "sit", "1", "1.5")],
     ),
+    "VIA, a whole video": (
+        "via.csv",
+        VIA.replace("ATTRIBUTE = ", "ATTRIBUTES = ").replace('{"aname":"act",', '{"aname":"x",')
+        + VIA_ROW.format("1", "a.mp4", "[]", "[]", "0"),
+        [("a.mp4", "run", None, None)],
+    ),
     "TSV": (
         "x.tsv",
         "video\tstart\tend\tlabel\na.mp4\t0\t1.25\trun\nb c.mp4\t0.5\t1\tsit\n",
@@ -228,6 +238,10 @@ def test_what_tools_export_is_read(tmp_path, name, caplog):
             EAF.replace("milliseconds", "NTSC-frames").format("", ""),
             "times in NTSC-frames",
         ),
+        ("x.eaf", EAF.replace("a.mp4", "a.wav").format("", ""), "names no video: link it in ELAN"),
+        ("x.eaf", EAF.format(' TIME_ORIGIN="soon"', ""), "time 'soon': expected milliseconds"),
+        ("x.xml", BOMB, "x.xml:2: a DOCTYPE, which no export has"),
+        ("x.xml", CVAT.format("1.1", TASK.format(""), tags("run", "soon")), "frame 'soon'"),
         ("x.csv", VIA, "no label in it: label some"),
         ("x.csv", VIA + "1,2\n", "4: 1 2: not as the tool writes it"),
         ("x.csv", "path,start,label\na.mp4,1,run\n", "start or end alone"),
