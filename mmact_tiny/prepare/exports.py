@@ -99,7 +99,7 @@ def _of_one_tier(page: Page, entries: Sequence[Entry], what: str) -> list[Entry]
     if all(one.fault == NO_LABEL for one in kept):
         raise NotUnderstood(1, "no label in it: label some stretches or videos, and export again")
     if all(one.fault for one in kept):
-        raise NotUnderstood(kept[0].line, f"{kept[0].text}: {kept[0].fault}")
+        raise NotUnderstood(kept[0].line, f"{kept[0].text[:100]}: {kept[0].fault}")
     return list(kept)
 
 
@@ -164,22 +164,21 @@ def _label_studio_results(task: dict[str, Any]) -> Iterator[tuple[str, str, Any]
     kept = [a for a in task.get("annotations") or [] if not a.get("was_cancelled")]
     for annotation in [a for a in kept if a.get("ground_truth")] or kept:
         for result in annotation.get("result") or []:
-            yield str(result.get("from_name")), str(result.get("type")), result["value"]
+            if result.get("type") in _KINDS:  # not a region within frames, a rating, a relation
+                yield str(result.get("from_name")), result["type"], result["value"]
 
 
 def _value_entries(kind: str, value: dict[str, Any], rate: float) -> Iterator[Entry]:
     """Yields what a value says of a video or a stretch of it; nothing where it is no such value."""
-    if kind not in _KINDS:
-        return  # of a region within frames, or a rating and the like
+    if not kind or "sequence" in value:  # of a region within frames
+        return
     times: list[Times | None] = [None]
-    if kind == "timelinelabels":
+    if kind == "timelinelabels" or "ranges" in value:  # also a choice for a stretch
         ranges = [(one["start"], one["end"]) for one in value["ranges"]]
         if any(type(number) not in (int, float) for pair in ranges for number in pair):
             raise NotUnderstood(1, "a range without the numbers of its first and last frame")
         times = [Times(str(first - 1), str(last), True, rate) for first, last in ranges]
-    elif kind == "labels":
-        if "sequence" in value:
-            return
+    elif kind == "labels" or "start" in value:
         times = [Times(str(value["start"]), str(value["end"]))]
     labels = value[kind]
     if not isinstance(labels, list) or not all(isinstance(one, str | int) for one in labels):

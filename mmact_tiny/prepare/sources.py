@@ -306,7 +306,7 @@ def _read_listings(
             if entry.fault:
                 findings.report("not understood", where, f"{entry.fault}: left out")
             elif not entry.refs[-1] or not entry.label:
-                message = f"{entry.text} is not a path and a label: left out"
+                message = f"{entry.text[:300]} is not a path and a label: left out"
                 findings.report("no label", where, message)
             elif len(entry.label) > MAX_LABEL:
                 message = f"a label of {len(entry.label)} characters: left out"

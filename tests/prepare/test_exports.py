@@ -44,6 +44,8 @@ BOX = {
     "type": "videorectangle",
     "value": {"framesCount": 50, "labels": ["car"], "sequence": [{"frame": 1}]},
 }
+RELATION = {"from_id": "a", "to_id": "b", "type": "relation", "direction": "right"}
+OF_STRETCH = {"ranges": [{"start": 1, "end": 25}], "choices": ["run"]}
 UPLOAD = "/data/upload/3/0a1b2c3d-a.mp4"
 RUN_SIT = [("a.mp4", "run", "0", "25"), ("b c.mp4", "sit", "25", "50")]
 CVAT = "<?xml version='1.0'?><annotations><version>{}</version><meta>{}</meta>{}</annotations>"
@@ -106,6 +108,11 @@ EXPORTS = {
     "Label Studio, local files": (
         "x.json",
         label_studio(("/data/local-files/?d=in/a.mp4", [region("run", 1, 25)]), fps="50"),
+        [("a.mp4", "run", "0", "25")],
+    ),
+    "Label Studio, a choice for a stretch": (
+        "x.json",
+        label_studio((UPLOAD, [RELATION, choice("run") | {"value": OF_STRETCH}]), fps=50),
         [("a.mp4", "run", "0", "25")],
     ),
     "Label Studio, JSON-MIN": (
@@ -207,7 +214,9 @@ def test_what_tools_export_is_read(tmp_path, name, caplog):
             )
             for one in found.listed
         ] == expected
-    rates = {"Label Studio, local files": 50.0}
+    rates = dict.fromkeys(
+        ("Label Studio, local files", "Label Studio, a choice for a stretch"), 50.0
+    )
     unnamed = ("Label Studio", "Label Studio, JSON-MIN")
     rates |= dict.fromkeys(unnamed, 24.0)
     assert ("counts frames at 24 a second" in caplog.text) == (name in unnamed)
