@@ -80,7 +80,8 @@ def check_inputs(cfg: Config, splits: Sequence[str] = ("train", "val")) -> None:
     ordered = sorted(listed, key=lambda split: str(split.ann_file))
     several = any(dataset.get("multi_class") for _, dataset in split_datasets(cfg))
     classes = head.get("num_classes", 1 << 30)
-    annotations.check_annotations(ordered, classes, multi_label=several)
+    trained = "train" in splits
+    annotations.check_annotations(ordered, classes, multi_label=several, trained=trained)
     weights = cfg.get("load_from")
     if weights and "://" not in weights and not Path(weights).is_file():
         raise UserError(f"no checkpoint {weights} (load_from)")

@@ -80,9 +80,12 @@ def read_annotations(ann_file: str | Path) -> list[Annotation]:
 
 
 def check_annotations(
-    splits: Iterable[Split], num_classes: int, *, multi_label: bool = False
+    splits: Iterable[Split], num_classes: int, *, multi_label: bool = False, trained: bool = True
 ) -> None:
     """Checks every line of every split before anything is built.
+
+    Where a model is `trained` for several labels a video, some video has several; those of a test
+    may have one each.
 
     Raises:
         UserError: lists every missing file, split path and wrong label, with its line; or says
@@ -95,7 +98,7 @@ def check_annotations(
     if several is not None and not multi_label:
         where = f"{several[0].ann_file}:{several[1].line}"
         raise UserError(f"{where}: labels {several[1].label}: train on several with --multi-label")
-    if several is None and multi_label and rows:
+    if several is None and multi_label and trained and rows:
         files = ", ".join(str(split.ann_file) for split in lists)
         raise UserError(f"no video in {files} has several labels: train without --multi-label")
     for split, annotations in lists.items():
