@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from jobs import output
 
+from benchmarks import small_job as job
 from mmact_tiny.build import build_model
 from mmact_tiny.checkpoints.load import load_checkpoint, read_meta
 from mmact_tiny.compat import Config
@@ -190,6 +192,55 @@ def test_folds_and_what_to_label_next(
     assert len(json.loads((tmp_path / "one/test/results.json").read_text())["videos"]) == 4
     assert probe(config, weights, folder, *words, "--folds", "3", data=data) == EXIT_ERROR
     assert "--rank asks one probe, --folds makes several" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flags", [[], ["--folds", "2"]])
+def test_two_processes_give_the_scores_of_one(
+    flags: list[str], config: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert probe(config, weights, tmp_path / "one", *flags) == EXIT_OK
+    monkeypatch.setenv("MMACT_TINY_FEATURES", str(tmp_path / "features"))
+    shared = tmp_path / "shared"
+    arguments = (config, weights, shared, *flags, "--launcher", "pytorch")
+    processes = job.fork_ranks(probe, arguments, shared, 2)
+    for process in processes:
+        process.join(300)
+    assert [process.exitcode for process in processes] == [0, 0], output(shared)
+    assert "error" not in output(shared) and (shared / "report.html").is_file()
+    one, both = results(tmp_path / "one"), results(shared)
+    assert one.keys() == both.keys()
+    np.testing.assert_allclose([*one.values()], [*both.values()], atol=1e-4)
+
+
+def test_a_folder_of_classes_becomes_a_dataset(
+    config: Path,
+    weights: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Odd names, a broken video; run again it finds a new one; another folder of its name is not
+    taken for it."""
+    monkeypatch.chdir(tmp_path)
+    clips = config.with_name("data") / "train"
+    names = ("a b {}.MP4", "ü中{}.mp4", "it's #{}, 100%.mp4")
+    for folder, count in (("my videos", 12), ("other/my videos", 4)):
+        for n in range(count):
+            path = tmp_path / folder / ("red", "white hot")[n % 2] / names[n % 3].format(n)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(clips / f"{n}.mp4", path)
+    (tmp_path / "my videos/red/broken.mp4").write_text("no video")
+    assert probe(config, weights, tmp_path / "run", data="my videos") == EXIT_OK
+    printed = capsys.readouterr().out
+    assert "my videos has no lists of videos: data/my videos_probe becomes a dataset of" in printed
+    assert "broken.mp4" in printed
+    recognizer = Recognizer(tmp_path / "run/best_probe.pth")
+    assert recognizer.labels == ["red", "white hot"] and len(results(tmp_path / "run")) == 2
+    shutil.copy(clips / "13.mp4", tmp_path / "my videos/white hot/new.mp4")
+    assert probe(config, weights, tmp_path / "run", data="my videos") == EXIT_OK
+    assert "new.mp4" in (tmp_path / "data/my videos_probe/videos.csv").read_text()
+    assert probe(config, weights, tmp_path / "run", data="other/my videos") == EXIT_ERROR
+    assert "data/my videos_probe is a dataset of other videos" in capsys.readouterr().err
 
 
 def test_a_second_run_computes_nothing_and_a_broken_video_costs_itself(

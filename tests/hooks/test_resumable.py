@@ -52,6 +52,14 @@ def runtime_of(checkpoint: dict) -> dict:
 
 FORGED: dict[str, tuple[Callable[[dict], Any], str]] = {
     "epoch": (lambda c: c["meta"].update(epoch="x"), "its epoch is 'x'"),
+    "past the end": (
+        lambda c: c["meta"].update(epoch=6),
+        "it is past epoch 2, the last of this run; --epochs 7 would go on. Resume with",
+    ),
+    "in the middle past the end": (
+        lambda c: (c["meta"].update(epoch=2), c["progress"].update(batches=1)),
+        "it is past epoch 2, the last of this run; --epochs 3 would go on. Resume with",
+    ),
     "iteration": (lambda c: c["meta"].update(iter=-5), "its iter is -5"),
     "seed": (lambda c: c["meta"].update(seed=-1), "its seed is -1"),
     "optimizer": (lambda c: c.update(optimizer="x"), "its optimizer has no groups"),
