@@ -35,7 +35,7 @@ def prepared(folder: str) -> str:
     root = Path(os.path.abspath(Path(folder).expanduser()))  # noqa: PTH100  as `find_source`
     names = ANN_FILES["train"], ANN_FILES["val"]
     is_dataset = all(any((root / name).is_file() for name in split) for split in names)
-    if is_dataset or not folder or not cli.has_room("prepare"):
+    if is_dataset or not folder or not root.is_dir() or not cli.has_room("prepare"):
         return folder
     if next(walk_videos(root), None) is None:
         return folder

@@ -146,7 +146,7 @@ def divide_dataset(
     most = min(len(set(groups)), max(Counter(labels).values()))
     folds = divide(labels, groups, num_folds) if 2 <= num_folds <= most else np.zeros(1)
     if len(set(folds.tolist())) < max(2, num_folds):
-        expected = f"2 to {most}" if most > 2 else "2" if most == 2 else "several of a class"
+        expected = f"2 to {most}" if most > 2 else "2" if most == 2 else "more groups"
         if 2 <= num_folds <= most:
             expected = "smaller groups, or fewer folds"
         raise UserError(

@@ -54,7 +54,7 @@ def freeze(cfg: Config, parts: int | str) -> None:
         UserError: no such part, or a backbone of another library, whose stages are not known.
     """
     kind, nodes = cfg.model.backbone.type, _staged_nodes(cfg)
-    stages = int(parts) if isinstance(parts, str) and parts.isdigit() else parts
+    stages = int(parts) if isinstance(parts, str) and parts.isdecimal() else parts
     if isinstance(stages, str):
         if stages not in ("backbone", "none"):
             raise UserError(f"freeze {parts!r}: expected backbone, none or a number of stages")
@@ -85,7 +85,8 @@ def _num_stages(kind: str, node: ConfigDict) -> int:
     count = NUM_BLOCKS.get(kind)
     if kind == "MViT":
         arch = node.get("arch", "base")
-        return (arch if isinstance(arch, Mapping) else MODELS.get(kind).arch_zoo[arch])["num_layers"]
+        settings = arch if isinstance(arch, Mapping) else MODELS.get(kind).arch_zoo[arch]
+        return settings["num_layers"]
     if isinstance(count, str):
         return node.get(count, inspect.signature(MODELS.get(kind)).parameters[count].default)
     return count or node.get("num_stages", NUM_STAGES.get(kind, 4))

@@ -137,7 +137,7 @@ def test_the_validation_videos_do_not_reach_the_probe(
 ) -> None:
     """Other labels of the validation videos, and other validation videos: the same probe."""
     data = config.with_name("data")
-    states = []
+    states, chosen = [], []
     for name, lines in (("true", None), ("swapped", "0.mp4 1\n1.mp4 0\n"), ("one", "3.mp4 0\n")):
         folder = tmp_path / name
         folder.mkdir()
@@ -147,9 +147,13 @@ def test_the_validation_videos_do_not_reach_the_probe(
             (folder / "val.txt").unlink()
             (folder / "val.txt").write_text(lines)
         assert probe(config, weights, tmp_path / f"run_{name}", data=folder) == EXIT_OK
+        record = json.loads((tmp_path / f"run_{name}/test/results.json").read_text())
+        chosen.append(record["cross_validated"])
         states.append(load_checkpoint(tmp_path / f"run_{name}/best_probe.pth")["state_dict"])
     for state in states[1:]:
         assert all(torch.equal(value, states[0][key]) for key, value in state.items())
+    assert chosen[0] == chosen[1] == chosen[2]
+    assert chosen[0]["counts"].endswith("of 16 training videos, 5 folds")
 
 
 def test_folds_and_what_to_label_next(
@@ -299,7 +303,32 @@ def test_extract(config: Path, weights: Path, tmp_path: Path) -> None:
         assert str(one["protocol"]).startswith("val: 2 clips x 1 crops")
         loaded = safetensors.load_file(tmp_path / "c.safetensors")
         np.testing.assert_array_equal(loaded["features"], clips["features"])
-    assert extract_tool.main([*words, "--out", str(tmp_path / "d.txt")]) == 2
+    assert extract_tool.main([*words, "--out", str(tmp_path / "d.txt")]) == EXIT_ERROR
+
+
+def test_extract_a_table(config: Path, weights: Path, tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    video, out = config.with_name("data") / "val/0.mp4", tmp_path / "a.parquet"
+    words = [str(video), "--config", str(config), "--checkpoint", str(weights), "--out", str(out)]
+    assert extract_tool.main([*words, "--per", "clip"]) == EXIT_OK
+    table = parquet.read_table(out)
+    first = table.to_pylist()[0]
+    assert table.column_names == ["video", "start", "end", "features"] and table.num_rows == 2
+    assert (first["video"], len(first["features"])) == (str(video), 128)
+    assert (first["start"], first["end"]) == pytest.approx((0.3, 0.4))
+    assert table.schema.metadata[b"protocol"].startswith(b"val: 2 clips x 1 crops")
+
+
+def test_a_damaged_feature_is_named(config: Path, weights: Path, tmp_path: Path) -> None:
+    cfg = load_config(config, changes={"pretrained": {"weights": str(weights)}})
+    looked, video = extract.Extractor(cfg, weights), config.with_name("data") / "val/0.mp4"
+    assert looked.compute({video: 1}) == {}
+    for damage in (b"", b"PK\x03\x04 cut", b"rubbish"):
+        (path,) = looked.folder.glob(f"*/{looked.content(video)}-0.npz")
+        path.write_bytes(damage)
+        with pytest.raises(UserError, match=r"no features of .*0\.mp4: .*\n  if .*npz is damaged"):
+            looked.load(video)
+    path.unlink()
 
 
 def test_which_recognizer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -83,7 +83,10 @@ def test_folds_in_two_processes(config: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--folds", "1"], "--folds 1: 20 videos in 20 groups cannot be divided so\n  expected 2 to 10"),
+        (
+            ["--folds", "1"],
+            "--folds 1: 20 videos in 20 groups cannot be divided so\n  expected 2 to 10",
+        ),
         (["--folds", "21"], "--folds 21: 20 videos in 20 groups cannot be divided so"),
         (["--resume", "x.pth"], "--folds has a checkpoint for each fold: --resume without a file"),
     ],

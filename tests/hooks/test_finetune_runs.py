@@ -101,9 +101,7 @@ def test_adapters_with_an_average_resume_identically(
         assert is_equal is not (kept[key] or key.startswith("cls_head."))
 
 
-def test_adapters_learn_and_are_exported(
-    transformer: Path, weights: Path, tmp_path: Path
-) -> None:
+def test_adapters_learn_and_are_exported(transformer: Path, weights: Path, tmp_path: Path) -> None:
     """The sum that checkpoints and exports hold gives the scores of the adapters beside weights."""
     changes: dict[str, Any] = {
         **NO_PROGRESS,

@@ -158,6 +158,7 @@ def saved_by(lr: float, step_size: int) -> tuple[SimpleNamespace, dict]:
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(2))], lr=lr, momentum=0.9)
     wrapper, scheduler = OptimWrapper(optimizer), StepLR(optimizer, step_size=step_size)
     runner = SimpleNamespace(optim_wrapper=wrapper, param_schedulers=[scheduler], logger=Mock())
+    runner._train_loop = None
     meta, states = dict(seed=0, epoch=0, iter=0), [scheduler.state_dict()]
     checkpoint = dict(state_dict={}, meta=meta, message_hub={}, param_schedulers=states)
     return runner, {**checkpoint, "optimizer": wrapper.state_dict()}

@@ -135,10 +135,18 @@ WRONG: list[tuple[str | None, dict[str, Any], str]] = [
             (SWIN, "SwinTransformer3D", 4),
             ("mvit/mvit-small-p244_32xb16-16x4x1-200e_kinetics400-rgb.py", "MViT", 16),
             ("mvit/mvit-large-p244_u40_sthv2-rgb.py", "MViT", 48),
-            ("uniformerv2/uniformerv2-large-p14-res224_clip-pre_u8_kinetics710-rgb.py", "UniFormerV2", 24),
+            (
+                "uniformerv2/uniformerv2-large-p14-res224_clip-pre_u8_kinetics710-rgb.py",
+                "UniFormerV2",
+                24,
+            ),
             ("uniformer/uniformer-small_imagenet1k-pre_16x4x1_kinetics400-rgb.py", "UniFormer", 4),
             ("c3d/c3d_sports1m-pretrained_8xb30-16x1x1-45e_ucf101-rgb.py", "C3D", 7),
-            ("videomae/vit-large-p16_videomae-k400-pre_16x4x1_kinetics-400.py", "VisionTransformer", 24),
+            (
+                "videomae/vit-large-p16_videomae-k400-pre_16x4x1_kinetics-400.py",
+                "VisionTransformer",
+                24,
+            ),
         )
     ],
     (None, dict(type="freeze", parts="head"), "'head': expected backbone, none or a number"),
