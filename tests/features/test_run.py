@@ -272,6 +272,25 @@ def test_a_second_run_computes_nothing_and_a_broken_video_costs_itself(
     assert results(tmp_path / "first") == results(tmp_path / "second")
 
 
+def test_lists_that_contradict_themselves(
+    config: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two labels of a video; all of a folder labelled; and a copy in training and validation."""
+    data = tmp_path / "data"
+    shutil.copytree(config.with_name("data"), data)
+    words = ["--rank", str(data / "val")]
+    assert probe(config, weights, tmp_path / "run", *words, data=data) == EXIT_ERROR
+    assert "--rank: all of the 4 videos have labels, as " in capsys.readouterr().err
+    shutil.copy(data / "train/2.mp4", data / "val/0.mp4")
+    assert probe(config, weights, tmp_path / "run", data=data) == EXIT_OK
+    said = "*** 1 validation video(s) are of training videos too, as "
+    assert f"{said}{data / 'val/0.mp4'}: the validation accuracy is" in capsys.readouterr().out
+    with (data / "train.txt").open("a") as file:
+        file.write("2.mp4 0\n3.mp4 0\n")
+    assert probe(config, weights, tmp_path / "run", data=data) == EXIT_ERROR
+    assert "train.txt:18: '3.mp4' has label 1 above, here 0" in capsys.readouterr().err
+
+
 def test_looks(config: Path, weights: Path) -> None:
     """The second is the first mirrored; the third is of other frames; where nothing else is."""
     cfg = load_config(config, changes={"pretrained": {"weights": str(weights)}})

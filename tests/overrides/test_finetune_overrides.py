@@ -150,6 +150,7 @@ WRONG: list[tuple[str | None, dict[str, Any], str]] = [
         )
     ],
     (None, dict(type="freeze", parts="head"), "'head': expected backbone, none or a number"),
+    (None, dict(type="freeze", parts="\N{SUPERSCRIPT TWO}"), "expected backbone, none or a number"),
     (None, dict(type="freeze", parts=-1), "freeze -1: expected backbone, none or a number"),
     (
         DENSENET,
