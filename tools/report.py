@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int | None:
 
     page = write_report(args.runs, out=args.out)
     data = page.with_suffix(".json")
-    for pair in (read_json(data)["comparison"] or {}).get("pairs", []):
+    for pair in (read_json(data)["comparison"] or {"pairs": []})["pairs"]:
         print("\n".join(pair["said"]))
     print(f"{page}\n{data}")
     return EXIT_OK

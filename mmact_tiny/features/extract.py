@@ -7,6 +7,7 @@ from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -109,11 +110,14 @@ class Extractor:
         Raises:
             UserError: they were not computed, or cannot be read.
         """
+        path = self._path(video, look)
         try:
-            with np.load(self._path(video, look)) as file:
+            with np.load(path) as file:
                 return file["units"], file["seconds"]
-        except (OSError, ValueError, KeyError) as error:
-            raise UserError(f"no features of {video}: {error}") from None
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+            raise UserError(
+                f"no features of {video}: {error}\n  if {path} is damaged, remove it"
+            ) from None
 
     def content(self, video: Path) -> str:
         """Returns the SHA-256 of a video, or of a stretch's; where it cannot be read, its name."""

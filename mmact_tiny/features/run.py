@@ -5,7 +5,7 @@ import logging
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from functools import partial
@@ -118,7 +118,8 @@ def probe(
     extractor, dataset = Extractor(cfg, Path(cfg.load_from), time_limit), dataset_of(cfg)
     train, val = listed_videos(cfg, "train"), listed_videos(cfg, "val")
     listed = {**train, **val}
-    unlabelled = _without_labels(unlabelled, listed)
+    _warn_of_leaks(extractor, train, val)
+    unlabelled = [] if rank is None else _without_labels(unlabelled, listed)
     counts = dict.fromkeys([*unlabelled, *val], 1) | dict.fromkeys(train, looks)
     if folds is not None:  # told before minutes of features, too
         divided = divide_dataset(dataset, folds, extractor.content)
@@ -133,12 +134,27 @@ def probe(
 
 
 def _without_labels(videos: Sequence[Path], listed: Collection[Path]) -> list[Path]:
-    """Returns the videos that the dataset does not list, and says how many it does."""
+    """Returns the videos that the dataset does not list, and says how many it does.
+
+    Raises:
+        UserError: it lists all.
+    """
     labelled = {path.resolve() for path in listed}
     others = [path for path in videos if path.resolve() not in labelled]
     if len(others) < len(videos):
         logger.info("left out: %d videos that have labels", len(videos) - len(others))
+    if not others:
+        raise UserError(f"--rank: all of the {len(videos)} videos have labels, as {videos[0]}")
     return others
+
+
+def _warn_of_leaks(extractor: Extractor, train: Iterable[Path], val: Iterable[Path]) -> None:
+    """Says so where videos are both trained and validated on, by their content."""
+    if hardware.rank() == 0:
+        known = {extractor.content(path) for path in train}
+        if leaks := [path for path in val if extractor.content(path) in known]:
+            words = "*** %d validation video(s) are of training videos too, as %s: %s ***"
+            logger.warning(words, len(leaks), leaks[0], "the validation accuracy is too high")
 
 
 def _check(looks: int, folds: int | None, rank: str | Path | None) -> None:
@@ -329,13 +345,18 @@ def num_frames(cfg: Config) -> int:
 
 
 def listed_videos(cfg: Config, split: str) -> dict[Path, int]:
-    """Returns the label of each video of a split."""
+    """Returns the label of each video of a split; a UserError where it has several."""
     dataset = dict(split_datasets(cfg))[split]
-    rows = read_annotations(dataset.ann_file)
-    if several := next((row for row in rows if len(row.labels) != 1), None):
-        where = f"{dataset.ann_file}:{several.line}"
-        raise UserError(f"{where}: labels {several.label!r}: a probe has one label a video")
-    return {Path(dataset.data_prefix.video, row.name): int(row.label) for row in rows}
+    listed: dict[Path, int] = {}
+    for row in read_annotations(dataset.ann_file):
+        path, where = Path(dataset.data_prefix.video, row.name), f"{dataset.ann_file}:{row.line}"
+        if len(row.labels) != 1:
+            raise UserError(f"{where}: labels {row.label!r}: a probe has one label a video")
+        if listed.setdefault(path, int(row.label)) != int(row.label):
+            raise UserError(
+                f"{where}: {row.name!r} has label {listed[path]} above, here {row.label}"
+            )
+    return listed
 
 
 def load_features(

@@ -146,10 +146,13 @@ def divide_dataset(
     most = min(len(set(groups)), max(Counter(labels).values()))
     folds = divide(labels, groups, num_folds) if 2 <= num_folds <= most else np.zeros(1)
     if len(set(folds.tolist())) < max(2, num_folds):
+        expected = f"2 to {most}" if most > 2 else "2" if most == 2 else "more groups"
+        if 2 <= num_folds <= most:
+            expected = "smaller groups, or fewer folds"
         raise UserError(
             f"--folds {num_folds}: {len(videos)} videos in {len(set(groups))} groups cannot be "
-            f"divided so\n  expected 2 to {most}: no more than groups (those of {GROUPS}, else "
-            "copies), nor than the videos of the largest class"
+            f"divided so\n  expected {expected}: no more folds than groups (those of {GROUPS}, "
+            "else copies), nor than the videos of the largest class"
         )
     return Division(videos, groups, folds)
 

@@ -173,6 +173,8 @@ def add_adapters(model: Any, rank: int, alpha: float) -> None:
     for name, weight in list(model.backbone.named_parameters()):
         if ATTENTION.fullmatch(name) and weight.ndim == 2:
             owner, _, key = name.rpartition(".")
+            if rank > min(weight.shape):
+                raise UserError(f"lora rank={rank}: expected at most {min(weight.shape)} ({name})")
             module, adapter = model.backbone.get_submodule(owner), Adapter(weight, rank, alpha)
             parametrize.register_parametrization(module, key, adapter)
             inner = f"backbone.{owner}.parametrizations.{key}"

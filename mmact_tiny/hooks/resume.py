@@ -87,12 +87,15 @@ def check_resumable(checkpoint: dict, path: str | Path, runner: Runner) -> None:
 
 
 def _misfit(checkpoint: dict, runner: Runner) -> str | None:
-    """Returns what of the seed, place, optimizer or schedule does not fit the run, if anything."""
+    """Returns what of the seed, place, optimizer or length does not fit the run, if anything."""
     for key in ("seed", "epoch", "iter"):
         number = checkpoint["meta"].get(key)
         fits = type(number) is int and 0 <= number <= MAX_SEED
         if not fits and (key, number) != ("seed", None):
             return f"its {key} is {number!r:.40}"
+    done, most = checkpoint["meta"]["epoch"], getattr(loop_of(runner, "train"), "max_epochs", None)
+    if most and done + bool((checkpoint.get("progress") or {}).get("batches")) > most:
+        return f"it is past epoch {most}, the last of this run; --epochs {done + 1} would go on"
     saved, own = checkpoint["optimizer"], runner.optim_wrapper.state_dict()
     if "param_groups" not in own:  # several optimizers
         return None

@@ -23,6 +23,11 @@ STAGED = {
 }  # whose stages `FreezeHook` knows; stock's `frozen_stages` goes first
 # Stages of the backbones that have stock's `frozen_stages`, where they are not four.
 NUM_STAGES = {"MobileNetV2": 8, "MobileNetV2TSM": 8}
+# The argument of stock's transformers that counts their blocks; the stages of the others.
+NUM_BLOCKS: dict[str, str | int] = {
+    **{"TimeSformer": "num_transformer_layers", "UniFormerV2": "layers"},
+    **{"VisionTransformer": "depth", "UniFormer": 4, "C3D": 7},
+}
 STOCK_DECAY = "LearningRateDecayOptimizerConstructor"
 # alpha: as VideoMAE and UniFormer have it (see `recipe.py`).
 BLENDS = {"mixup": ("MixupBlending", 0.8), "cutmix": ("CutmixBlending", 1.0)}
@@ -49,7 +54,7 @@ def freeze(cfg: Config, parts: int | str) -> None:
         UserError: no such part, or a backbone of another library, whose stages are not known.
     """
     kind, nodes = cfg.model.backbone.type, _staged_nodes(cfg)
-    stages = int(parts) if isinstance(parts, str) and parts.isdigit() else parts
+    stages = int(parts) if isinstance(parts, str) and parts.isdecimal() else parts
     if isinstance(stages, str):
         if stages not in ("backbone", "none"):
             raise UserError(f"freeze {parts!r}: expected backbone, none or a number of stages")
@@ -61,10 +66,11 @@ def freeze(cfg: Config, parts: int | str) -> None:
             f"freeze {parts}: the stages of {kind} are not known\n"
             "  freeze the whole of it: --freeze backbone"
         )
-    for node in nodes:
-        most = node.get("num_stages", NUM_STAGES.get(kind, 4))
+    for node in nodes or [cfg.model.backbone]:
+        most = _num_stages(kind, node)
         if stages > most:
             raise UserError(f"freeze {parts}: {kind} has the stages 0 to {most}")
+    for node in nodes:
         if stages >= 0 or "frozen_stages" in node:
             node.frozen_stages = stages
     if parts == "backbone" or (stages >= 0 and not nodes):
@@ -72,6 +78,18 @@ def freeze(cfg: Config, parts: int | str) -> None:
     elif "custom_hooks" in cfg:
         cfg.custom_hooks = [hook for hook in cfg.custom_hooks if hook["type"] != "FreezeHook"]
     logger.info("freeze: %s of %s%s", parts, kind, " (stages, and the stem)" * (stages >= 0))
+
+
+def _num_stages(kind: str, node: ConfigDict) -> int:
+    """Returns how many stages a backbone has besides its stem, of transformers blocks."""
+    count = NUM_BLOCKS.get(kind)
+    if kind == "MViT":
+        arch = node.get("arch", "base")
+        settings = arch if isinstance(arch, Mapping) else MODELS.get(kind).arch_zoo[arch]
+        return settings["num_layers"]
+    if isinstance(count, str):
+        return node.get(count, inspect.signature(MODELS.get(kind)).parameters[count].default)
+    return count or node.get("num_stages", NUM_STAGES.get(kind, 4))
 
 
 def _add_freeze_hook(cfg: Config, stages: int | None) -> None:
@@ -140,13 +158,14 @@ def blending(cfg: Config, kinds: list) -> None:
         kinds: `mixup` (Zhang et al. 2018, arXiv 1710.09412), `cutmix` (Yun et al. 2019, arXiv
             1905.04899), or both: each batch draws one of them.
     """
-    unknown = [kind for kind in kinds if kind not in BLENDS]
-    if unknown or not kinds:
-        raise UserError(f"blending {', '.join(unknown) or kinds}: expected {' or '.join(BLENDS)}")
+    names = [*map(str, kinds)]
+    if not names or not {*names} <= {*BLENDS} or len({*names}) < len(names):
+        expected = f"{' or '.join(BLENDS)}, or both, each once"
+        raise UserError(f"blending {','.join(names)!r}: expected {expected}")
     num_classes = cfg.model.cls_head.num_classes
     augments = [
         dict(type=name, alpha=alpha, num_classes=num_classes)
-        for name, alpha in (BLENDS[kind] for kind in dict.fromkeys(kinds))
+        for name, alpha in (BLENDS[kind] for kind in kinds)
     ]
     node = dict(type="RandomBatchAugment", augments=augments)
     cfg.model.data_preprocessor.blending = node if len(augments) > 1 else augments[0]

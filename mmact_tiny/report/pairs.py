@@ -118,11 +118,17 @@ def paired_interval(both: int, only_one: int, only_other: int, neither: int) -> 
 
 
 def compare_first(names: Sequence[str], results: Sequence[Any]) -> list[dict[str, Any]]:
-    """Returns the comparison of the first run with each other one; none of other classes."""
+    """Returns the comparison of the first run with each other one, or why there is none."""
     answers = [answers_of(one) for one in results]
     classes = [set((one or {}).get("classes") or []) for one in results]
-    return [
-        compare_answers((names[0], name), answers[0], found)
-        for name, found, own in zip(names[1:], answers[1:], classes[1:], strict=True)
-        if answers[0] and found and own == classes[0]
-    ]
+    without = [name for name, found in zip(names, answers, strict=True) if not found]
+    compared: list[dict[str, Any]] = []
+    for name, found, own in zip(names[1:], answers[1:], classes[1:], strict=True):
+        why = "their classes have different names" if own != classes[0] else None
+        if lacking := [one for one in (names[0], name) if one in without]:
+            why = f"no test of {' nor of '.join(lacking)} has scores of videos with one label each"
+        if why:
+            compared.append({"said": [f"{names[0]} and {name} are not compared: {why}."]})
+        else:
+            compared.append(compare_answers((names[0], name), answers[0], found))
+    return compared

@@ -56,6 +56,7 @@ WRAPS: dict[str, Callable[[dict], dict]] = {
     ("name", "backbone", "channels", "counts"),
     [
         ("resnet18", RESNET, 512, (120, 100, 122)),
+        ("resnet50", dict(type="ResNet", depth=50), 2048, (318, 265, 320)),
         ("mobilenet_v2", MOBILENET, 1280, (312, 260, 314)),
     ],
 )

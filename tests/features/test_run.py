@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from jobs import output
 
+from benchmarks import small_job as job
 from mmact_tiny.build import build_model
 from mmact_tiny.checkpoints.load import load_checkpoint, read_meta
 from mmact_tiny.compat import Config
@@ -135,7 +137,7 @@ def test_the_validation_videos_do_not_reach_the_probe(
 ) -> None:
     """Other labels of the validation videos, and other validation videos: the same probe."""
     data = config.with_name("data")
-    states = []
+    states, chosen = [], []
     for name, lines in (("true", None), ("swapped", "0.mp4 1\n1.mp4 0\n"), ("one", "3.mp4 0\n")):
         folder = tmp_path / name
         folder.mkdir()
@@ -145,9 +147,13 @@ def test_the_validation_videos_do_not_reach_the_probe(
             (folder / "val.txt").unlink()
             (folder / "val.txt").write_text(lines)
         assert probe(config, weights, tmp_path / f"run_{name}", data=folder) == EXIT_OK
+        record = json.loads((tmp_path / f"run_{name}/test/results.json").read_text())
+        chosen.append(record["cross_validated"])
         states.append(load_checkpoint(tmp_path / f"run_{name}/best_probe.pth")["state_dict"])
     for state in states[1:]:
         assert all(torch.equal(value, states[0][key]) for key, value in state.items())
+    assert chosen[0] == chosen[1] == chosen[2]
+    assert chosen[0]["counts"].endswith("of 16 training videos, 5 folds")
 
 
 def test_folds_and_what_to_label_next(
@@ -192,6 +198,55 @@ def test_folds_and_what_to_label_next(
     assert "--rank asks one probe, --folds makes several" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("flags", [[], ["--folds", "2"]])
+def test_two_processes_give_the_scores_of_one(
+    flags: list[str], config: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert probe(config, weights, tmp_path / "one", *flags) == EXIT_OK
+    monkeypatch.setenv("MMACT_TINY_FEATURES", str(tmp_path / "features"))
+    shared = tmp_path / "shared"
+    arguments = (config, weights, shared, *flags, "--launcher", "pytorch")
+    processes = job.fork_ranks(probe, arguments, shared, 2)
+    for process in processes:
+        process.join(300)
+    assert [process.exitcode for process in processes] == [0, 0], output(shared)
+    assert "error" not in output(shared) and (shared / "report.html").is_file()
+    one, both = results(tmp_path / "one"), results(shared)
+    assert one.keys() == both.keys()
+    np.testing.assert_allclose([*one.values()], [*both.values()], atol=1e-4)
+
+
+def test_a_folder_of_classes_becomes_a_dataset(
+    config: Path,
+    weights: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Odd names, a broken video; run again it finds a new one; another folder of its name is not
+    taken for it."""
+    monkeypatch.chdir(tmp_path)
+    clips = config.with_name("data") / "train"
+    names = ("a b {}.MP4", "ü中{}.mp4", "it's #{}, 100%.mp4")
+    for folder, count in (("my videos", 12), ("other/my videos", 4)):
+        for n in range(count):
+            path = tmp_path / folder / ("red", "white hot")[n % 2] / names[n % 3].format(n)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(clips / f"{n}.mp4", path)
+    (tmp_path / "my videos/red/broken.mp4").write_text("no video")
+    assert probe(config, weights, tmp_path / "run", data="my videos") == EXIT_OK
+    printed = capsys.readouterr().out
+    assert "my videos has no lists of videos: data/my videos_probe becomes a dataset of" in printed
+    assert "broken.mp4" in printed
+    recognizer = Recognizer(tmp_path / "run/best_probe.pth")
+    assert recognizer.labels == ["red", "white hot"] and len(results(tmp_path / "run")) == 2
+    shutil.copy(clips / "13.mp4", tmp_path / "my videos/white hot/new.mp4")
+    assert probe(config, weights, tmp_path / "run", data="my videos") == EXIT_OK
+    assert "new.mp4" in (tmp_path / "data/my videos_probe/videos.csv").read_text()
+    assert probe(config, weights, tmp_path / "run", data="other/my videos") == EXIT_ERROR
+    assert "data/my videos_probe is a dataset of other videos" in capsys.readouterr().err
+
+
 def test_a_second_run_computes_nothing_and_a_broken_video_costs_itself(
     config: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -215,6 +270,25 @@ def test_a_second_run_computes_nothing_and_a_broken_video_costs_itself(
     assert probe(config, weights, tmp_path / "second", data=data) == EXIT_OK
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("features/**/*.npz")} == kept
     assert results(tmp_path / "first") == results(tmp_path / "second")
+
+
+def test_lists_that_contradict_themselves(
+    config: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two labels of a video; all of a folder labelled; and a copy in training and validation."""
+    data = tmp_path / "data"
+    shutil.copytree(config.with_name("data"), data)
+    words = ["--rank", str(data / "val")]
+    assert probe(config, weights, tmp_path / "run", *words, data=data) == EXIT_ERROR
+    assert "--rank: all of the 4 videos have labels, as " in capsys.readouterr().err
+    shutil.copy(data / "train/2.mp4", data / "val/0.mp4")
+    assert probe(config, weights, tmp_path / "run", data=data) == EXIT_OK
+    said = "*** 1 validation video(s) are of training videos too, as "
+    assert f"{said}{data / 'val/0.mp4'}: the validation accuracy is" in capsys.readouterr().out
+    with (data / "train.txt").open("a") as file:
+        file.write("2.mp4 0\n3.mp4 0\n")
+    assert probe(config, weights, tmp_path / "run", data=data) == EXIT_ERROR
+    assert "train.txt:18: '3.mp4' has label 1 above, here 0" in capsys.readouterr().err
 
 
 def test_looks(config: Path, weights: Path) -> None:
@@ -248,7 +322,32 @@ def test_extract(config: Path, weights: Path, tmp_path: Path) -> None:
         assert str(one["protocol"]).startswith("val: 2 clips x 1 crops")
         loaded = safetensors.load_file(tmp_path / "c.safetensors")
         np.testing.assert_array_equal(loaded["features"], clips["features"])
-    assert extract_tool.main([*words, "--out", str(tmp_path / "d.txt")]) == 2
+    assert extract_tool.main([*words, "--out", str(tmp_path / "d.txt")]) == EXIT_ERROR
+
+
+def test_extract_a_table(config: Path, weights: Path, tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    video, out = config.with_name("data") / "val/0.mp4", tmp_path / "a.parquet"
+    words = [str(video), "--config", str(config), "--checkpoint", str(weights), "--out", str(out)]
+    assert extract_tool.main([*words, "--per", "clip"]) == EXIT_OK
+    table = parquet.read_table(out)
+    first = table.to_pylist()[0]
+    assert table.column_names == ["video", "start", "end", "features"] and table.num_rows == 2
+    assert (first["video"], len(first["features"])) == (str(video), 128)
+    assert (first["start"], first["end"]) == pytest.approx((0.3, 0.4))
+    assert table.schema.metadata[b"protocol"].startswith(b"val: 2 clips x 1 crops")
+
+
+def test_a_damaged_feature_is_named(config: Path, weights: Path, tmp_path: Path) -> None:
+    cfg = load_config(config, changes={"pretrained": {"weights": str(weights)}})
+    looked, video = extract.Extractor(cfg, weights), config.with_name("data") / "val/0.mp4"
+    assert looked.compute({video: 1}) == {}
+    for damage in (b"", b"PK\x03\x04 cut", b"rubbish"):
+        (path,) = looked.folder.glob(f"*/{looked.content(video)}-0.npz")
+        path.write_bytes(damage)
+        with pytest.raises(UserError, match=r"no features of .*0\.mp4: .*\n  if .*npz is damaged"):
+            looked.load(video)
+    path.unlink()
 
 
 def test_which_recognizer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

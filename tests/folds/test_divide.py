@@ -49,7 +49,11 @@ def test_groups_of_a_dataset(toy_dataset: Path, text: str, said: str | None) -> 
     assert [video.path for video in videos][::9] == ["train/0.mp4", "val/3.mp4"]
     assert [*map(groups.count, groups)] == [2, 2, 2, 2, 2, 2, 1, 1, 2, 2]
     assert groups[0] == groups[1] == "group a" and folds[0] == folds[1]
-    with pytest.raises(UserError, match=r"--folds 5: 10 videos in 6 groups .*\n  expected 2 to 4"):
+    with pytest.raises(UserError, match=r"--folds 5: 10 videos in 6 groups .*\n  expected 2 to 4:"):
+        divide_dataset(dataset, 5)
+    lines = [f"{path},{'a' if n < 9 else 'b'}\n" for n, (path, _) in enumerate(videos)]
+    (toy_dataset / "groups.csv").write_text("path,group\n" + "".join(lines))
+    with pytest.raises(UserError, match=r"--folds 5: 10 videos in 2 groups .*\n  expected 2:"):
         divide_dataset(dataset, 5)
 
 

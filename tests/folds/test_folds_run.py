@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from jobs import wait_for
+from jobs import output, wait_for
 
 from benchmarks import small_job as job
 from mmact_tiny.errors import EXIT_ERROR, EXIT_OK
@@ -65,10 +65,28 @@ def test_a_killed_cross_validation_goes_on(
     assert "is of other videos or folds: start without --resume" in capsys.readouterr().err
 
 
+def test_folds_in_two_processes(config: Path, tmp_path: Path) -> None:
+    """Each fold trains in both; each video is tested once."""
+    folder = tmp_path / "run"
+    arguments = (words(config, folder, "--launcher", "pytorch"),)
+    processes = job.fork_ranks(train.main, arguments, folder, 2)
+    for process in processes:
+        process.join(300)
+    text = output(folder)
+    assert [process.exitcode for process in processes] == [0, 0], text
+    assert len(scores(folder)) == 20 and "error" not in text, text
+    assert text.count("all folds: top-1: ") == 1 and (folder / "report.html").is_file()
+    facts = json.loads((folder / "test/results.json").read_text())
+    assert facts["num_processes"] == 2 and len(facts["folds"]) == 2
+
+
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--folds", "1"], "--folds 1: 20 videos in 20 groups cannot be divided so"),
+        (
+            ["--folds", "1"],
+            "--folds 1: 20 videos in 20 groups cannot be divided so\n  expected 2 to 10",
+        ),
         (["--folds", "21"], "--folds 21: 20 videos in 20 groups cannot be divided so"),
         (["--resume", "x.pth"], "--folds has a checkpoint for each fold: --resume without a file"),
     ],

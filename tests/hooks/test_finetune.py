@@ -15,6 +15,7 @@ from mmact_tiny.errors import UserError
 from mmact_tiny.hooks.finetune import (
     FreezeHook,
     LoraHook,
+    add_adapters,
     merge_adapters,
     place_of,
     split_adapters,
@@ -214,6 +215,12 @@ def test_adapters_are_trained_and_added_to_the_weights(name: str) -> None:
     for key in state:
         assert torch.equal(checkpoint["state_dict"][key], state[key])
         assert torch.equal(checkpoint["ema_state_dict"][f"module.{key}"], state[key])
+
+
+def test_a_rank_above_that_of_the_weights_is_refused() -> None:
+    model = build_family("VideoMAE")
+    with pytest.raises(UserError, match=r"lora rank=9999: expected at most \d+"):
+        add_adapters(model, rank=9999, alpha=16)
 
 
 def test_no_adapters_no_change() -> None:

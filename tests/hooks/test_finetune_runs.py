@@ -9,7 +9,10 @@ import pytest
 from jobs import output, run, with_hook, with_lines
 
 from benchmarks import small_job as job
+from mmact_tiny.build import build_model
 from mmact_tiny.checkpoints.load import load_checkpoint
+from mmact_tiny.engine.engine import Engine
+from mmact_tiny.hooks.finetune import add_adapters, split_adapters
 from mmact_tiny.recognizer import Recognizer
 from mmact_tiny.runs import newest_checkpoint
 
@@ -51,6 +54,13 @@ def transformer(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def weights(transformer: Path) -> Path:
+    """A checkpoint of it, for adapters to begin with."""
+    changes = {"schedule": {"max_epochs": 1}}
+    return run(transformer, transformer.with_name("first"), changes) / "epoch_1.pth"
+
+
 def rates(work_dir: Path) -> dict[int, float]:
     """Returns the learning rate of each iteration, as the newest log has it."""
     log = sorted(work_dir.glob("*/vis_data/scalars.json"))[-1]
@@ -58,9 +68,10 @@ def rates(work_dir: Path) -> dict[int, float]:
     return {line["step"]: line["lr"] for line in lines if "lr" in line}
 
 
-def test_adapters_with_an_average_resume_identically(transformer: Path, tmp_path: Path) -> None:
+def test_adapters_with_an_average_resume_identically(
+    transformer: Path, weights: Path, tmp_path: Path
+) -> None:
     """Interrupted in the second epoch; the checkpoints hold an ordinary recognizer."""
-    first = run(transformer, tmp_path / "first", {"schedule": {"max_epochs": 1}}) / "epoch_1.pth"
     tuned = {
         **NO_PROGRESS,
         "lora": {"rank": 2},
@@ -70,7 +81,7 @@ def test_adapters_with_an_average_resume_identically(transformer: Path, tmp_path
 
     def changes(folder: str) -> dict[str, Any]:
         where = {"resume": True, "work_dir": str(tmp_path / folder)}
-        return {**tuned, "pretrained": {"weights": str(first), **where}}
+        return {**tuned, "pretrained": {"weights": str(weights), **where}}
 
     expected = job.outcome(run(transformer, tmp_path / "undisturbed", changes("undisturbed")))
     marker = str(tmp_path / "sent")
@@ -82,23 +93,54 @@ def test_adapters_with_an_average_resume_identically(transformer: Path, tmp_path
     assert job.differences(expected, job.outcome(work_dir)) == []
     text = output(work_dir)
     assert "adapters in the attention of VisionTransformer: rank 2, alpha 16" in text
-    before, after = load_checkpoint(first), load_checkpoint(tmp_path / "run/epoch_3.pth")
+    before, after = load_checkpoint(weights), load_checkpoint(tmp_path / "run/epoch_3.pth")
     assert {*after["state_dict"]} == {*before["state_dict"]}
     kept = {key: "attn.qkv" in key or "attn.proj.weight" in key for key in after["state_dict"]}
     for key, value in after["state_dict"].items():
         is_equal = bool((value == before["state_dict"][key]).all())
         assert is_equal is not (kept[key] or key.startswith("cls_head."))
-    recognizer = Recognizer(tmp_path / "undisturbed/epoch_3.pth", protocol="val")
-    video = next(Path(recognizer.cfg.val_dataloader.dataset.data_prefix.video).glob("*.mp4"))
-    assert len(recognizer.predict(video, k=2)) == 2
 
 
-def test_adapters_in_two_processes(transformer: Path, tmp_path: Path) -> None:
+def test_adapters_learn_and_are_exported(transformer: Path, weights: Path, tmp_path: Path) -> None:
+    """The sum that checkpoints and exports hold gives the scores of the adapters beside weights."""
+    changes: dict[str, Any] = {
+        **NO_PROGRESS,
+        "pretrained": {"weights": str(weights)},
+        "lora": {"rank": 2},
+        "layer_decay": {"factor": 0.5},
+        "learning_rate": {"lr": 0.08, "scale": False},
+        "schedule": {"max_epochs": 8},
+    }
+    work_dir = run(transformer, tmp_path / "run", changes)
+    losses = job.outcome(work_dir)["losses"]
+    assert sum(losses[-4:]) < 0.7 * sum(losses[:4])
+    last = work_dir / "epoch_8.pth"
+    checkpoint = load_checkpoint(last)
+    begun = {group["initial_lr"] for group in checkpoint["optimizer"]["param_groups"]}
+    assert begun == {0.08, 0.04, 0.02, 0.01}, "head, second block, first block, patches"
+    apart, merged = (Recognizer(last, protocol="val", engine="torch") for _ in range(2))
+    model = build_model(apart.cfg)
+    add_adapters(model, rank=2, alpha=16)
+    split_adapters(checkpoint)
+    model.load_state_dict(checkpoint["state_dict"])
+    apart.engine = Engine(model.eval(), precision="fp32", engine="torch")
+    export = pytest.importorskip("mmact_tiny.export.safetensors")
+    exported = export.export_safetensors(last, tmp_path / "tuned.safetensors").path
+    handed_on, before = (
+        Recognizer(path, protocol="val", engine="torch") for path in (exported, weights)
+    )
+    videos = sorted(Path(apart.cfg.val_dataloader.dataset.data_prefix.video).glob("*.mp4"))
+    for video in videos:
+        expected = apart.scores(video)
+        assert merged.scores(video) == pytest.approx(expected, abs=1e-5)
+        assert handed_on.scores(video) == pytest.approx(expected, abs=1e-5)
+        assert before.scores(video) != pytest.approx(expected, abs=1e-2)
+
+
+def test_adapters_in_two_processes(transformer: Path, weights: Path, tmp_path: Path) -> None:
     """They begin alike, and no process waits for the gradients of what is frozen."""
-    one = {"max_epochs": 1}
-    first = run(transformer, tmp_path / "first", {"schedule": one}) / "epoch_1.pth"
-    weights = {"weights": str(first)}
-    changes = {**NO_PROGRESS, "lora": {"rank": 2}, "pretrained": weights, "schedule": one}
+    changes = {**NO_PROGRESS, "lora": {"rank": 2}, "schedule": {"max_epochs": 1}}
+    changes["pretrained"] = {"weights": str(weights)}
     processes = job.start_ranks(transformer, tmp_path / "run", changes, 2)
     for process in processes:
         process.join(300)

@@ -52,6 +52,14 @@ def runtime_of(checkpoint: dict) -> dict:
 
 FORGED: dict[str, tuple[Callable[[dict], Any], str]] = {
     "epoch": (lambda c: c["meta"].update(epoch="x"), "its epoch is 'x'"),
+    "past the end": (
+        lambda c: c["meta"].update(epoch=6),
+        "it is past epoch 2, the last of this run; --epochs 7 would go on. Resume with",
+    ),
+    "in the middle past the end": (
+        lambda c: (c["meta"].update(epoch=2), c["progress"].update(batches=1)),
+        "it is past epoch 2, the last of this run; --epochs 3 would go on. Resume with",
+    ),
     "iteration": (lambda c: c["meta"].update(iter=-5), "its iter is -5"),
     "seed": (lambda c: c["meta"].update(seed=-1), "its seed is -1"),
     "optimizer": (lambda c: c.update(optimizer="x"), "its optimizer has no groups"),
@@ -150,6 +158,7 @@ def saved_by(lr: float, step_size: int) -> tuple[SimpleNamespace, dict]:
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(2))], lr=lr, momentum=0.9)
     wrapper, scheduler = OptimWrapper(optimizer), StepLR(optimizer, step_size=step_size)
     runner = SimpleNamespace(optim_wrapper=wrapper, param_schedulers=[scheduler], logger=Mock())
+    runner._train_loop = None
     meta, states = dict(seed=0, epoch=0, iter=0), [scheduler.state_dict()]
     checkpoint = dict(state_dict={}, meta=meta, message_hub={}, param_schedulers=states)
     return runner, {**checkpoint, "optimizer": wrapper.state_dict()}

@@ -61,7 +61,7 @@ CASES: list[tuple[str | None, dict[str, Any], dict[str, Any]]] = [  # config, ov
     ),
     (
         None,
-        dict(type="blending", kinds=["cutmix", "mixup", "cutmix"]),
+        dict(type="blending", kinds=["cutmix", "mixup"]),
         {
             "model.data_preprocessor.blending.type": "RandomBatchAugment",
             "model.data_preprocessor.blending.augments.0.type": "CutmixBlending",
@@ -128,7 +128,29 @@ CASES: list[tuple[str | None, dict[str, Any], dict[str, Any]]] = [  # config, ov
 ]
 WRONG: list[tuple[str | None, dict[str, Any], str]] = [
     (None, dict(type="freeze", parts=5), "freeze 5: ResNet has the stages 0 to 4"),
+    *[
+        (config, dict(type="freeze", parts=99), f"freeze 99: {kind} has the stages 0 to {most}$")
+        for config, kind, most in (
+            (TIMESFORMER, "TimeSformer", 12),
+            (SWIN, "SwinTransformer3D", 4),
+            ("mvit/mvit-small-p244_32xb16-16x4x1-200e_kinetics400-rgb.py", "MViT", 16),
+            ("mvit/mvit-large-p244_u40_sthv2-rgb.py", "MViT", 48),
+            (
+                "uniformerv2/uniformerv2-large-p14-res224_clip-pre_u8_kinetics710-rgb.py",
+                "UniFormerV2",
+                24,
+            ),
+            ("uniformer/uniformer-small_imagenet1k-pre_16x4x1_kinetics400-rgb.py", "UniFormer", 4),
+            ("c3d/c3d_sports1m-pretrained_8xb30-16x1x1-45e_ucf101-rgb.py", "C3D", 7),
+            (
+                "videomae/vit-large-p16_videomae-k400-pre_16x4x1_kinetics-400.py",
+                "VisionTransformer",
+                24,
+            ),
+        )
+    ],
     (None, dict(type="freeze", parts="head"), "'head': expected backbone, none or a number"),
+    (None, dict(type="freeze", parts="\N{SUPERSCRIPT TWO}"), "expected backbone, none or a number"),
     (None, dict(type="freeze", parts=-1), "freeze -1: expected backbone, none or a number"),
     (
         DENSENET,
@@ -137,8 +159,10 @@ WRONG: list[tuple[str | None, dict[str, Any], str]] = [
     ),
     (None, dict(type="early_stop", patience=0), "patience=0: expected 1 or more"),
     (None, dict(type="label_smoothing", eps=1.0), "eps=1.0: expected 0 or more, below 1"),
-    (None, dict(type="blending", kinds=["mixap"]), "mixap: expected mixup or cutmix"),
-    (None, dict(type="blending", kinds=[]), "expected mixup or cutmix"),
+    *[
+        (None, dict(type="blending", kinds=kinds), f"'{said}': expected mixup or cutmix, or both, ")
+        for kinds, said in ((["mixap"], "mixap"), ([], ""), (["mixup"] * 2, "mixup,mixup"))
+    ],
     (None, dict(type="ema", momentum=1.0), "momentum=1.0: expected more than 0, below 1"),
     (None, dict(type="ema", momentum="fast"), "momentum=fast: expected more than 0, below 1"),
     (None, dict(type="backbone_lr", fraction=0.0), "fraction=0.0: expected more than 0"),

@@ -101,5 +101,14 @@ def test_answers_are_by_video_and_class_name() -> None:
     turned = [scored("a.mp4", 1, 0.1, 0.9), scored("b.mp4", 0, 0.1, 0.9)]
     other = dict(videos=turned, classes=["run", "walk"])
     assert answers_of(other) == found, "the same answers, the classes in another order"
-    (pair,) = compare_first(["A", "B", "C"], [one, other, dict(other, classes=["x", "y"])])
-    assert pair["videos"] == 2 and answers_of(None) == {}
+    several = dict(one, videos=[dict(rows[0], label=[0, 1])])
+    results = [one, other, dict(other, classes=["x", "y"]), None, several]
+    pair, *others = compare_first(["A", "B", "C", "D", "E"], results)
+    lacks = "A and {0} are not compared: no test of {0} has scores of videos with one label each."
+    assert pair["videos"] == 2 and [one["said"] for one in others] == [
+        ["A and C are not compared: their classes have different names."],
+        [lacks.format("D")],
+        [lacks.format("E")],
+    ]
+    (pair,) = compare_first(["A", "B"], [None, None])
+    assert "no test of A nor of B has scores" in pair["said"][0]
