@@ -11,6 +11,10 @@ import pytest
 
 from mmact_tiny import log
 
+# Read when PyTorch is imported. Processes test side by side, and two whose threads wait for each
+# other on the same cores take four times as long.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 ROOT = Path(__file__).resolve().parent.parent
 REAL_DATA = Path(os.environ.get("MMACT_TINY_DATA", ROOT.parent / "shared" / "data"))
 STOCK = "mmaction::recognition/tsn/tsn_imagenet-pretrained-r50_8xb32-1x1x3-100e_kinetics400-rgb.py"
