@@ -35,7 +35,7 @@ def test_a_run_of_several_labels(several, tmp_path, capsys):
     best = next(work_dir.glob("best_acc_mean_average_precision*.pth"))
     thresholds = checkpoint_thresholds(load_checkpoint(best))
     assert len(thresholds) == 2 and all(0 <= one <= 1 for one in thresholds)
-    result = run_test(work_dir=work_dir)
+    result = run_test(work_dir=work_dir, protocol="val")
     assert [row["label"] for row in result.rows] == [[0], [0, 1], [0], [0, 1]]
     scores = [np.array(row["scores"]) for row in result.rows]
     truth = [np.isin([0, 1], row["label"]).astype(int) for row in result.rows]
@@ -51,7 +51,7 @@ def test_a_run_of_several_labels(several, tmp_path, capsys):
 
     video = several.parent / "data" / "val" / "1.mp4"
     for path in (best, export_safetensors(best, tmp_path / "x.safetensors").path):
-        recognizer = Recognizer(path, engine="torch")
+        recognizer = Recognizer(path, engine="torch", protocol="val")
         assert recognizer.thresholds.tolist() == pytest.approx(thresholds)
         found = recognizer.scores(video)
         assert found == pytest.approx(scores[1], abs=1e-5)
@@ -59,7 +59,8 @@ def test_a_run_of_several_labels(several, tmp_path, capsys):
         assert [label for label, _ in recognizer.predict(video)] == ["red"]
         recognizer.thresholds = np.array([1.1, 1.1])
         assert recognizer.predict(video) == []
-    answer = infer([video], checkpoint=best, engine="torch", precision="fp32")
+    settings = dict(protocol="val", engine="torch", precision="fp32")
+    answer = infer([video], checkpoint=best, **settings)
     labels = {one["label"] for one in answer.rows[0]["predictions"]}
     assert labels == {
         n for n, s, t in zip(["red", "white"], found, thresholds, strict=True) if s >= t

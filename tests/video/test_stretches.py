@@ -123,7 +123,8 @@ def test_training_testing_and_inference_name_the_stretches(config, tmp_path):
         work_dir = run(config, tmp_path / "w", changes)
         from mmact_tiny.evaluate import test
 
-        result = test(config=config, checkpoint=next(work_dir.glob("best*.pth")), work_dir=work_dir)
+        best = next(work_dir.glob("best*.pth"))
+        result = test(config=config, checkpoint=best, work_dir=work_dir, protocol="val")
     finally:
         for split in ("train", "val"):
             (data / f"{split}.csv").unlink()
@@ -131,6 +132,6 @@ def test_training_testing_and_inference_name_the_stretches(config, tmp_path):
     assert len(result.rows) == 8
     name = f"{data}/val/0.mp4 [0.5 s to 1.0 s]"
     (row,) = [row for row in result.rows if row["video"] == name]
-    recognizer = Recognizer(next(work_dir.glob("best*.pth")), engine="torch")
+    recognizer = Recognizer(best, engine="torch", protocol="val")
     assert find_videos([name]) == [type(data)(name)]
     assert recognizer.scores(name) == pytest.approx(row["scores"], abs=1e-5)
