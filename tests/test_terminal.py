@@ -101,8 +101,7 @@ def test_a_log_gets_a_line_an_epoch_and_verbose_the_whole_stream(config, tmp_pat
     def printed(work_dir: str, *flags: str) -> str:
         words = train_command(config, tmp_path / work_dir, *flags)
         log = tmp_path / f"{work_dir}.txt"
-        shell = ["sh", "-c", 'log=$1; shift; exec "$@" >"$log" 2>&1', "sh", str(log), *words]
-        assert on_terminal(shell) == ("", EXIT_OK)
+        assert on_terminal(words, output=log) == ("", EXIT_OK)
         return log.read_text()
 
     plain = printed("plain")

@@ -6,20 +6,19 @@ import pty
 import re
 import select
 import struct
-import subprocess
 import sys
 import termios
+import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import warm
 
 ERASED = re.compile(
     r"[^\n]*(\n\r\x1b\[1A|\r)\x1b\[2K"
 )  # what a line said before it was drawn again
 COLORS = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
-TAKE_TERMINAL = (
-    "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
-    "os.execvp(sys.argv[1], sys.argv[1:])"
-)
 HIDE_CURSOR = "\x1b[?25l"
 
 
@@ -30,62 +29,70 @@ def on_terminal(
     environ: Mapping[str, str] | None = None,
     keys: Mapping[str, bytes] | None = None,
     hang_up_at: str | None = None,
+    output: Path | None = None,
 ) -> tuple[str, int]:
     """Returns all that was written and the exit status.
 
     Args:
-        call: A command; or a function, which runs in a fork of this process and returns the
-            status. PyTorch is for commands: a fork has not the threads that it has started, and
-            a fork of a process that has run much of it may crash before it executes anything.
+        call: A command of Python, as `jobs.command` returns; or a function, which runs in a fork
+            of this process and returns the status. PyTorch is for commands: a fork has not the
+            threads that it has started, and a fork of a process that has run much of it may crash
+            before it executes anything.
         columns: Width of the terminal.
         environ: Variables to set, TERM=xterm besides.
         keys: What is typed when a text appears.
         hang_up_at: A text at which the terminal is closed.
+        output: A file in which a command writes, in the place of the terminal.
     """
     environ = {"TERM": "xterm", **(environ or {})}
-    pid, master = (
-        _fork(call, columns, environ) if callable(call) else _start(call, columns, environ)
-    )
+    slave = None
+    if callable(call):
+        poll, master = _fork(call, columns, environ)
+    else:
+        poll, master, slave = _start(call, columns, environ, output)
     keys, written = dict(keys or {}), ""
-    ended = 0
+    status = None
     while hang_up_at is None or hang_up_at not in written:
         if select.select([master], [], [], 0.05)[0]:
             try:
                 written += os.read(master, 4096).decode("utf-8", "replace")
             except OSError:  # nobody has the terminal any more
                 break
-        elif ended:  # loader workers may outlive the child by seconds
+        elif status is not None:  # loader workers may outlive the child by seconds
             break
         else:
-            ended, code = os.waitpid(pid, os.WNOHANG)
+            status = poll()
         for text in [text for text in keys if text in written]:
             os.write(master, keys.pop(text))
     os.close(master)
-    if not ended:
-        _, code = os.waitpid(pid, 0)
-    return written.replace("\r\n", "\n"), os.waitstatus_to_exitcode(code)
+    while status is None:
+        status = poll()
+        time.sleep(0.01)
+    if slave is not None:
+        os.close(slave)
+    return written.replace("\r\n", "\n"), status
 
 
-def _start(command: Sequence[str], columns: int, environ: Mapping[str, str]) -> tuple[int, int]:
+def _start(
+    command: Sequence[str], columns: int, environ: Mapping[str, str], output: Path | None
+) -> tuple[Callable[[], int | None], int, int]:
     """Starts a command whose session the terminal controls, so that Ctrl-C reaches it."""
     master, slave = pty.openpty()
     _set_width(slave, columns)
-    process = subprocess.Popen(
-        [sys.executable, "-IS", "-c", TAKE_TERMINAL, *command],
-        env=_environ(environ),
-        start_new_session=True,
-        stdin=slave,
-        stdout=slave,
-        stderr=slave,
+    terminal, place = os.ttyname(slave), command.index(sys.executable)
+    named = dict(word.split("=", 1) for word in command[:place] if "=" in word)
+    program = warm.start(
+        command[place + 1 :],
+        stdin=terminal,
+        stdout=output or terminal,
+        env=_environ({**environ, **named}),
     )
-    os.close(slave)
-    process.returncode = 0  # it is waited for by its number
-    return process.pid, master
+    return program.poll, master, slave  # open until the program has it, and ends
 
 
 def _fork(
     call: Callable[[], int | None], columns: int, environ: Mapping[str, str]
-) -> tuple[int, int]:
+) -> tuple[Callable[[], int | None], int]:
     """Calls a function in a fork of this process."""
     pid, master = pty.fork()
     if pid == 0:
@@ -104,7 +111,12 @@ def _fork(
             traceback.print_exc()
         finally:
             os._exit(status)
-    return pid, master
+
+    def poll() -> int | None:
+        ended, code = os.waitpid(pid, os.WNOHANG)
+        return os.waitstatus_to_exitcode(code) if ended else None
+
+    return poll, master
 
 
 def _set_width(terminal: int, columns: int) -> None:
