@@ -2,6 +2,7 @@
 
 import functools
 import gc
+import multiprocessing
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,6 +38,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_collection_finish() -> None:
     """Spares the collector what was imported: MMEngine has it run for every dataset."""
     gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    """Ends the processes that failed tests left: Python would wait for them."""
+    for process in multiprocessing.active_children():
+        process.kill()
 
 
 @pytest.fixture(autouse=True, scope="session")

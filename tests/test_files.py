@@ -2,12 +2,12 @@
 
 import errno
 import json
-import multiprocessing
 import os
 import socket
 import stat
 from pathlib import Path
 
+import forks
 import pytest
 from jobs import full_disk
 
@@ -79,10 +79,7 @@ def write_often(path: Path, rank: int) -> None:
 
 def test_two_ranks_of_a_job_may_write_the_same(tmp_path):
     path = tmp_path / "metrics.json"
-    context = multiprocessing.get_context("fork")
-    ranks = [context.Process(target=write_often, args=(path, rank)) for rank in (0, 1)]
-    for process in ranks:
-        process.start()
+    ranks = [forks.start(write_often, path, rank) for rank in (0, 1)]
     for process in ranks:
         process.join(60)
     assert [process.exitcode for process in ranks] == [0, 0]
@@ -176,26 +173,19 @@ def take(folder: Path, lock: str) -> None:
 
 
 def test_a_folder_is_held_by_one_process_and_a_lock_is_waited_for(tmp_path):
-    context = multiprocessing.get_context("fork")
-
-    def start(lock: str) -> multiprocessing.process.BaseProcess:
-        process = context.Process(target=take, args=(tmp_path, lock))
-        process.start()
-        return process
-
     with held(tmp_path):
-        refused = start("held")
+        refused = forks.start(take, tmp_path, "held")
         refused.join(60)
         assert refused.exitcode == 2
         holder = f"process {os.getpid()} on {socket.gethostname()}"
         said = f"{tmp_path} is in use by {holder}: wait for it"
         assert (tmp_path / "refusal").read_text().startswith(said)
     with locked(tmp_path):
-        waits = start("locked")
+        waits = forks.start(take, tmp_path, "locked")
         waits.join(0.5)
         assert waits.exitcode is None and not (tmp_path / "log").exists()
     waits.join(60)
-    again = start("held")
+    again = forks.start(take, tmp_path, "held")
     again.join(60)
     assert (waits.exitcode, again.exitcode) == (0, 0)
     assert (tmp_path / "log").read_text() == "in\nin\n"

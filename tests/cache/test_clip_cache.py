@@ -1,11 +1,11 @@
 """The cache's entries: found, checked, rebuilt, bounded, cleared, and whole whatever happens."""
 
-import multiprocessing
 import os
 import resource
 from collections.abc import Callable
 from pathlib import Path
 
+import forks
 import pytest
 from pattern_videos import make_video
 
@@ -96,8 +96,7 @@ def test_what_was_broken_in_memory_of_hashes_is_read_again(cache, video):
 
 def in_process(work: Callable[[], object]) -> Callable[[], str]:
     """Starts work in a forked process; returns what waits for it and gives its result in words."""
-    fork = multiprocessing.get_context("fork")
-    answers = fork.SimpleQueue()
+    answers = forks.FORK.SimpleQueue()
 
     def run() -> None:
         try:
@@ -105,8 +104,7 @@ def in_process(work: Callable[[], object]) -> Callable[[], str]:
         except UserError as error:
             answers.put(str(error))
 
-    process = fork.Process(target=run)
-    process.start()
+    process = forks.start(run)
 
     def wait() -> str:
         process.join(timeout=120)
@@ -119,7 +117,7 @@ def in_process(work: Callable[[], object]) -> Callable[[], str]:
 def test_two_processes_build_at_once(cache, video):
     videos = [video]
     videos += [make_video(video.with_name(f"{i}.mp4"), num_frames=5 + i) for i in range(3)]
-    ready = multiprocessing.get_context("fork").Barrier(2)
+    ready = forks.FORK.Barrier(2)
 
     def build() -> list[Path]:
         ready.wait(timeout=60)

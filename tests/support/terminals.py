@@ -1,6 +1,7 @@
 """Runs a function or a command in a process whose standard streams are a terminal."""
 
 import fcntl
+import gc
 import os
 import pty
 import re
@@ -96,6 +97,7 @@ def _fork(
     """Calls a function in a fork of this process."""
     pid, master = pty.fork()
     if pid == 0:
+        gc.freeze()  # see `forks`
         status = 1
         try:
             _set_width(0, columns)

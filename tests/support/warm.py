@@ -13,6 +13,7 @@ import runpy
 import select
 import subprocess
 import sys
+import tempfile
 import termios
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -70,6 +71,21 @@ def start(
     environ = dict(os.environ if env is None else env)
     job = dict(words=list(map(str, words)), streams=streams, cwd=str(cwd), environ=environ)
     return Program(_parent(), job)
+
+
+def run(*words: object, status: int = 0, **settings: Any) -> str:
+    """Runs a program to its end, and checks its exit status; returns what it printed.
+
+    Args:
+        words: See `start`.
+        status: The one expected.
+        **settings: Others of `start`.
+    """
+    with tempfile.NamedTemporaryFile() as file:
+        found = start(words, stdout=file.name, **settings).wait()
+        printed = Path(file.name).read_text()
+    assert found == status, f"{found}: {printed[-3000:]}"
+    return printed
 
 
 @functools.cache
