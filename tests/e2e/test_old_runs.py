@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from jobs import run_python
+import warm
 
 from mmact_tiny.errors import EXIT_OK
 from tools import infer, report, test, train
@@ -165,7 +165,7 @@ def test_a_dump_with_every_old_module_name_loads(loader):
         "         for kind, names in json.loads(sys.argv[2]).items()}\n"
         "print(json.dumps([found, cfg.train_dataloader.dataset.type, cfg.custom_hooks]))\n"
     )
-    printed = run_python("-c", script, ALL_PLUGINS, json.dumps(REGISTERED)).stdout
+    printed = warm.run("-c", script, ALL_PLUGINS, json.dumps(REGISTERED))
     found, dataset, hooks = json.loads(printed.splitlines()[-1])
     assert found == REGISTERED
     assert dataset == "BalancedVideos"

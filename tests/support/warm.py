@@ -7,6 +7,7 @@ Tests of what is imported, or of how long that takes, start Python itself.
 import atexit
 import fcntl
 import functools
+import importlib
 import json
 import os
 import runpy
@@ -21,6 +22,10 @@ from types import ModuleType
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
+OTHERS = (  # that are imported late
+    *("av", "jinja2", "matplotlib.backends.backend_agg", "matplotlib.figure", "pebble"),
+    *("torch._dynamo", "torchvision"),
+)
 
 
 class Program:
@@ -90,13 +95,13 @@ def run(*words: object, status: int = 0, **settings: Any) -> str:
 
 @functools.cache
 def _parent() -> "subprocess.Popen[bytes]":
-    environ = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environ = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     parent = subprocess.Popen(
-        [sys.executable, "-I", __file__],
+        [sys.executable, __file__],
         bufsize=0,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        env=environ,
+        env=environ | {"OMP_NUM_THREADS": "1"},
         start_new_session=True,
     )
     atexit.register(parent.communicate)  # it ends when nothing more can come
@@ -114,13 +119,15 @@ def serve() -> dict[str, Any] | None:
 
 
 def import_packages() -> None:
-    """Imports what the tools do, and forgets our own modules."""
-    sys.path.insert(0, str(ROOT))
+    """Imports what the tools do, and forgets our own modules and folders."""
+    sys.path[0] = str(ROOT)
     from mmact_tiny import compat
 
     for name in compat._homes():
         getattr(compat, name)
-    sys.path.remove(str(ROOT))
+    for name in OTHERS:
+        importlib.import_module(name)
+    del sys.path[0]
     for name in [name for name in sys.modules if name.split(".")[0] == "mmact_tiny"]:
         del sys.modules[name]
 
