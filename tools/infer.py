@@ -9,6 +9,9 @@ python tools/infer.py video.mp4 --cam why.png
 python tools/infer.py FOLDER --window 2 --for label-studio --out predictions.json
 python tools/infer.py FOLDER_OR_LIST --out answers/        any number of videos: docs/scale.md
 python tools/infer.py --collect answers/ --out answers.csv
+python tools/infer.py rtsp://CAMERA --window 2 --stride 0.5 --out events.jsonl
+    a stream or camera, live: rtsp://, rtmp://, udp://, /dev/video0, - (standard input), and with
+    --window, but without a folder as --out, http://: docs/live.md
 """
 
 import argparse
@@ -20,6 +23,8 @@ from typing import Any
 
 from mmact_tiny import cli, hardware
 from mmact_tiny.errors import UserError
+
+STREAMS = ("rtsp://", "rtsps://", "rtmp://", "rtmps://", "rtp://", "tcp://", "udp://", "/dev/video")
 
 
 @cli.tool
@@ -42,6 +47,18 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     parser.add_argument(
         "--stride", type=float, metavar="SECONDS", help="between windows; default: half a window"
     )
+    parser.add_argument(
+        "--smooth", type=int, metavar="N", help="a stream: mean of so many windows (default: 3)"
+    )
+    parser.add_argument(
+        "--threshold",
+        type=float,
+        metavar="SCORE",
+        help="a stream: begins an event (default: 0.6, of several labels each one's own)",
+    )
+    parser.add_argument(
+        "--background", metavar="LABEL", help="a stream: this label stands for nothing"
+    )
     parser.add_argument("--render", metavar="FILE.mp4", help="the video with its labels burnt in")
     parser.add_argument(
         "--cam",
@@ -62,6 +79,8 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     cli.add_device(parser)
     cli.add_verbose(parser)
     args = parser.parse_args(argv)
+    if stream := stream_among(args):
+        return watch(args, stream)
     jobs = room_of_jobs(args)
     cli.start(args, trains=False)
     if jobs and args.collect is not None:
@@ -74,12 +93,12 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     answers: dict[str, Any] = {}
     if args.window is not None:
         cli.need_room("view", "--window")
+        from mmact_tiny.video.window import check_window
         from mmact_tiny.view import windows
 
-        stride = args.window / 2 if args.stride is None else args.stride
-        windows.check_window(args.window, stride)
+        check_window(args.window, stride_of(args))
         answers = dict(
-            rows_of=partial(windows.window_rows, window=args.window, stride=stride),
+            rows_of=partial(windows.window_rows, window=args.window, stride=stride_of(args)),
             lines_of=windows.say_segments,
             write=windows.write_segments,
         )
@@ -110,6 +129,36 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     if args.render is not None or args.cam is not None:
         pictures.draw_pictures(result.rows[0], result.recognizer, render=args.render, cam=args.cam)
     return result.status
+
+
+def stride_of(args: argparse.Namespace) -> float:
+    """Returns the seconds between windows."""
+    return args.window / 2 if args.stride is None else args.stride
+
+
+def stream_among(args: argparse.Namespace) -> str | None:
+    """Returns the first video that is a stream or camera, None where none is.
+
+    An address of http(s) is one with `--window`, unless `--out` or a flag asks for a job.
+    """
+    streams = [name for name in args.videos if name == "-" or name.startswith(STREAMS)]
+    if not streams and args.window is not None and room_of_jobs(args) is None:
+        streams = [name for name in args.videos if name.startswith(("http://", "https://"))]
+    for name in ("smooth", "threshold", "background"):
+        if not streams and getattr(args, name) is not None:
+            raise UserError(f"--{name} {getattr(args, name)}: expected a stream: docs/live.md")
+    return streams[0] if streams else None
+
+
+def watch(args: argparse.Namespace, stream: str) -> None:
+    """Watches a stream until it ends."""
+    cli.need_room("live", stream)
+    live = import_module("mmact_tiny.live")
+    live.check_flags(args, stream)
+    cli.start(args, trains=False)
+    own = {name: getattr(args, name) for name in ("window", "smooth", "threshold", "background")}
+    own |= dict(stride=stride_of(args), out=args.out, **cli.recognizer_settings(args))
+    live.watch_stream(stream, **own)
 
 
 def room_of_jobs(args: argparse.Namespace) -> Any:

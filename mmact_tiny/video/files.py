@@ -224,8 +224,8 @@ def find_videos(paths: Sequence[str | Path]) -> list[Path]:
         refuse_archive(path)
         if ("://" in text or text.isdigit()) and not path.exists():
             raise UserError(
-                f"{text} is no file: streams and cameras are not read; record some seconds first: "
-                f"ffmpeg -i {'/dev/video' * text.isdigit()}{text} -t 10 clip.mp4"
+                f"{text} is no file; a stream or a camera is watched live, alone: python "
+                f"tools/infer.py {'/dev/video' * text.isdigit()}{text} --window 2"
             )
         if path.is_dir():
             walk = Walk(path)

@@ -12,6 +12,7 @@ import numpy as np
 from ..compat import TRANSFORMS, Config, SampleFrames
 from ..errors import UserError
 from ..pipeline import SPLITS, split_datasets
+from ..video.window import find_sampler
 
 FRAME_SIZE = (256, 340)  # height and width of the stand-in frames: Kinetics after its resizing
 NUM_FRAMES = 300  # of the stand-in video: 10 seconds at 30 frames a second
@@ -130,19 +131,6 @@ def read_sampling(
         segments=_segments(sampler, total_frames),
         sample=packed,
     )
-
-
-def find_sampler(pipeline: Sequence[Mapping[str, Any]], split: str) -> tuple[int, int]:
-    """Returns where the frames are chosen and where they are decoded images."""
-    types = [str(step["type"]) for step in pipeline]
-    start = next((i for i, name in enumerate(types) if "Sample" in name), None)
-    decoders = [i for i, name in enumerate(types) if "Decode" in name]
-    if start is None or not decoders:
-        raise UserError(
-            f"the {split} pipeline does not sample and decode a video: {', '.join(types)}\n"
-            "  describe.py reads recognizers of video, not of audio, poses or features"
-        )
-    return start, decoders[-1] + 1
 
 
 def _apply(steps: Sequence[Any], results: dict[str, Any], split: str) -> dict[str, Any]:

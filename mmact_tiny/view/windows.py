@@ -10,7 +10,7 @@ half-way between their middles. Neighbours with the same best label make one seg
 mean of their scores for it.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby, pairwise
 from pathlib import Path
 from statistics import fmean
@@ -19,7 +19,6 @@ from typing import Any, NamedTuple, NotRequired, Required, TypedDict
 import av
 import numpy as np
 
-from ..compat import TRANSFORMS, Compose
 from ..errors import UserError
 from ..files import Row, printable, write_answers
 from ..infer import Prediction
@@ -29,9 +28,8 @@ from ..video.files import sample_of
 from ..video.frames import EDGE, decode, frames_between, upright
 from ..video.isolated import VIDEO_SECONDS, GuardedReader, ReadAhead, blame
 from ..video.times import FrameTimes, ask_frame_times
-from .sampling import find_sampler
+from ..video.window import WindowPipeline
 
-SHORTEST = 0.02  # seconds: about a frame, below which windows only repeat each other
 COLUMNS = ("video", "kind", "start", "end", "label", "score", "error")
 
 
@@ -84,16 +82,6 @@ class Window(NamedTuple):
     end: float
     first: int
     last: int
-
-
-def check_window(window: float, stride: float) -> None:
-    """Raises a UserError for a window and a stride, in seconds, that do not cover a video."""
-    if not SHORTEST <= window < float("inf"):
-        raise UserError(f"--window {window:g}: expected seconds, {SHORTEST:g} or more")
-    if not SHORTEST <= stride <= window:
-        raise UserError(
-            f"--stride {stride:g}: expected {SHORTEST:g} or more and at most --window {window:g}"
-        )
 
 
 def cut_windows(times: FrameTimes, *, window: float, stride: float) -> list[Window]:
@@ -169,16 +157,12 @@ class WindowViews:
     def __init__(
         self, video: str | Path, times: FrameTimes, windows: Sequence[Window], steps: Sequence[Any]
     ) -> None:
-        start, end = find_sampler(steps, "test")
-        sampler: Callable[[dict], dict] = TRANSFORMS.build(steps[start])
-        self._transforms = Compose(steps[end:])
+        self._pipeline = WindowPipeline(steps)
         self._samples = []
         for window in windows:  # as a video that has only the window's frames
             num_frames = window.last - window.first
-            sample = dict(sample_of(video), total_frames=num_frames, avg_fps=times.fps)
-            sample = sampler(sample)
-            local = np.atleast_1d(np.squeeze(sample["frame_inds"]))  # as stock's DecordDecode
-            self._samples.append(dict(sample, frame_inds=local + window.first))
+            sample = self._pipeline.sample(sample_of(video), num_frames=num_frames, fps=times.fps)
+            self._samples.append(dict(sample, frame_inds=sample["frame_inds"] + window.first))
         # the first frame that this window or a later one takes
         firsts = [int(min(sample["frame_inds"])) for sample in self._samples]
         self._oldest = np.minimum.accumulate(firsts[::-1])[::-1]
@@ -200,9 +184,7 @@ class WindowViews:
         if missing := set(frame_inds) - self._frames.keys():
             raise UserError(f"{len(missing)} of its frames cannot be decoded")
         images = {index: upright(self._frames[index]) for index in set(frame_inds)}
-        sample = dict(self._samples[number], imgs=[images[index] for index in frame_inds])
-        sample["original_shape"] = sample["img_shape"] = sample["imgs"][0].shape[:2]
-        return self._transforms(sample)
+        return self._pipeline.pack(self._samples[number], [images[index] for index in frame_inds])
 
     def _decode(self, video: str | Path, times: FrameTimes) -> Iterator[tuple[int, av.VideoFrame]]:
         """Yields the frames that any window takes, each with its index."""

@@ -13,6 +13,7 @@ TOOLS = {
     "doctor": ["check_env"],
     "export": ["export", "quantize"],
     "features": ["extract", "probe"],
+    "live": [],
     "prepare": ["prepare_data"],
     "report": ["report"],
     "scale": [],

@@ -34,8 +34,8 @@ def test_a_stream_is_told_from_a_file(video, opened):
     with pytest.raises(UserError) as error:
         find_videos([video])
     assert str(error.value) == (
-        f"{video} is no file: streams and cameras are not read; record some seconds first: "
-        f"ffmpeg -i {opened} -t 10 clip.mp4"
+        f"{video} is no file; a stream or a camera is watched live, alone: "
+        f"python tools/infer.py {opened} --window 2"
     )
 
 

@@ -18,6 +18,7 @@ from mmact_tiny.pipeline import with_decoder
 from mmact_tiny.recognizer import Recognizer
 from mmact_tiny.video.files import sample_of
 from mmact_tiny.video.times import FrameTimes, read_frame_times
+from mmact_tiny.video.window import check_window
 from mmact_tiny.view import windows
 from mmact_tiny.view.windows import (
     Window,
@@ -82,7 +83,7 @@ def test_a_window_between_two_frames_has_the_one_on_the_screen():
 )
 def test_windows_that_do_not_cover_a_video(window, stride, message):
     with pytest.raises(UserError, match=message):
-        windows.check_window(window, stride)
+        check_window(window, stride)
 
 
 VIDEOS = {

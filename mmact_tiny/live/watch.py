@@ -1,0 +1,290 @@
+"""Scores the newest window of a live source, one after the other, and tells what happens."""
+
+import logging
+import math
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..errors import UserError
+from ..files import printable
+from ..progress import say
+from ..recognizer import Recognizer
+from ..video.window import WindowPipeline, check_window, find_sampler
+from .events import Event, Events, Lines, Smoothing
+from .frames import Frame, Frames, resize_of
+from .source import Reader, without_password
+
+SMOOTH, THRESHOLD = 3, 0.6
+TOP_K = 5
+REPORT_SECONDS = 60.0  # between two words on the rate that is kept
+logger = logging.getLogger("mmact_tiny")
+
+
+class Answer(NamedTuple):
+    """The best labels of a window, from `start` to `end` seconds of the stream, best first.
+
+    `delay` is from when its newest frame came to the answer, in seconds.
+    """
+
+    start: float
+    end: float
+    predictions: list[tuple[str, float]]
+    delay: float
+
+
+class Watch:
+    """Watches a source: iterating gives an answer for each window, until the source ends.
+
+    A window is the newest that ends at or after the next multiple of `stride`. Where scoring takes
+    longer than that, those in between are left out, and the delay stays as it is.
+
+    Args:
+        reader: Of the source.
+        recognizer: Made with the protocol that is wanted.
+        window, stride: Seconds.
+        smooth: How many windows' mean score counts; by default `SMOOTH`.
+        threshold: The score that begins an event; by default `THRESHOLD`, or each label's own
+            where a video may have several.
+        background: The label that stands for nothing.
+        out: A JSON Lines file for events and losses.
+        tell: Takes a line for each event that begins or ends.
+
+    Raises:
+        UserError: a background that is no class, a pipeline that takes no video, or a file that
+            cannot be written.
+    """
+
+    def __init__(
+        self,
+        reader: Reader,
+        recognizer: Recognizer,
+        *,
+        window: float,
+        stride: float,
+        smooth: int | None = None,
+        threshold: float | None = None,
+        background: str | None = None,
+        out: str | Path | None = None,
+        tell: Callable[[str], None] = say,
+    ) -> None:
+        self.reader, self.recognizer, self.tell = reader, recognizer, tell
+        self.window, self.stride = window, stride
+        own = recognizer.thresholds
+        self.events = Events(
+            recognizer.labels,
+            threshold or (THRESHOLD if own is None else own),
+            one_at_a_time=own is None,
+            background=background,
+        )
+        steps, end = recognizer.steps, find_sampler(recognizer.steps, "test")[1]
+        rest = end + (steps[end]["type"] == "Resize")  # which is done once, when a frame comes
+        self._pipeline = WindowPipeline([*steps[:end], *steps[rest:]])
+        self._smoothing = Smoothing(smooth or SMOOTH)
+        self._lines = None if out is None else Lines(out)
+        resize = resize_of(steps[end:rest])
+        self._frames = Frames(reader, resize, window=window, late_seconds=stride)
+        self.answer: Answer | None = None
+        self.has_ended, self.error = False, ""
+        self.delays: Counter[int] = Counter()  # windows, by their delay in hundredths of a second
+        self._zero = time.monotonic()  # when the stream's time was 0
+        self._scoring = 0.0  # seconds
+        self._first = self._said = self._counts()
+        self._next_report = self._zero + 10
+
+    def __iter__(self) -> Iterator[Answer]:
+        due, last = 0.0, -1.0
+        try:
+            while True:
+                frames = self._frames.newest(due, self.window + self.stride)
+                self._write_losses()
+                if frames and frames[-1].time > last:
+                    last = frames[-1].time
+                    due = (last // self.stride + 1) * self.stride
+                    self.answer = self._answer(frames)
+                    yield self.answer
+                    self._say_rate()
+                elif self._frames.has_ended:
+                    break
+                else:  # nothing comes, or less than a window
+                    self._end(self.events.close())
+                    self._smoothing.clear()
+        finally:
+            self.reader.close()
+            self._end(self.events.close())
+            self._write_losses()
+            if self._lines is not None:
+                self._lines.close()
+            self._say_end()
+
+    def start(self) -> None:
+        """Watches in a thread; `state` tells what is seen."""
+
+        def run() -> None:
+            try:
+                for _ in self:
+                    pass
+            except Exception as error:
+                logger.error("watching ended", exc_info=error)
+                self.error = str(error) or type(error).__name__
+            self.has_ended = True
+
+        threading.Thread(target=run, daemon=True).start()
+
+    def state(self) -> dict[str, Any]:
+        """Returns what is seen now, as JSON has it."""
+        answer = self.answer or Answer(0.0, 0.0, [], 0.0)
+        best = [dict(label=label, score=score) for label, score in answer.predictions]
+        return dict(
+            source=without_password(self.reader.source),
+            seconds=round(answer.end, 3),
+            predictions=best,
+            events=[self.recognizer.labels[index] for index in [*self.events.going]],
+            delay=round(answer.delay, 3),
+            lost=self.reader.lost,
+            has_ended=self.has_ended,
+            error=self.error,
+        )
+
+    def picture(self) -> np.ndarray | None:
+        """Returns the newest frame, uint8 RGB (height, width, 3), if there is one yet."""
+        frame = self._frames.last()
+        return None if frame is None else frame.image
+
+    def _answer(self, frames: list[Frame]) -> Answer:
+        """Scores a window; ends and begins events."""
+        began = time.monotonic()
+        scores = self._score(frames)
+        end, newest = frames[-1].time, frames[-1].arrival
+        start, going = max(0.0, end - self.window), {*self.events.going}
+        middle, mean = self._smoothing.add((start + end) / 2, scores)
+        self._zero = newest - end
+        self._end(self.events.add(start, end, middle, mean))
+        for index in self.events.going.keys() - going:
+            label, event = self.recognizer.labels[index], self.events.going[index]
+            self.tell(f"{event.start:7.1f} -     ... s  {printable(label)}: {mean[index]:.4f}")
+        self._scoring += time.monotonic() - began
+        delay = time.monotonic() - newest
+        self.delays[math.ceil(100 * min(delay, 60))] += 1
+        return Answer(start, end, self.recognizer.top_k(mean, TOP_K), delay)
+
+    def _score(self, frames: list[Frame]) -> np.ndarray:
+        seconds = frames[-1].time - frames[0].time
+        fps = (len(frames) - 1) / seconds if seconds else 1.0
+        video = dict(filename=self.reader.source, label=-1, start_index=0, modality="RGB")
+        sample = self._pipeline.sample(video, num_frames=len(frames), fps=fps)
+        images = [frames[index].image.copy() for index in sample["frame_inds"].tolist()]
+        (scores,) = self.recognizer.score_samples([self._pipeline.pack(sample, images)])
+        if isinstance(scores, UserError):
+            raise scores
+        return scores
+
+    def _end(self, events: list[Event]) -> None:
+        for event in events:
+            start, end, label = event["start"], event["end"], printable(event["label"])
+            self.tell(f"{start:7.1f} - {end:7.1f} s  {label}: {event['score']:.4f}")
+            self._write(start, dict(event))
+
+    def _write_losses(self) -> None:
+        while self.reader.losses:
+            loss = self.reader.losses.popleft()
+            start, end = (round(moment - self._zero, 3) for moment in (loss.start, loss.end))
+            self._write(start, dict(lost=loss.reason, start=start, end=end))
+
+    def _write(self, start: float, row: dict[str, Any]) -> None:
+        if self._lines is not None:
+            ago = timedelta(seconds=time.monotonic() - self._zero - start)
+            clock = (datetime.now(UTC) - ago).isoformat(timespec="milliseconds")
+            self._lines.add(row | {"clock": clock})
+
+    def _counts(self) -> np.ndarray:
+        """Returns the time, frames read and kept, seconds of scoring, and windows, up to now."""
+        read, kept, windows = self.reader.num_read, self._frames.num_kept, self.delays.total()
+        return np.array([time.monotonic(), read, kept, self._scoring, windows])
+
+    def _say_rate(self) -> None:
+        """Says now and then, where not all can be kept, what is."""
+        if time.monotonic() < self._next_report:
+            return
+        self._next_report = time.monotonic() + REPORT_SECONDS
+        seconds, read, kept, scoring, windows = self._counts() - self._said
+        self._said = self._counts()
+        words = []
+        if kept < 0.95 * read:
+            words.append(f"{kept / seconds:.1f} of {read / seconds:.1f} frames a second are kept")
+        if scoring > windows * self.stride:
+            each = scoring / windows
+            words.append(f"a window is scored each {each:.2f} s, not each {self.stride:g} s")
+        if words:
+            logger.warning("this machine is too slow: %s", "; ".join(words))
+
+    def _say_end(self) -> None:
+        seconds, read, kept, _, windows = self._counts() - self._first
+        if windows:
+            delays = sorted(self.delays)
+            reached = np.cumsum([self.delays[delay] for delay in delays]) / windows
+            half, most = (delays[np.searchsorted(reached, share)] / 100 for share in (0.5, 0.95))
+            logger.info(
+                "%.0f s watched, %d of %d frames kept, %d windows scored; delay: half within "
+                "%.2f s, 95%% within %.2f s, all within %.2f s",
+                *(seconds, kept, read, windows, half, most, delays[-1] / 100),
+            )
+
+
+def open_watch(
+    source: str,
+    *,
+    window: float,
+    stride: float,
+    smooth: int | None = None,
+    threshold: float | None = None,
+    background: str | None = None,
+    out: str | Path | None = None,
+    tell: Callable[[str], None] = say,
+    **settings: Any,
+) -> Watch:
+    """Opens a source, then the recognizer of these settings, to watch it; see `Watch`.
+
+    Raises:
+        UserError: a value, source or recognizer that cannot be used.
+    """
+    check_window(window, stride)
+    if smooth is not None and smooth < 1:
+        raise UserError(f"--smooth {smooth}: expected 1 window or more")
+    if threshold is not None and not 0 < threshold <= 1:
+        raise UserError(f"--threshold {threshold:g}: expected a score above 0 and at most 1")
+    reader = Reader(source)  # before the model, so that a mistake shows at once
+    recognizer = Recognizer(**{"precision": "auto", **settings})
+    for name in ("checkpoint", "protocol", "engine"):
+        logger.info("%s: %s", name, getattr(recognizer, name))
+    how = dict(smooth=smooth, threshold=threshold, background=background, out=out, tell=tell)
+    return Watch(reader, recognizer, window=window, stride=stride, **how)
+
+
+def watch_stream(source: str, **settings: Any) -> None:
+    """Watches a source until it ends, or Ctrl-C or SIGTERM does, and prints its events.
+
+    Args:
+        source: As of `source.Opened`.
+        **settings: As of `open_watch`.
+
+    Raises:
+        UserError: a value, source or recognizer that cannot be used.
+        KeyboardInterrupt: after the last event was written.
+    """
+    watch = open_watch(source, **settings)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with closing(iter(watch)) as answers:
+            for _ in answers:
+                pass
+    finally:
+        signal.signal(signal.SIGTERM, before)

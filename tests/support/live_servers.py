@@ -1,0 +1,194 @@
+"""Real servers of live video on loopback, MPEG-TS over HTTP, HLS and RTSP, that fail as told.
+
+Each frame shows when it was made: the milliseconds of `time.monotonic` in 32 black or white blocks.
+"""
+
+import socketserver
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from fractions import Fraction
+from functools import partial
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+FPS = 25
+BLOCKS = 4, 8  # rows and columns of the clock
+X264 = {"preset": "ultrafast", "tune": "zerolatency"}
+HLS = {"hls_time": "1", "hls_list_size": "4", "hls_flags": "delete_segments"}
+# An answer of RTSP to DESCRIBE: MPEG-TS, which has the number 33 in RFC 3551.
+SDP = "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=cam\r\nt=0 0\r\nm=video 0 RTP/AVP 33\r\na=control:0\r\n"
+
+
+def clock_picture(milliseconds: int, size: tuple[int, int]) -> np.ndarray:
+    """Returns a picture of (width, height) that shows a time, (height, width, 3)."""
+    bits = (milliseconds % 2**32 >> np.arange(32)) & 1
+    columns, rows = (
+        np.arange(side) * n // side for side, n in zip(size, BLOCKS[::-1], strict=True)
+    )
+    blocks = (16 + 219 * bits.reshape(BLOCKS)).astype(np.uint8)[np.ix_(rows, columns)]
+    return np.repeat(blocks[..., None], 3, axis=2)
+
+
+def read_clock(picture: np.ndarray) -> int:
+    """Returns the time that a picture (height, width, 3) shows, of whatever size it is now."""
+    sides = zip(picture.shape, BLOCKS, strict=False)
+    rows, columns = ((2 * np.arange(n) + 1) * side // (2 * n) for side, n in sides)
+    bits = picture[np.ix_(rows, columns)][..., 0].ravel() > 128
+    return int(bits.astype(np.int64) @ (1 << np.arange(32)))
+
+
+class Camera:
+    """Films the clock for each client, in real time; a test changes it while it films.
+
+    `size` is of the picture; `fps` how many are made in a second, and `told_fps` what their time
+    stamps say; `offset` seconds are added to these; `is_silent` stops all frames.
+    """
+
+    def __init__(self) -> None:
+        self.size = 320, 180
+        self.fps = self.told_fps = FPS
+        self.offset = 0.0
+        self.is_silent = self.is_away = False
+        self.generation = self.num_clients = 0
+
+    def cut(self, seconds: float = 0.0) -> None:
+        """Ends all connections, and answers no new ones for some seconds."""
+        self.is_away = True
+        self.generation += 1
+        time.sleep(seconds)
+        self.is_away = False
+
+    def film(self, sink: Any, **muxer: Any) -> None:
+        """Writes to a file until the connections are cut or the client is gone."""
+        self.num_clients += 1
+        generation, index, start = self.generation, 0, time.monotonic()
+        while self.generation == generation:
+            state = self.size, self.offset
+            with av.open(sink, "w", **({"format": "mpegts"} | muxer)) as container:
+                stream: Any = container.add_stream("libx264", rate=FPS, options=X264)
+                stream.width, stream.height = self.size
+                stream.gop_size = FPS
+                while self.generation == generation and state == (self.size, self.offset):
+                    time.sleep(max(0.0, start + index / self.fps - time.monotonic()))
+                    index += 1
+                    if not self.is_silent:
+                        frame = self._picture(index)
+                        container.mux(stream.encode(frame))
+
+    def _picture(self, index: int) -> av.VideoFrame:
+        picture = clock_picture(int(time.monotonic() * 1000), self.size)
+        frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+        frame.pts = int((1000 + self.offset + index / self.told_fps) * 90000)
+        frame.time_base = Fraction(1, 90000)
+        return frame
+
+
+class HttpHandler(BaseHTTPRequestHandler):
+    """MPEG-TS without an end at /live.ts; else what the server's `files` have."""
+
+    server: Any
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        data = self.server.files.get(self.path)
+        is_live = self.path == "/live.ts" and not self.server.camera.is_away
+        self.send_response(200 if is_live or data else 503)
+        if data:
+            self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        with suppress(OSError):  # the client has gone
+            if is_live:
+                self.server.camera.film(self.wfile)
+            elif data:
+                self.wfile.write(data)
+
+
+class RtpWriter:
+    """A file whose MPEG-TS packets go as RTP over the connection of RTSP (RFC 2326, 10.12)."""
+
+    def __init__(self, connection: Any) -> None:
+        self.connection, self.number, self.left = connection, 0, b""
+
+    def write(self, data: bytes) -> int:
+        self.left += bytes(data)
+        while len(self.left) >= 188:
+            size = min(len(self.left) // 188, 7) * 188
+            part, self.left = self.left[:size], self.left[size:]
+            stamp = int(time.monotonic() * 90000) % 2**32
+            head = b"\x80\x21" + (self.number % 2**16).to_bytes(2) + stamp.to_bytes(4) + b"clok"
+            self.connection.write(b"$\x00" + (12 + len(part)).to_bytes(2) + head + part)
+            self.number += 1
+        self.connection.flush()
+        return len(data)
+
+
+class RtspHandler(socketserver.StreamRequestHandler):
+    """As much of RTSP as a player over TCP needs."""
+
+    server: Any
+
+    def handle(self) -> None:
+        with suppress(OSError):
+            while request := self.rfile.readline().decode().split():
+                lines = iter(lambda: self.rfile.readline().decode().strip(), "")
+                headers = dict(line.lower().split(": ", 1) for line in lines)
+                method, body = request[0], SDP if request[0] == "DESCRIBE" else ""
+                status = "503 Service Unavailable" if self.server.camera.is_away else "200 OK"
+                answer = f"RTSP/1.0 {status}\r\nCSeq: {headers['cseq']}\r\nSession: 1\r\n"
+                if method == "SETUP":
+                    answer += f"Transport: {headers['transport']}\r\n"
+                kind = "Content-Type: application/sdp\r\n" if body else ""
+                answer += f"{kind}Content-Length: {len(body)}\r\n\r\n{body}"
+                self.wfile.write(answer.encode())
+                if method == "PLAY":
+                    return self.server.camera.film(RtpWriter(self.wfile))
+
+
+class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
+    """A thread for each client; one that goes away is part of the tests."""
+
+    daemon_threads = allow_reuse_address = True
+
+    def __init__(self, handler: Any, camera: Camera) -> None:
+        super().__init__(("127.0.0.1", 0), handler)
+        self.camera = camera
+        self.files: dict[str, bytes] = {}
+
+    def handle_error(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def serving(kind: str, folder: Path) -> Iterator[tuple[str, Camera, Server]]:
+    """Gives the address of live video of a kind, `http`, `hls` or `rtsp`, and what is behind it."""
+    camera = Camera()
+    handler: Any = {"http": HttpHandler, "rtsp": RtspHandler}.get(kind)
+    server = Server(handler or partial(QuietFiles, directory=folder), camera)
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    if kind == "hls":
+        settings = dict(format="hls", options=HLS)
+        film = partial(camera.film, str(folder / "live.m3u8"), **settings)
+        threading.Thread(target=film, daemon=True).start()
+        while not (folder / "live.m3u8").exists():
+            time.sleep(0.05)
+    name = {"http": "live.ts", "hls": "live.m3u8", "rtsp": "live"}[kind]
+    scheme = "rtsp" if kind == "rtsp" else "http"
+    try:
+        yield f"{scheme}://127.0.0.1:{server.server_address[1]}/{name}", camera, server
+    finally:
+        camera.generation += 1
+        server.shutdown()
+        server.server_close()
+
+
+class QuietFiles(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
