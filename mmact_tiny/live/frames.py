@@ -32,7 +32,9 @@ class StreamClock:
     """Gives the seconds from the first frame to each, always growing.
 
     They follow the time stamps as long as these go on. Where a stamp is missing, goes back or
-    jumps ahead, as after a camera's own clock was set, time goes on from when the frame came.
+    jumps ahead, as after a camera's own clock was set, they follow when the frame came. What
+    comes faster than it was filmed, as the first second of a stream often does, is not ahead of
+    that either.
     """
 
     def __init__(self) -> None:
@@ -44,15 +46,21 @@ class StreamClock:
         """Begins with new time stamps: the source was opened again."""
         self._stamp = None
 
-    def time_of(self, stamp: float | None, arrival: float) -> float:
-        """Returns the seconds of the next frame, from its stamp in seconds and when it came."""
+    def time_of(self, stamp: float | None, arrival: float, *, is_paced: bool = False) -> float:
+        """Returns the seconds of the next frame.
+
+        Args:
+            stamp: Its time stamp in seconds, if it has one.
+            arrival: When it came, by a clock.
+            is_paced: Whether the source is read at its own speed.
+        """
         if self.time < 0:
             self._first = arrival
+        since = arrival - self._first
         step = -1.0 if stamp is None or self._stamp is None else stamp - self._stamp
         if 0 < step <= arrival - self._arrival + JUMP_SECONDS:
-            self.time += step
-        else:
-            self.time = max(self.time + STEP_SECONDS, arrival - self._first)
+            since = self.time + step if is_paced else min(self.time + step, since)
+        self.time = max(self.time + STEP_SECONDS, since)
         self._stamp, self._arrival = stamp, arrival
         return self.time
 
@@ -142,7 +150,8 @@ class Frames:
         except av.FFmpegError:  # a damaged packet
             return
         for frame in frames:
-            seconds = self._clock.time_of(frame.time if opened.has_times else None, arrival)
+            stamp = frame.time if opened.has_times else None
+            seconds = self._clock.time_of(stamp, arrival, is_paced=opened.is_paced)
             if not is_late and not frame.is_corrupt:
                 self._add(Frame(self._resize(upright(frame)), seconds, arrival), frame)
 

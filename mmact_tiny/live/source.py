@@ -151,10 +151,13 @@ class Reader:
         self._stopped = threading.Event()
         opened = Opened(source, silent_seconds)
         self._thread = threading.Thread(target=self._run, args=(opened,), daemon=True)
+        if not opened.ends:
+            self.start()  # what comes while the model loads is too old then
 
     def start(self) -> None:
-        """Begins to read; what came until then is read at once."""
-        self._thread.start()
+        """Begins to read what has an end; the rest is read from when it was opened."""
+        if self._thread.ident is None:
+            self._thread.start()
 
     def take(self) -> Waiting | None:
         """Waits for the next packet and returns it, None after the last."""

@@ -64,10 +64,16 @@ class Camera:
         time.sleep(seconds)
         self.is_away = False
 
+    def mute(self, seconds: float) -> None:
+        """Sends nothing for some seconds, and keeps the connections."""
+        self.is_silent = True
+        time.sleep(seconds)
+        self.is_silent = False
+
     def film(self, sink: Any, **muxer: Any) -> None:
         """Writes to a file until the connections are cut or the client is gone."""
         self.num_clients += 1
-        generation, index, start = self.generation, 0, time.monotonic()
+        generation, index, due = self.generation, 0, time.monotonic()
         while self.generation == generation:
             state = self.size, self.offset
             with av.open(sink, "w", **({"format": "mpegts"} | muxer)) as container:
@@ -75,8 +81,8 @@ class Camera:
                 stream.width, stream.height = self.size
                 stream.gop_size = FPS
                 while self.generation == generation and state == (self.size, self.offset):
-                    time.sleep(max(0.0, start + index / self.fps - time.monotonic()))
-                    index += 1
+                    time.sleep(max(0.0, due - time.monotonic()))
+                    index, due = index + 1, due + 1 / self.fps
                     if not self.is_silent:
                         frame = self._picture(index)
                         container.mux(stream.encode(frame))

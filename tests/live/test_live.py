@@ -1,0 +1,180 @@
+"""Live streams, from real servers on loopback: what is scored, when, and what a fault does to it."""
+
+import json
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from live_servers import FPS, read_clock, serving
+from torch import Tensor
+
+from mmact_tiny.compat import init_default_scope
+from mmact_tiny.live.frames import Frames
+from mmact_tiny.live.source import Reader
+from mmact_tiny.live.watch import Answer, Watch
+from mmact_tiny.recognizer import Recognizer
+
+WINDOW, STRIDE = 1.0, 0.25
+PIPELINE = [
+    dict(type="PacketInit"),
+    dict(type="SampleFrames", clip_len=1, frame_interval=1, num_clips=25, test_mode=True),
+    dict(type="PacketDecode"),
+    dict(type="Resize", scale=(-1, 64)),
+    dict(type="FormatShape", input_format="NCHW"),
+    dict(type="PackActionInputs"),
+]
+
+
+class ClockReader:
+    """A recognizer that reads the clock of the newest frame, and may take its time.
+
+    `ages` are the seconds from when that frame was made to the answer.
+    """
+
+    steps, labels, thresholds = PIPELINE, ["nothing", "running"], None
+    top_k = Recognizer.top_k
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        init_default_scope("mmaction")
+        self.seconds = seconds
+        self.ages: list[float] = []
+        self.sizes: list[tuple[int, ...]] = []
+
+    def score_samples(self, samples: Sequence[dict[str, Any]]) -> Iterator[np.ndarray]:
+        views: Tensor = samples[0]["inputs"]
+        made = read_clock(views[-1].permute(1, 2, 0).numpy())
+        self.sizes.append(tuple(views.shape[2:]))
+        time.sleep(self.seconds)
+        self.ages.append(time.monotonic() % 2**32 - made / 1000)
+        yield np.array([0.1, 0.9], np.float32)
+
+
+def watch(
+    source: str, recognizer: Any, *, seconds: float, then: Sequence[Callable] = (), **settings: Any
+) -> tuple[Watch, list[Answer]]:
+    """Watches for some seconds of answers; calls `then`, each after an equal part of them."""
+    reader = Reader(source, first_pause=0.2, silent_seconds=settings.pop("silent_seconds", 5.0))
+    own = dict(window=WINDOW, stride=STRIDE, tell=lambda line: None)
+    watch = Watch(reader, recognizer, **(own | settings))
+    answers, start, steps = [], time.monotonic(), [*then]
+    part = seconds / (len(steps) + 1)
+    for answer in watch:
+        answers.append(answer)
+        if steps and time.monotonic() - start > part * (len(then) - len(steps) + 1):
+            steps.pop(0)()
+        if time.monotonic() - start > seconds:
+            break
+    watch.reader.close()
+    return watch, answers
+
+
+@pytest.mark.parametrize(("kind", "most"), [("http", 0.4), ("rtsp", 0.4), ("hls", 1.9)])
+def test_the_newest_window_is_scored_at_once(kind, most, tmp_path):
+    """HLS gives a segment, of a second here, when it is whole."""
+    recognizer = ClockReader()
+    with serving(kind, tmp_path) as (source, _, _):
+        watched, answers = watch(source, recognizer, seconds=3)
+    ends = np.array([answer.end for answer in answers])
+    assert len(ends) >= 7 and ends[0] >= WINDOW
+    assert (ends[1:] % STRIDE < 1.5 / FPS).all() and (np.diff(ends) < STRIDE + 1.5 / FPS).all()
+    assert max(recognizer.ages) < most
+
+
+def test_a_model_that_is_too_slow_loses_frames_not_time(tmp_path, caplog):
+    """It takes longer than a stride: windows are left out, and the delay does not grow."""
+    recognizer = ClockReader(seconds=0.6)
+    with serving("http", tmp_path) as (source, _, _):
+        watched, answers = watch(source, recognizer, seconds=5)
+    ends = np.array([answer.end for answer in answers])
+    assert 0.55 < np.diff(ends).mean() < 0.9
+    assert max(recognizer.ages) < STRIDE + 0.6 + 0.3 > max(answer.delay for answer in answers)
+
+
+def test_a_decoder_that_is_too_slow_loses_frames_not_time(tmp_path):
+    """What waited for longer than a stride is not kept; after 2 s all to a keyframe are gone."""
+
+    def resize(image: np.ndarray) -> np.ndarray:
+        time.sleep(pause)
+        return image
+
+    pause = 0.1
+    with serving("http", tmp_path) as (source, camera, _):
+        reader = Reader(source)
+        frames = Frames(reader, resize, window=WINDOW, late_seconds=STRIDE)
+        time.sleep(3)
+        ages = []
+        for _ in range(3):
+            newest = frames.newest(0.0, 1.0)[-1]
+            ages.append(time.monotonic() - read_clock(newest.image) / 1000)
+            time.sleep(0.3)
+        assert 0.2 < frames.num_kept / reader.num_read < 0.6
+        assert max(ages) < STRIDE + pause + 0.3
+        pause, before = 3.0, reader.num_read
+        time.sleep(4)
+        pause = 0.0
+        time.sleep(2.5)
+        assert reader.num_read - before > 5 * FPS
+        age = time.monotonic() - read_clock(frames.newest(0.0, 1.0)[-1].image) / 1000
+        assert age < 0.4
+        reader.close()
+
+
+# what happens to the camera, and the sizes of what is scored
+CHANGES = {
+    "its time jumps ahead": (dict(offset=3600), {(64, 114)}),
+    "its time jumps back": (dict(offset=-900), {(64, 114)}),
+    "another size": (dict(size=(240, 240)), {(64, 114), (64, 64)}),
+    "it gets slow": (dict(fps=12), {(64, 114)}),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_change_in_mid_stream(name, tmp_path):
+    changes, sizes = CHANGES[name]
+    recognizer = ClockReader()
+    with serving("rtsp", tmp_path) as (source, camera, _):
+        watched, answers = watch(
+            source, recognizer, seconds=5, then=[lambda: vars(camera).update(changes)]
+        )
+    assert {*recognizer.sizes} == sizes and not watched.reader.losses
+    ends = np.array([answer.end for answer in answers])
+    assert (np.diff(ends) > 0).all() and 2 < np.ptp(ends) < 5.5
+    assert max(recognizer.ages) < 0.6
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("kind", "fault", "reason"),
+    [
+        ("http", "cut", "Input/output error"),
+        ("rtsp", "cut", "it ended"),
+        ("http", "mute", "nothing came"),
+    ],
+)
+def test_a_lost_stream_is_tried_again(kind, fault, reason, tmp_path, caplog):
+    """The event before ends with the last window; the pauses grow from try to try."""
+    out, recognizer = tmp_path / "events.jsonl", ClockReader()
+    with serving(kind, tmp_path) as (source, camera, _):
+        break_it = threading.Thread(target=getattr(camera, fault), args=(1.5,)).start
+        watched, answers = watch(
+            source, recognizer, seconds=7, then=[break_it], out=out, silent_seconds=0.8
+        )
+    first, lost, second = rows(out)
+    assert lost["lost"].startswith(reason) and 1.0 < lost["end"] - lost["start"] < 4.5
+    assert first["start"] < 3 and first["end"] == pytest.approx(lost["start"], abs=1)
+    assert lost["end"] < second["start"] < second["end"] == pytest.approx(answers[-1].end, abs=0.1)
+    assert [row["label"] for row in (first, second)] == ["running"] * 2
+    pauses = re.findall(r"trying again in ([\d.]+) s", caplog.text)
+    assert pauses == ["0.2", "0.4", "0.8", "1.6"][: len(pauses)] and len(pauses) > 1
+    assert "is back after" in caplog.text
+    assert datetime.fromisoformat(first["clock"]) < datetime.fromisoformat(second["clock"])
+    assert max(recognizer.ages) < 0.6
