@@ -1,5 +1,6 @@
 """Smooths the scores of windows, makes events of them, and appends events to a file."""
 
+import errno
 import json
 import os
 from collections import deque
@@ -98,7 +99,9 @@ class Events:
             middle: Of the time that the scores stand for.
             scores: Shape (classes,).
         """
-        border = start if self._middle is None else (self._middle + middle) / 2
+        border = max(start, self._end)
+        if self._middle is not None:
+            border = (self._middle + middle) / 2
         self._middle, self._end = middle, end
         best, reached = int(scores.argmax()), scores >= self.thresholds
         least = KEEP * self.thresholds
@@ -160,7 +163,7 @@ class Lines:
             size = os.fstat(self._file).st_size
             if os.write(self._file, line) < len(line):
                 os.ftruncate(self._file, size)
-                os.write(self._file, line)  # says why
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def close(self) -> None:
         """Closes the file."""

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..compat import Compose
 from ..video.files import upright
+from ..video.frames import EDGE
 from .source import Opened, Reader
 
 JUMP_SECONDS = 1.0  # that a time stamp may be ahead of the clock's way since the last
@@ -106,7 +107,7 @@ class Frames:
         """
 
         def is_there() -> bool:
-            due = max(after, self._start + self.window)
+            due = max(after, self._start + self.window) - EDGE
             return self.has_ended or (bool(self._frames) and self._frames[-1].time >= due)
 
         with self._changed:
@@ -150,7 +151,8 @@ class Frames:
         except av.FFmpegError:  # a damaged packet
             return
         for frame in frames:
-            stamp = frame.time if opened.has_times else None
+            known = opened.has_times and frame.pts is not None
+            stamp = float(frame.pts * opened.time_base) if known else None
             seconds = self._clock.time_of(stamp, arrival, is_paced=opened.is_paced)
             if not is_late and not frame.is_corrupt:
                 self._add(Frame(self._resize(upright(frame)), seconds, arrival), frame)
@@ -165,7 +167,7 @@ class Frames:
             elif new.time - frames[-1].time < self.window * new.image.nbytes / MAX_BYTES:
                 return
             frames.append(new)
-            while frames[0].time <= new.time - self.window:
+            while frames[0].time <= new.time - self.window + EDGE:
                 frames.popleft()
             self.num_kept += 1
             self._changed.notify_all()

@@ -71,7 +71,7 @@ class Opened:
         except UserError as error:
             self.container.close()
             raise UserError(f"{without_password(source)}: {error}") from None
-        self.context = self.stream.codec_context
+        self.context, self.time_base = self.stream.codec_context, self.stream.time_base
         self.context.thread_type = "SLICE"  # a thread for each frame would hold frames back
         kind, has_length = self.container.format, self.container.duration is not None
         self.has_times = not kind.flags & NO_TIMESTAMPS

@@ -18,6 +18,7 @@ from ..errors import UserError
 from ..files import printable
 from ..progress import say
 from ..recognizer import Recognizer
+from ..video.frames import EDGE
 from ..video.window import WindowPipeline, check_window, find_sampler
 from .events import Event, Events, Lines, Smoothing
 from .frames import Frame, Frames, resize_of
@@ -91,13 +92,13 @@ class Watch:
         self._smoothing = Smoothing(smooth or SMOOTH)
         self._lines = None if out is None else Lines(out)
         resize = resize_of(steps[end:rest])
+        self._zero = time.monotonic()  # when the stream's time was 0
+        self._first = self._said = np.array([self._zero, reader.num_read, 0, 0, 0])
         self._frames = Frames(reader, resize, window=window, late_seconds=stride)
         self.answer: Answer | None = None
         self.has_ended, self.error = False, ""
         self.delays: Counter[int] = Counter()  # windows, by their delay in hundredths of a second
-        self._zero = time.monotonic()  # when the stream's time was 0
         self._scoring = 0.0  # seconds
-        self._first = self._said = self._counts()
         self._next_report = self._zero + 10
 
     def __iter__(self) -> Iterator[Answer]:
@@ -108,7 +109,7 @@ class Watch:
                 self._write_losses()
                 if frames and frames[-1].time > last:
                     last = frames[-1].time
-                    due = (last // self.stride + 1) * self.stride
+                    due = (math.floor(last / self.stride + EDGE) + 1) * self.stride
                     self.answer = self._answer(frames)
                     yield self.answer
                     self._say_rate()
