@@ -25,6 +25,7 @@ from mmact_tiny import cli, hardware
 from mmact_tiny.errors import UserError
 
 STREAMS = ("rtsp://", "rtsps://", "rtmp://", "rtmps://", "rtp://", "tcp://", "udp://", "/dev/video")
+LIVE_FLAGS = ("smooth", "threshold", "background")
 
 
 @cli.tool
@@ -144,7 +145,7 @@ def stream_among(args: argparse.Namespace) -> str | None:
     streams = [name for name in args.videos if name == "-" or name.startswith(STREAMS)]
     if not streams and args.window is not None and room_of_jobs(args) is None:
         streams = [name for name in args.videos if name.startswith(("http://", "https://"))]
-    for name in ("smooth", "threshold", "background"):
+    for name in LIVE_FLAGS:
         if not streams and getattr(args, name) is not None:
             raise UserError(f"--{name} {getattr(args, name)}: expected a stream: docs/live.md")
     return streams[0] if streams else None
@@ -156,9 +157,9 @@ def watch(args: argparse.Namespace, stream: str) -> None:
     live = import_module("mmact_tiny.live")
     live.check_flags(args, stream)
     cli.start(args, trains=False)
-    own = {name: getattr(args, name) for name in ("window", "smooth", "threshold", "background")}
-    own |= dict(stride=stride_of(args), out=args.out, **cli.recognizer_settings(args))
-    live.watch_stream(stream, **own)
+    settings = {name: getattr(args, name) for name in ("window", "out", *LIVE_FLAGS)}
+    settings = {name: value for name, value in settings.items() if value is not None}
+    live.watch_stream(stream, cli.recognizer_settings(args), stride=stride_of(args), **settings)
 
 
 def room_of_jobs(args: argparse.Namespace) -> Any:

@@ -2,6 +2,7 @@
 
 python tools/serve.py
 python tools/serve.py --checkpoint FILE.pth --port 8000 --protocol val
+python tools/serve.py --protocol val --live rtsp://CAMERA --window 2 --stride 0.5
 curl -F video=@clip.mp4 http://127.0.0.1:7860/api/recognize
 """
 
@@ -23,20 +24,36 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--examples", metavar="DIR", help="videos to click; default: one of each class"
     )
+    parser.add_argument("--live", metavar="STREAM", help="shown with its labels: docs/live.md")
+    parser.add_argument("--window", type=float, default=2, help="of --live, seconds (default: 2)")
+    parser.add_argument("--stride", type=float, default=0.5, help="of --live (default: 0.5)")
     cli.add_device(parser)
     args = parser.parse_args(argv)
     cli.start(args, trains=False)
 
     from mmact_tiny.serve.server import serve
 
-    serve(
-        host=args.host,
-        port=args.port,
-        max_mb=args.max_mb,
-        max_seconds=args.max_seconds,
-        examples=args.examples,
-        **cli.recognizer_settings(args),
-    )
+    settings, live = cli.recognizer_settings(args), None
+    if args.live is not None:
+        cli.need_room("live", "--live")
+        from mmact_tiny.live import open_watch
+
+        # It has a recognizer of its own, so that it waits for nobody's upload.
+        live = open_watch(args.live, settings, window=args.window, stride=args.stride)
+        live.start()
+    try:
+        serve(
+            host=args.host,
+            port=args.port,
+            max_mb=args.max_mb,
+            max_seconds=args.max_seconds,
+            examples=args.examples,
+            live=live,
+            **settings,
+        )
+    finally:
+        if live is not None:
+            live.close()
 
 
 if __name__ == "__main__":

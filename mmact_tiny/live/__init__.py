@@ -33,11 +33,11 @@ def check_flags(args: argparse.Namespace, source: str) -> None:
         raise UserError(f"--out {args.out}: expected a name that ends in .jsonl for a stream")
 
 
-def open_watch(source: str, **settings: Any) -> Any:
+def open_watch(source: str, recognizer: dict[str, Any], **settings: Any) -> Any:
     """Returns a `watch.Watch`, see `watch.open_watch`."""
-    return import_module(".watch", __name__).open_watch(source, **settings)
+    return import_module(".watch", __name__).open_watch(source, recognizer, **settings)
 
 
-def watch_stream(source: str, **settings: Any) -> None:
+def watch_stream(source: str, recognizer: dict[str, Any], **settings: Any) -> None:
     """Watches a stream until it ends, see `watch.watch_stream`."""
-    import_module(".watch", __name__).watch_stream(source, **settings)
+    import_module(".watch", __name__).watch_stream(source, recognizer, **settings)

@@ -6,8 +6,9 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import closing
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -42,6 +43,40 @@ class Answer(NamedTuple):
     delay: float
 
 
+@dataclass(frozen=True)
+class Settings:
+    """How a source is watched.
+
+    Args:
+        window, stride: Seconds.
+        smooth: How many windows' mean score counts.
+        threshold: The score that begins an event; by default `THRESHOLD`, or each label's own
+            where a video may have several.
+        background: The label that stands for nothing.
+        out: A JSON Lines file for events and losses.
+        tell: Takes a line for each event that begins or ends.
+
+    Raises:
+        UserError: a value that cannot be used.
+    """
+
+    window: float
+    stride: float
+    smooth: int = SMOOTH
+    threshold: float | None = None
+    background: str | None = None
+    out: str | Path | None = None
+    tell: Callable[[str], None] = say
+
+    def __post_init__(self) -> None:
+        check_window(self.window, self.stride)
+        if self.smooth < 1:
+            raise UserError(f"--smooth {self.smooth}: expected 1 window or more")
+        if self.threshold is not None and not 0 < self.threshold <= 1:
+            words = "expected a score above 0 and at most 1"
+            raise UserError(f"--threshold {self.threshold:g}: {words}")
+
+
 class Watch:
     """Watches a source: iterating gives an answer for each window, until the source ends.
 
@@ -51,57 +86,40 @@ class Watch:
     Args:
         reader: Of the source.
         recognizer: Made with the protocol that is wanted.
-        window, stride: Seconds.
-        smooth: How many windows' mean score counts; by default `SMOOTH`.
-        threshold: The score that begins an event; by default `THRESHOLD`, or each label's own
-            where a video may have several.
-        background: The label that stands for nothing.
-        out: A JSON Lines file for events and losses.
-        tell: Takes a line for each event that begins or ends.
+        settings: How.
 
     Raises:
         UserError: a background that is no class, a pipeline that takes no video, or a file that
             cannot be written.
     """
 
-    def __init__(
-        self,
-        reader: Reader,
-        recognizer: Recognizer,
-        *,
-        window: float,
-        stride: float,
-        smooth: int | None = None,
-        threshold: float | None = None,
-        background: str | None = None,
-        out: str | Path | None = None,
-        tell: Callable[[str], None] = say,
-    ) -> None:
-        self.reader, self.recognizer, self.tell = reader, recognizer, tell
-        self.window, self.stride = window, stride
+    def __init__(self, reader: Reader, recognizer: Recognizer, settings: Settings) -> None:
+        self.reader, self.recognizer, self.tell = reader, recognizer, settings.tell
+        self.window, self.stride = settings.window, settings.stride
         own = recognizer.thresholds
         self.events = Events(
             recognizer.labels,
-            threshold or (THRESHOLD if own is None else own),
+            settings.threshold or (THRESHOLD if own is None else own),
             one_at_a_time=own is None,
-            background=background,
+            background=settings.background,
         )
         steps, end = recognizer.steps, find_sampler(recognizer.steps, "test")[1]
         rest = end + (steps[end]["type"] == "Resize")  # which is done once, when a frame comes
         self._pipeline = WindowPipeline([*steps[:end], *steps[rest:]])
-        self._smoothing = Smoothing(smooth or SMOOTH)
-        self._lines = None if out is None else Lines(out)
-        resize = resize_of(steps[end:rest])
-        self._zero = time.monotonic()  # when the stream's time was 0
-        self._first = self._said = np.array([self._zero, reader.num_read, 0, 0, 0])
-        self._frames = Frames(reader, resize, window=window, late_seconds=stride)
+        self._smoothing = Smoothing(settings.smooth)
+        self._lines = None if settings.out is None else Lines(settings.out)
         self.answer: Answer | None = None
         self.has_ended, self.error = False, ""
         self.delays: Counter[int] = Counter()  # windows, by their delay in hundredths of a second
         self._scoring = 0.0  # seconds
+        self._zero = time.monotonic()  # when the stream's time was 0
+        self._first = self._said = np.array([self._zero, reader.num_read, 0, 0, 0])
         self._next_report = self._zero + 10
+        self._thread: threading.Thread | None = None
+        resize = resize_of(steps[end:rest])
+        self._frames = Frames(reader, resize, window=self.window, late_seconds=self.stride)
 
-    def __iter__(self) -> Iterator[Answer]:
+    def __iter__(self) -> Generator[Answer, None, None]:
         due, last = 0.0, -1.0
         try:
             while True:
@@ -127,7 +145,8 @@ class Watch:
             self._say_end()
 
     def start(self) -> None:
-        """Watches in a thread; `state` tells what is seen."""
+        """Watches in a thread, until `close`; `state` tells what is seen, and nothing else."""
+        self.tell = logger.debug
 
         def run() -> None:
             try:
@@ -138,7 +157,14 @@ class Watch:
                 self.error = str(error) or type(error).__name__
             self.has_ended = True
 
-        threading.Thread(target=run, daemon=True).start()
+        self._thread = threading.Thread(target=run, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Ends what `start` began."""
+        self.reader.close()
+        if self._thread is not None:
+            self._thread.join(2.0)
 
     def state(self) -> dict[str, Any]:
         """Returns what is seen now, as JSON has it."""
@@ -240,48 +266,33 @@ class Watch:
             )
 
 
-def open_watch(
-    source: str,
-    *,
-    window: float,
-    stride: float,
-    smooth: int | None = None,
-    threshold: float | None = None,
-    background: str | None = None,
-    out: str | Path | None = None,
-    tell: Callable[[str], None] = say,
-    **settings: Any,
-) -> Watch:
-    """Opens a source, then the recognizer of these settings, to watch it; see `Watch`.
+def open_watch(source: str, recognizer: dict[str, Any], **settings: Any) -> Watch:
+    """Opens a source, then a recognizer, to watch it.
+
+    Args:
+        source: As of `source.Opened`.
+        recognizer: Arguments of `Recognizer`; the precision is `auto` by default.
+        **settings: Those of `Settings`.
 
     Raises:
         UserError: a value, source or recognizer that cannot be used.
     """
-    check_window(window, stride)
-    if smooth is not None and smooth < 1:
-        raise UserError(f"--smooth {smooth}: expected 1 window or more")
-    if threshold is not None and not 0 < threshold <= 1:
-        raise UserError(f"--threshold {threshold:g}: expected a score above 0 and at most 1")
+    how = Settings(**settings)
     reader = Reader(source)  # before the model, so that a mistake shows at once
-    recognizer = Recognizer(**{"precision": "auto", **settings})
+    opened = Recognizer(**{"precision": "auto", **recognizer})
     for name in ("checkpoint", "protocol", "engine"):
-        logger.info("%s: %s", name, getattr(recognizer, name))
-    how = dict(smooth=smooth, threshold=threshold, background=background, out=out, tell=tell)
-    return Watch(reader, recognizer, window=window, stride=stride, **how)
+        logger.info("%s: %s", name, getattr(opened, name))
+    return Watch(reader, opened, how)
 
 
-def watch_stream(source: str, **settings: Any) -> None:
-    """Watches a source until it ends, or Ctrl-C or SIGTERM does, and prints its events.
-
-    Args:
-        source: As of `source.Opened`.
-        **settings: As of `open_watch`.
+def watch_stream(source: str, recognizer: dict[str, Any], **settings: Any) -> None:
+    """Watches a source until it ends, or Ctrl-C or SIGTERM does; takes what `open_watch` takes.
 
     Raises:
         UserError: a value, source or recognizer that cannot be used.
         KeyboardInterrupt: after the last event was written.
     """
-    watch = open_watch(source, **settings)
+    watch = open_watch(source, recognizer, **settings)
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with closing(iter(watch)) as answers:

@@ -16,12 +16,15 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
+import numpy as np
 from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from PIL import Image
 from python_multipart.exceptions import FormParserError
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders, UploadFile
@@ -31,7 +34,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..errors import UserError
-from .answer import Answerer
+from .answer import Answerer, jpeg
 
 PAGE = Path(__file__).parent / "page"
 LIVE = "application/x-ndjson"
@@ -64,6 +67,16 @@ class Example(NamedTuple):
     poster: bytes
 
 
+class LiveSource(Protocol):
+    """A stream or camera that somebody else watches."""
+
+    def state(self) -> dict[str, Any]:
+        """Returns its labels now, as JSON has them."""
+
+    def picture(self) -> np.ndarray | None:
+        """Returns its newest frame, uint8 RGB (height, width, 3), if there is one yet."""
+
+
 @dataclass(frozen=True)
 class Site:
     """All that the application works with; `folder` takes the uploads."""
@@ -73,6 +86,7 @@ class Site:
     folder: Path
     max_bytes: int
     examples: list[Example]
+    live: LiveSource | None = None
 
     def describe(self) -> dict[str, Any]:
         """Returns the model, the limits, the examples, and how many places are free."""
@@ -89,6 +103,7 @@ class Site:
             max_seconds=self.answerer.max_seconds,
             examples=[example.name for example in self.examples],
             free_places=self.queue.places - self.queue.num_taken,
+            is_live=self.live is not None,
         )
 
     def example(self, number: str) -> Example:
@@ -114,6 +129,10 @@ def create_app(site: Site, *, host: str) -> FastAPI:
     async def example_poster(number: str) -> Response:
         return Response(site.example(number).poster, media_type="image/jpeg")
 
+    if site.live is not None:
+        app.add_api_route("/api/live", site.live.state)
+        app.add_api_route("/api/live/picture", partial(live_picture, site.live))
+
     @app.post("/api/recognize")
     async def answer(request: Request, example: str | None = None, pictures: str = "") -> Response:
         video = None if example is None else site.example(example).video
@@ -132,6 +151,14 @@ def create_app(site: Site, *, host: str) -> FastAPI:
 
     app.mount("/", StaticFiles(directory=PAGE, html=True))
     return app
+
+
+def live_picture(live: LiveSource) -> Response:
+    """Returns the newest frame as a JPEG; 204 while there is none."""
+    picture = live.picture()
+    if picture is None:
+        return Response(status_code=204)
+    return Response(jpeg(Image.fromarray(picture)), media_type="image/jpeg")
 
 
 async def _lines(first: dict[str, Any], steps: AsyncIterator[dict[str, Any]]) -> AsyncIterator[str]:

@@ -21,7 +21,7 @@ from ..recognizer import Recognizer
 from ..video.files import find_videos, sample_of
 from ..video.isolated import GuardedReader
 from .answer import Answerer, examine
-from .app import Example, Queue, Site, create_app
+from .app import Example, LiveSource, Queue, Site, create_app
 
 PLACES = 16  # requests at once: sending, waiting, or being recognized
 MAX_EXAMPLES = 8
@@ -38,6 +38,7 @@ def serve(
     max_mb: float = 200,
     max_seconds: float = 600,
     examples: str | Path | None = None,
+    live: LiveSource | None = None,
     **recognizer: Any,
 ) -> None:
     """Serves the page until Ctrl-C or SIGTERM.
@@ -48,6 +49,7 @@ def serve(
         max_mb: Size limit of an upload, in 10^6 bytes.
         max_seconds: Length limit of a video.
         examples: Folder of the videos to click, instead of one of each class.
+        live: A stream to show with its labels.
         **recognizer: Arguments of `Recognizer`.
 
     Raises:
@@ -68,7 +70,7 @@ def serve(
             answerer = Answerer(Recognizer(**recognizer), max_seconds=max_seconds)
             try:
                 found = list(find_examples(answerer.recognizer, examples))
-                site = Site(answerer, queue, Path(folder), int(max_mb * 1e6), found)
+                site = Site(answerer, queue, Path(folder), int(max_mb * 1e6), found, live)
                 _announce(answerer.recognizer, host, listening)
                 server_of(create_app(site, host=host)).run(sockets=[listening])
             finally:

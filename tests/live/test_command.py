@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -14,7 +13,7 @@ import av
 import numpy as np
 import pytest
 from conftest import ROOT
-from jobs import command, wait_for
+from jobs import command
 from live_servers import serving
 from pattern_videos import make_video
 

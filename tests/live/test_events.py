@@ -40,7 +40,8 @@ def events_of(events, scores):
     for number, (running, typing) in enumerate(scores):
         row = np.array([1 - running - typing, running, typing])
         found += events.add(number, number + 2, number + 1, row)
-    return [(e["label"], e["start"], e["end"], round(e["score"], 6)) for e in found + events.close()]
+    found += events.close()
+    return [(e["label"], e["start"], e["end"], round(e["score"], 6)) for e in found]
 
 
 @pytest.mark.parametrize("name", ONE_AT_A_TIME)
@@ -81,7 +82,7 @@ def test_a_background_that_is_no_class():
 
 
 def test_lines_are_whole(tmp_path):
-    """What was there stays, a line that was cut stays one, and a full disk leaves no half of one."""
+    """What was there stays, a line that was cut too, and a full disk leaves no half of one."""
     path = tmp_path / "new" / "events.jsonl"
     path.parent.mkdir()
     path.write_text('{"label": "cut o')

@@ -1,4 +1,4 @@
-"""Live streams, from real servers on loopback: what is scored, when, and what a fault does to it."""
+"""Live streams, from real servers on loopback: what is scored and when, and what a fault does."""
 
 import json
 import re
@@ -19,7 +19,7 @@ from torch import Tensor
 from mmact_tiny.compat import init_default_scope
 from mmact_tiny.live.frames import Frames
 from mmact_tiny.live.source import Reader
-from mmact_tiny.live.watch import Answer, Watch
+from mmact_tiny.live.watch import Answer, Settings, Watch
 from mmact_tiny.recognizer import Recognizer
 from mmact_tiny.video.files import upright
 from mmact_tiny.video.frames import decode
@@ -65,7 +65,7 @@ def watch(
     """Watches for some seconds of answers; calls `then`, each after an equal part of them."""
     reader = Reader(source, first_pause=0.2, silent_seconds=settings.pop("silent_seconds", 5.0))
     own = dict(window=WINDOW, stride=STRIDE, tell=lambda line: None)
-    watch = Watch(reader, recognizer, **(own | settings))
+    watch = Watch(reader, recognizer, Settings(**(own | settings)))
     answers, start, steps = [], time.monotonic(), [*then]
     part = seconds / (len(steps) + 1)
     for answer in watch:
@@ -83,7 +83,7 @@ def test_the_newest_window_is_scored_at_once(kind, most, tmp_path):
     """HLS gives a segment, of a second here, when it is whole."""
     recognizer = ClockReader()
     with serving(kind, tmp_path) as (source, _, _):
-        watched, answers = watch(source, recognizer, seconds=3)
+        _, answers = watch(source, recognizer, seconds=3)
     ends = np.array([answer.end for answer in answers])
     assert len(ends) >= 7 and ends[0] >= WINDOW
     assert (ends[1:] % STRIDE < 1.5 / FPS).all() and (np.diff(ends) < STRIDE + 1.5 / FPS).all()
@@ -94,7 +94,7 @@ def test_a_model_that_is_too_slow_loses_frames_not_time(tmp_path, caplog):
     """It takes longer than a stride: windows are left out, and the delay does not grow."""
     recognizer = ClockReader(seconds=0.6)
     with serving("http", tmp_path) as (source, _, _):
-        watched, answers = watch(source, recognizer, seconds=5)
+        _, answers = watch(source, recognizer, seconds=5)
     ends = np.array([answer.end for answer in answers])
     assert 0.55 < np.diff(ends).mean() < 0.9
     assert max(recognizer.ages) < STRIDE + 0.6 + 0.3 > max(answer.delay for answer in answers)
@@ -108,7 +108,7 @@ def test_a_decoder_that_is_too_slow_loses_frames_not_time(tmp_path):
         return image
 
     pause = 0.1
-    with serving("http", tmp_path) as (source, camera, _):
+    with serving("http", tmp_path) as (source, _, _):
         reader = Reader(source)
         frames = Frames(reader, resize, window=WINDOW, late_seconds=STRIDE)
         time.sleep(3)
@@ -169,7 +169,7 @@ def test_a_lost_stream_is_tried_again(kind, fault, reason, tries, tmp_path, capl
     out, recognizer = tmp_path / "events.jsonl", ClockReader()
     with serving(kind, tmp_path) as (source, camera, _):
         break_it = threading.Thread(target=getattr(camera, fault), args=(1.0,)).start
-        watched, answers = watch(
+        _, answers = watch(
             source, recognizer, seconds=5.5, then=[break_it], out=out, silent_seconds=0.8
         )
     first, lost, second = rows(out)
@@ -192,7 +192,7 @@ def test_a_file_at_an_address_is_played_and_ends(tmp_path):
         server.files["/a.mp4"] = path.read_bytes()
         began = time.monotonic()
         file = source.replace("live.ts", "a.mp4")
-        watched, answers = watch(file, recognizer, seconds=60, smooth=1, threshold=0.01)
+        _, answers = watch(file, recognizer, seconds=60, smooth=1, threshold=0.01)
     assert time.monotonic() - began > 2.2
     assert answers[-1].end == pytest.approx(59 / 25, abs=0.01)
     frames = [upright(frame) for _, frame in decode(path)]

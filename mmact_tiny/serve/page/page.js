@@ -74,18 +74,40 @@ function recognize(name, video, query = "") {
   request.send(video);
 }
 
+const bars = (predictions) => predictions.map(({ label, score }) => {
+  const row = create("li");
+  const track = create("div", "track");
+  const fill = create("div", "fill");
+  fill.style.width = `${100 * score}%`;
+  track.append(fill);
+  row.append(create("span", "label", label),
+    create("span", "score", `${(100 * score).toFixed(1)} %`), track);
+  return row;
+});
+
+async function followLive() {
+  const picture = element("live-picture");
+  const name = element("live-name");
+  let state = {};
+  element("live").hidden = false;
+  try {
+    state = await (await fetch("/api/live")).json();
+  } catch {
+    state.error = "The server does not answer.";
+  }
+  if (state.source) name.textContent = `Live: ${state.source}`;
+  const now = state.events?.join(", ") || "nothing";
+  element("live-state").textContent = state.error || (state.has_ended ? "It has ended."
+    : state.lost ? `Lost: ${state.lost}. It is tried again.`
+      : `${state.seconds.toFixed(1)} s: ${now}. Answered within ${seconds(state.delay)}.`);
+  element("live-bars").replaceChildren(...bars(state.predictions ?? []));
+  if (!state.lost && !state.error) picture.src = `/api/live/picture?${state.seconds}`;
+  if (!state.has_ended) setTimeout(followLive, 500);
+}
+
 function draw(name, answer, total) {
   say(`${name}: ${answer.predictions[0]?.label ?? "no label reaches its threshold"}`);
-  element("bars").replaceChildren(...answer.predictions.map(({ label, score }) => {
-    const row = create("li");
-    const track = create("div", "track");
-    const fill = create("div", "fill");
-    fill.style.width = `${100 * score}%`;
-    track.append(fill);
-    row.append(create("span", "label", label),
-      create("span", "score", `${(100 * score).toFixed(1)} %`), track);
-    return row;
-  }));
+  element("bars").replaceChildren(...bars(answer.predictions));
   const pictures = answer.pictures || [];
   const part = pictures.length < answer.frames ? `, ${pictures.length} of them here` : "";
   const crops = answer.views / answer.frames;
@@ -207,6 +229,7 @@ async function start() {
   element("limits").textContent =
     `up to ${limits.max_bytes / 1e6} MB and ${limits.max_seconds} seconds`;
   showExamples(limits.examples);
+  if (limits.is_live) followLive();
 }
 
 start();
