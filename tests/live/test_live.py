@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from live_servers import FPS, read_clock, serving
 from pattern_videos import make_video
@@ -199,3 +200,21 @@ def test_a_file_at_an_address_is_played_and_ends(tmp_path):
     for start, end, predictions, _ in answers:
         part = [one for number, one in enumerate(frames) if start + 1e-3 < number / 25 < end + 1e-3]
         assert predictions == recognizer.predict(np.stack(part))[:5]
+
+
+@pytest.mark.parametrize("seconds", [6, pytest.param(240, marks=pytest.mark.slow)])
+def test_the_delay_and_the_memory_stay(seconds, tmp_path):
+    """From when a frame was made to the answer: a stride and a forward pass; `-s` shows all."""
+    recognizer = ClockReader(seconds=0.1)
+    process, sizes = psutil.Process(), []
+    with serving("rtsp", tmp_path) as (source, _, _):
+        steps = [lambda: sizes.append(process.memory_info().rss / 1e6)] * 5
+        _, answers = watch(source, recognizer, seconds=seconds, then=steps)
+    ages = np.array(recognizer.ages)
+    counts, edges = np.histogram(ages, np.arange(0, 0.61, 0.02))
+    for count, edge in zip(counts, edges, strict=False):
+        print(f"{edge:.2f} to {edge + 0.02:.2f} s: {count}")
+    print(f"{len(ages)} windows, most {ages.max():.3f} s; MB: {sizes}")
+    assert len(answers) > 0.8 * (seconds - WINDOW) / STRIDE
+    assert np.quantile(ages, 0.95) < STRIDE + 0.1 and ages.max() < STRIDE + 0.1 + 1
+    assert sizes[-1] - sizes[0] < 40

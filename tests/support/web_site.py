@@ -63,7 +63,9 @@ class Served:
 
 
 @contextlib.contextmanager
-def serving(folder: Path, *, protocol: str = "val", max_seconds: float = 30) -> Iterator[Served]:
+def serving(
+    folder: Path, *, protocol: str = "val", max_seconds: float = 30, live: Any = None
+) -> Iterator[Served]:
     """Runs a server in a thread."""
     backbone = dict(type="ResNet", **(models.TWO_STAGES | dict(depth=18)), pretrained=None)
     checkpoint = write_checkpoint(folder / "random.pth", backbone, 128, CLASSES)
@@ -71,7 +73,8 @@ def serving(folder: Path, *, protocol: str = "val", max_seconds: float = 30) -> 
     answerer = Answerer(recognizer, max_seconds=max_seconds)
     uploads = folder / "uploads"
     uploads.mkdir()
-    site = Site(answerer, Queue(6), uploads, MAX_BYTES, list(find_examples(recognizer, None)))
+    examples = list(find_examples(recognizer, None))
+    site = Site(answerer, Queue(6), uploads, MAX_BYTES, examples, live)
     listening = listen("127.0.0.1", 0)
     server = server_of(create_app(site, host="127.0.0.1"))
     thread = threading.Thread(target=server.run, kwargs=dict(sockets=[listening]))
