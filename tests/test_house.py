@@ -32,9 +32,9 @@ FLAGS = {
     "download": "--debug --force --help --list",
     "export": "--debug --help --out",
     "extract": "--checkpoint --config --debug --device --help --out --per --time-limit --verbose",
-    "infer": "--cam --checkpoint --collect --config --debug --device --engine --for --help "
-    "--label-map --launcher --out --parquet --part --precision --protocol --ray --render --stride "
-    "--time-limit --top-k --verbose --window",
+    "infer": "--background --cam --checkpoint --collect --config --debug --device --engine --for "
+    "--help --label-map --launcher --out --parquet --part --precision --protocol --ray --render "
+    "--smooth --stride --threshold --time-limit --top-k --verbose --window",
     "prepare_data": "--background --batch-size --cache --cache-size --clear-cache --copy --debug "
     "--frame-rate --group --help --keep-leaks "
     "--min-frames --multi-label --no-convert --out --seed --split --tier --time-limit --val "
@@ -45,7 +45,7 @@ FLAGS = {
     "render_tiny": "--debug --help --out --seed",
     "report": "--debug --help --out",
     "serve": "--checkpoint --config --debug --device --engine --examples --help --host --label-map "
-    "--max-mb --max-seconds --port --precision --protocol",
+    "--live --max-mb --max-seconds --port --precision --protocol --stride --window",
     "test": "--cfg-options --data --debug --device --engine --help --launcher --out --precision "
     "--protocol --time-limit --verbose --work-dir",
     "train": "--backbone-lr --batch-size --blend --cache --cache-size --cfg-options "

@@ -2,9 +2,11 @@
 
 import json
 import re
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -12,12 +14,13 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
-from live_servers import FPS, read_clock, serving
+from live_servers import FPS, other_server, read_clock, serving
 from pattern_videos import make_video
 from small_recognizer import small_recognizer
 from torch import Tensor
 
 from mmact_tiny.compat import init_default_scope
+from mmact_tiny.errors import UserError
 from mmact_tiny.live.frames import Frames
 from mmact_tiny.live.source import Reader
 from mmact_tiny.live.watch import Answer, Settings, Watch
@@ -89,6 +92,32 @@ def test_the_newest_window_is_scored_at_once(kind, most, tmp_path):
     assert len(ends) >= 7 and ends[0] >= WINDOW
     assert (ends[1:] % STRIDE < 1.5 / FPS).all() and (np.diff(ends) < STRIDE + 1.5 / FPS).all()
     assert max(recognizer.ages) < most
+
+
+HAS = {
+    "gstreamer": [
+        "/usr/bin/python3",
+        "-c",
+        "import gi; gi.require_version('GstRtspServer', '1.0')",
+    ],
+    "ffmpeg": ["ffmpeg", "-version"],
+}
+
+
+@pytest.mark.parametrize("kind", HAS)
+def test_servers_that_others_wrote(kind):
+    try:
+        subprocess.run(HAS[kind].split(), check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip(f"no {kind} here; Debian has it: ffmpeg, gir1.2-gst-rtsp-server-1.0")
+    recognizer = ClockReader()
+    with other_server(kind) as source:
+        for _ in range(100):
+            with suppress(UserError):
+                _, answers = watch(source, recognizer, seconds=2)
+                break
+            time.sleep(0.1)
+    assert len(answers) >= 3 and {*recognizer.sizes} == {(64, 114)}
 
 
 def test_a_model_that_is_too_slow_loses_frames_not_time(tmp_path, caplog):

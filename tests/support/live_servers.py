@@ -3,7 +3,9 @@
 Each frame shows when it was made: the milliseconds of `time.monotonic` in 32 black or white blocks.
 """
 
+import socket
 import socketserver
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -198,3 +200,39 @@ def serving(kind: str, folder: Path) -> Iterator[tuple[str, Camera, Server]]:
 class QuietFiles(SimpleHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         pass
+
+
+GST = """
+import gi
+gi.require_version("GstRtspServer", "1.0")
+from gi.repository import GLib, Gst, GstRtspServer
+Gst.init(None)
+factory = GstRtspServer.RTSPMediaFactory()
+factory.set_launch(
+    "( videotestsrc is-live=true ! video/x-raw,width=320,height=180,framerate=25/1 "
+    "! x264enc tune=zerolatency key-int-max=25 ! rtph264pay name=pay0 )"
+)
+factory.set_shared(True)
+server = GstRtspServer.RTSPServer(address="127.0.0.1", service="0")
+server.get_mount_points().add_factory("/live", factory)
+server.attach(None)
+print(f"rtsp://127.0.0.1:{server.get_bound_port()}/live", flush=True)
+GLib.MainLoop().run()
+"""
+FFMPEG = "ffmpeg -v error -re -f lavfi -i testsrc=size=320x180:rate=25 -c:v libx264 -g 25"
+
+
+@contextmanager
+def other_server(kind: str) -> Iterator[str]:
+    """Gives the address of a server that others wrote: `gstreamer` or `ffmpeg`, from Debian."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    address = f"http://127.0.0.1:{port}/live.ts"
+    command = ["/usr/bin/python3", "-c", GST]
+    if kind == "ffmpeg":
+        command = [*FFMPEG.split(), "-tune", "zerolatency", "-f", "mpegts", "-listen", "1", address]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process.stdout.readline().strip() if kind == "gstreamer" else address
+        finally:
+            process.kill()
