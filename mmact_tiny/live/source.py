@@ -143,7 +143,8 @@ class Reader:
         self.source, self.first_pause, self.silent_seconds = source, first_pause, silent_seconds
         self.losses: deque[Loss] = deque(maxlen=1000)  # that nobody has taken yet
         self.lost: str | None = None  # why, while it is
-        self.num_read = 0
+        self.num_read = 0  # packets that were taken or left out
+        self._error: BaseException | None = None
         self._waiting: deque[Waiting] = deque()
         self._num_bytes = 0
         self._needs_keyframe = self._has_ended = False
@@ -165,16 +166,15 @@ class Reader:
             while True:
                 self._changed.wait_for(lambda: self._waiting or self._has_ended)
                 self._leave_stale()
-                if not self._waiting:
-                    if self._has_ended:
-                        return None
-                    continue
-                found = self._waiting.popleft()
-                self._num_bytes -= found.packet.size
-                self._changed.notify_all()
-                if not self._needs_keyframe or found.packet.is_keyframe:
-                    self._needs_keyframe = False
-                    return found
+                if self._waiting:
+                    found = self._pop()
+                    if not self._needs_keyframe or found.packet.is_keyframe:
+                        self._needs_keyframe = False
+                        return found
+                elif self._error is not None:
+                    raise self._error
+                elif self._has_ended:
+                    return None
 
     def close(self) -> None:
         """Ends reading; a read that hangs is left to its time limit, or the end of the process."""
@@ -183,14 +183,20 @@ class Reader:
             self._changed.notify_all()
         self._thread.join(1.0)
 
+    def _pop(self) -> Waiting:
+        found = self._waiting.popleft()
+        self._num_bytes -= found.packet.size
+        self.num_read += 1
+        self._changed.notify_all()
+        return found
+
     def _leave_stale(self) -> None:
         if not self._waiting or time.monotonic() - self._waiting[0].arrival <= STALE_SECONDS:
             return
         keyframes = [i for i, one in enumerate(self._waiting) if one.packet.is_keyframe]
         self._needs_keyframe = not keyframes
         for _ in range(keyframes[-1] if keyframes else len(self._waiting)):
-            self._num_bytes -= self._waiting.popleft().packet.size
-        self._changed.notify_all()
+            self._pop()
 
     def _run(self, opened: Opened | None) -> None:
         try:
@@ -204,10 +210,11 @@ class Reader:
                 if time.monotonic() - start > LONGEST_PAUSE:
                     pause = self.first_pause
                 opened, pause = self._open_again(reason, pause)
-        finally:
-            with self._changed:
-                self._has_ended = True
-                self._changed.notify_all()
+        except BaseException as error:
+            self._error = error
+        with self._changed:
+            self._has_ended = True
+            self._changed.notify_all()
 
     def _read(self, opened: Opened) -> str | None:
         """Reads to the end; returns why the source is lost, None where it just ended."""
@@ -223,7 +230,6 @@ class Reader:
                     )
                     self._waiting.append(Waiting(opened, packet, time.monotonic()))
                     self._num_bytes += packet.size
-                    self.num_read += 1
                     self._changed.notify_all()
                 if self._stopped.is_set():
                     return None

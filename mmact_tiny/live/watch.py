@@ -250,6 +250,7 @@ class Watch:
         if scoring > windows * self.stride:
             each = scoring / windows
             words.append(f"a window is scored each {each:.2f} s, not each {self.stride:g} s")
+            words.append("--protocol val has fewer views")
         if words:
             logger.warning("this machine is too slow: %s", "; ".join(words))
 
