@@ -40,7 +40,6 @@ def main(argv: Sequence[str] | None = None) -> None:
 
         # It has a recognizer of its own, so that it waits for nobody's upload.
         live = open_watch(args.live, settings, window=args.window, stride=args.stride)
-        live.start()
     try:
         serve(
             host=args.host,

@@ -1,6 +1,5 @@
 """Decodes the packets of a live source in a thread, and keeps the frames of the newest window."""
 
-import logging
 import threading
 import time
 from collections import deque
@@ -18,7 +17,6 @@ from .source import Opened, Reader
 JUMP_SECONDS = 1.0  # that a time stamp may be ahead of the clock's way since the last
 STEP_SECONDS = 1e-3  # between frames whose time stamps do not tell them apart
 MAX_BYTES = 512 << 20  # of the frames of a window
-logger = logging.getLogger("mmact_tiny")
 
 
 class Frame(NamedTuple):
@@ -155,13 +153,12 @@ class Frames:
             stamp = float(frame.pts * opened.time_base) if known else None
             seconds = self._clock.time_of(stamp, arrival, is_paced=opened.is_paced)
             if not is_late and not frame.is_corrupt:
-                self._add(Frame(self._resize(upright(frame)), seconds, arrival), frame)
+                self._add(Frame(self._resize(upright(frame)), seconds, arrival))
 
-    def _add(self, new: Frame, decoded: av.VideoFrame) -> None:
+    def _add(self, new: Frame) -> None:
         shape, frames = new.image.shape, self._frames
         with self._changed:
             if shape != self._shape:  # another picture, or the source is back
-                logger.debug("the picture has %d x %d pixels", decoded.width, decoded.height)
                 frames.clear()
                 self._shape, self._start = shape, new.time
             elif new.time - frames[-1].time < self.window * new.image.nbytes / MAX_BYTES:

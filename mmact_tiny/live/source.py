@@ -176,12 +176,14 @@ class Reader:
                 elif self._has_ended:
                     return None
 
-    def close(self) -> None:
-        """Ends reading; a read that hangs is left to its time limit, or the end of the process."""
+    def close(self) -> bool:
+        """Ends reading; returns whether it has ended, and does not hang in FFmpeg."""
         self._stopped.set()
         with self._changed:
             self._changed.notify_all()
-        self._thread.join(1.0)
+        if self._thread.ident is not None:
+            self._thread.join(1.0)
+        return not self._thread.is_alive()
 
     def _pop(self) -> Waiting:
         found = self._waiting.popleft()

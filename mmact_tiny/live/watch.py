@@ -2,7 +2,9 @@
 
 import logging
 import math
+import os
 import signal
+import sys
 import threading
 import time
 from collections import Counter
@@ -15,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import UserError
+from ..errors import EXIT_INTERRUPTED, UserError
 from ..files import printable
 from ..progress import say
 from ..recognizer import Recognizer
@@ -54,7 +56,6 @@ class Settings:
             where a video may have several.
         background: The label that stands for nothing.
         out: A JSON Lines file for events and losses.
-        tell: Takes a line for each event that begins or ends.
 
     Raises:
         UserError: a value that cannot be used.
@@ -66,7 +67,6 @@ class Settings:
     threshold: float | None = None
     background: str | None = None
     out: str | Path | None = None
-    tell: Callable[[str], None] = say
 
     def __post_init__(self) -> None:
         check_window(self.window, self.stride)
@@ -94,7 +94,8 @@ class Watch:
     """
 
     def __init__(self, reader: Reader, recognizer: Recognizer, settings: Settings) -> None:
-        self.reader, self.recognizer, self.tell = reader, recognizer, settings.tell
+        self.reader, self.recognizer = reader, recognizer
+        self.tell: Callable[[str], None] = say  # takes a line for each event's begin and end
         self.window, self.stride = settings.window, settings.stride
         own = recognizer.thresholds
         self.events = Events(
@@ -160,11 +161,13 @@ class Watch:
         self._thread = threading.Thread(target=run, daemon=True)
         self._thread.start()
 
-    def close(self) -> None:
-        """Ends what `start` began."""
-        self.reader.close()
+    def close(self) -> bool:
+        """Ends what `start` began, and reading; returns whether all has ended."""
+        has_ended = self.reader.close()
         if self._thread is not None:
             self._thread.join(2.0)
+            has_ended = has_ended and not self._thread.is_alive()
+        return has_ended
 
     def state(self) -> dict[str, Any]:
         """Returns what is seen now, as JSON has it."""
@@ -280,10 +283,14 @@ def open_watch(source: str, recognizer: dict[str, Any], **settings: Any) -> Watc
     """
     how = Settings(**settings)
     reader = Reader(source)  # before the model, so that a mistake shows at once
-    opened = Recognizer(**{"precision": "auto", **recognizer})
-    for name in ("checkpoint", "protocol", "engine"):
-        logger.info("%s: %s", name, getattr(opened, name))
-    return Watch(reader, opened, how)
+    try:
+        opened = Recognizer(**{"precision": "auto", **recognizer})
+        for name in ("checkpoint", "protocol", "engine"):
+            logger.info("%s: %s", name, getattr(opened, name))
+        return Watch(reader, opened, how)
+    except BaseException:
+        reader.close()
+        raise
 
 
 def watch_stream(source: str, recognizer: dict[str, Any], **settings: Any) -> None:
@@ -299,5 +306,10 @@ def watch_stream(source: str, recognizer: dict[str, Any], **settings: Any) -> No
         with closing(iter(watch)) as answers:
             for _ in answers:
                 pass
+    except KeyboardInterrupt:
+        if not watch.close():  # to end Python around a read that hangs may crash
+            print("interrupted", file=sys.stderr, flush=True)
+            os._exit(EXIT_INTERRUPTED)
+        raise
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -68,7 +68,13 @@ class Example(NamedTuple):
 
 
 class LiveSource(Protocol):
-    """A stream or camera that somebody else watches."""
+    """A stream or camera that somebody else watches, from `start` to `close`."""
+
+    def start(self) -> None:
+        """Begins to watch."""
+
+    def close(self) -> bool:
+        """Ends that; returns whether nothing of it hangs."""
 
     def state(self) -> dict[str, Any]:
         """Returns its labels now, as JSON has them."""

@@ -72,10 +72,13 @@ def serve(
                 found = list(find_examples(answerer.recognizer, examples))
                 site = Site(answerer, queue, Path(folder), int(max_mb * 1e6), found, live)
                 _announce(answerer.recognizer, host, listening)
+                if live is not None:
+                    live.start()
                 server_of(create_app(site, host=host)).run(sockets=[listening])
             finally:
                 answerer.close()
                 ended = queue.close(END_SECONDS)
+                ended = (live is None or live.close()) and ended
     except (KeyboardInterrupt, SystemExit) as end:
         if not ended:  # a forward pass that cannot be interrupted would be waited for
             print("interrupted", file=sys.stderr, flush=True)

@@ -35,14 +35,15 @@ def rows(path: Path) -> list[dict[str, Any]]:
 
 
 def test_ctrl_c_writes_the_last_event(tiny_checkpoint, tmp_path):
-    """A second command, which SIGTERM ends, appends to the same file."""
+    """A second command, which SIGTERM ends while nothing comes, appends to the same file."""
     out = tmp_path / "events.jsonl"
-    with serving("http", tmp_path) as (source, _, _):
+    with serving("http", tmp_path) as (source, camera, _):
         words = [source, *FLAGS, "--checkpoint", tiny_checkpoint, "--out", out]
         processes = [start(*words) for _ in range(2)]
         for process, number in zip(processes, (signal.SIGINT, signal.SIGTERM), strict=True):
             while " -     ... s  class " not in process.stdout.readline():
                 assert process.poll() is None
+            camera.is_silent = number == signal.SIGTERM
             time.sleep(0.5)
             process.send_signal(number)
             said, logged = process.communicate(timeout=20)

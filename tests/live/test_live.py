@@ -21,6 +21,7 @@ from torch import Tensor
 
 from mmact_tiny.compat import init_default_scope
 from mmact_tiny.errors import UserError
+from mmact_tiny.live import frames
 from mmact_tiny.live.frames import Frames
 from mmact_tiny.live.source import Reader
 from mmact_tiny.live.watch import Answer, Settings, Watch
@@ -68,7 +69,7 @@ def watch(
 ) -> tuple[Watch, list[Answer]]:
     """Watches for some seconds of answers; calls `then`, each after an equal part of them."""
     reader = Reader(source, first_pause=0.2, silent_seconds=settings.pop("silent_seconds", 5.0))
-    own = dict(window=WINDOW, stride=STRIDE, tell=lambda line: None)
+    own = dict(window=WINDOW, stride=STRIDE)
     watch = Watch(reader, recognizer, Settings(**(own | settings)))
     answers, start, steps = [], time.monotonic(), [*then]
     part = seconds / (len(steps) + 1)
@@ -140,23 +141,33 @@ def test_a_decoder_that_is_too_slow_loses_frames_not_time(tmp_path):
     pause = 0.1
     with serving("http", tmp_path) as (source, _, _):
         reader = Reader(source)
-        frames = Frames(reader, resize, window=WINDOW, late_seconds=STRIDE)
+        found = Frames(reader, resize, window=WINDOW, late_seconds=STRIDE)
         time.sleep(3)
         ages = []
         for _ in range(3):
-            newest = frames.newest(0.0, 1.0)[-1]
+            newest = found.newest(0.0, 1.0)[-1]
             ages.append(time.monotonic() - read_clock(newest.image) / 1000)
             time.sleep(0.3)
-        assert 0.2 < frames.num_kept / reader.num_read < 0.6
+        assert 0.2 < found.num_kept / reader.num_read < 0.6
         assert max(ages) < STRIDE + pause + 0.3
         pause, before = 3.0, reader.num_read
         time.sleep(4)
         pause = 0.0
         time.sleep(2.5)
         assert reader.num_read - before > 5 * FPS
-        age = time.monotonic() - read_clock(frames.newest(0.0, 1.0)[-1].image) / 1000
+        age = time.monotonic() - read_clock(found.newest(0.0, 1.0)[-1].image) / 1000
         assert age < 0.4
         reader.close()
+
+
+def test_a_long_window_is_thinned_out_evenly(tmp_path, monkeypatch):
+    monkeypatch.setattr(frames, "MAX_BYTES", 10 * 180 * 320 * 3)
+    with serving("http", tmp_path) as (source, _, _):
+        reader = Reader(source)
+        kept = Frames(reader, lambda image: image, window=2.0, late_seconds=1.0).newest(0.0, 9.0)
+        reader.close()
+    assert np.diff([frame.time for frame in kept]) == pytest.approx(0.2, abs=0.05)
+    assert 9 <= len(kept) <= 11
 
 
 # what happens to the camera, and the sizes of what is scored
@@ -225,9 +236,9 @@ def test_a_file_at_an_address_is_played_and_ends(tmp_path):
         _, answers = watch(file, recognizer, seconds=60, smooth=1, threshold=0.01)
     assert time.monotonic() - began > 2.2
     assert answers[-1].end == pytest.approx(59 / 25, abs=0.01)
-    frames = [upright(frame) for _, frame in decode(path)]
+    images = [upright(frame) for _, frame in decode(path)]
     for start, end, predictions, _ in answers:
-        part = [one for number, one in enumerate(frames) if start + 1e-3 < number / 25 < end + 1e-3]
+        part = [one for number, one in enumerate(images) if start + 1e-3 < number / 25 < end + 1e-3]
         assert predictions == recognizer.predict(np.stack(part))[:5]
 
 
