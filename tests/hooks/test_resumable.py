@@ -1,5 +1,6 @@
 """What a checkpoint must be to go on from it, and that it cannot have any file removed."""
 
+import json
 import random
 import shutil
 from collections.abc import Callable
@@ -214,6 +215,24 @@ def test_a_validation_that_a_kill_prevented_is_due(epoch, begin, interval, valid
     assert resume_hook._validation_is_due(runner) is due
     runner.val_loop = None
     assert not resume_hook._validation_is_due(runner)
+
+
+def test_a_validation_that_a_kill_prevented_is_made_up_for_once(trained, tmp_path):
+    """The checkpoint before it then knows of it, and of the best score, as without the kill."""
+    folder, best = tmp_path / "run", ("last_validated", "best_score", "best_ckpt")
+
+    def before_it(checkpoint: dict) -> None:
+        checkpoint["progress"]["log"].update(bytes=0)
+        for key in best:
+            del runtime_of(checkpoint)[key]
+
+    shutil.copytree(trained[1], folder)
+    forged = forge(trained[1], folder / "epoch_1.pth", before_it)
+    for epochs in (1, 2):
+        assert resume(trained[0], folder, forged, "--epochs", str(epochs)) == EXIT_OK
+        assert {*best} <= runtime_of(load_checkpoint(forged)).keys()
+    log = sorted(folder.glob("*/vis_data/scalars.json"))[-1].read_text().splitlines()
+    assert [line["step"] for line in map(json.loads, log) if "acc/top1" in line] == [1, 2]
 
 
 def test_a_log_starts_with_what_was_logged_when_the_run_was_saved(tmp_path):
