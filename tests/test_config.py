@@ -207,6 +207,10 @@ def test_the_dump_is_complete_and_loads_as_it_is(toy_dataset, tmp_path):
     cfg.dump(tmp_path / "dump.py")
     again = load_config(tmp_path / "dump.py", changes={"pretrained": resumed})
     assert leaves(again) == leaves(cfg), "nothing but `pretrained` is applied to a dump"
+    (toy_dataset / "label_map.txt").write_text("a\nb\n")
+    again = load_config(tmp_path / "dump.py", changes={"dataset_paths": changed["dataset_paths"]})
+    assert again.val_dataloader.dataset.metainfo.classes == ["a", "b"]
+    assert again.model.cls_head.num_classes == 2
 
 
 SIZES = {
@@ -241,3 +245,9 @@ def test_all_of_them_are_named_and_good_ones_pass():
     with pytest.raises(UserError) as caught:
         check_sizes(Config(dict(train_cfg=dict(max_epochs=0), val_dataloader=dict(batch_size=-3))))
     assert str(caught.value).count("expected 1 or more") == 2
+    names = ("num_classes", "frame_interval", "num_clips", "prefetch_factor", "accumulative_counts")
+    loader = dict(num_workers=0, persistent_workers=True)
+    with pytest.raises(UserError) as caught:
+        check_sizes(Config(dict(model=dict.fromkeys(names, 0), test_dataloader=loader)))
+    assert str(caught.value).count("expected 1 or more") == 5
+    assert "test_dataloader.persistent_workers=True" in str(caught.value)

@@ -36,9 +36,13 @@ def test_only_the_splits_that_are_run_are_checked(toy_dataset):
     changes = {"dataset_paths": {"data_root": str(toy_dataset)}, "pretrained": {"weights": "none"}}
     cfg = load_config(STOCK, changes=changes)
     (toy_dataset / "val" / "3.mp4").unlink()
+    cfg.load_from = "https://example.org/a.pth"
     check_inputs(cfg, ["train"])
     with pytest.raises(UserError, match=r"3\.mp4"):
         check_inputs(cfg)
+    cfg.load_from = "gone.pth"
+    with pytest.raises(UserError, match=r"no checkpoint gone\.pth \(load_from\)"):
+        check_inputs(cfg, ["train"])
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")

@@ -50,6 +50,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for loader, pipeline in ((cfg.val_dataloader, ONE_CLIP), (cfg.test_dataloader, PIPELINE)):
         loader.update(num_workers=0, persistent_workers=False)
         loader.dataset.pipeline = pipeline
+    cfg.env_cfg.dist_cfg.backend = "nccl"  # trained on a GPU, and tracked
+    cfg.visualizer.vis_backends = [*cfg.vis_backends, dict(type="TensorboardVisBackend")]
     (guard,) = [hook for hook in cfg.custom_hooks if hook["type"] == "DataGuardHook"]
     guard.max_bad_fraction = 0.5
     cfg.dump(folder / "small.py")
@@ -107,6 +109,7 @@ def test_what_is_asked_for_is_what_runs(run, caplog, tmp_path):
     short = tmp_path / "short.txt"
     short.write_text("c.mp4 6\na.mp4 0\n")
     options = {"test_dataloader.dataset.ann_file": str(short)}
+    options["train_dataloader.dataset.ann_file"] = "gone.txt"  # not needed here
     with caplog.at_level("INFO", logger="mmact_tiny"):
         result = run_test(work_dir=run, protocol="val", precision="bf16", options=options)
     assert [Path(row["video"]).name for row in result.rows] == ["c.mp4", "a.mp4"]
@@ -180,7 +183,8 @@ def test_the_config_that_a_test_runs(time_limit, seconds, run, tmp_path):
         run_test(work_dir=run, data_root=data, time_limit=time_limit, options=options)
     cfg = Config.fromfile(run / "test" / "small.py")
     assert (cfg.load_from, cfg.work_dir) == (str(run / "epoch_1.pth"), str(run / "test"))
-    assert cfg.launcher == "none"
+    assert (cfg.launcher, cfg.env_cfg.dist_cfg.backend) == ("none", "gloo")
+    assert [backend.type for backend in cfg.visualizer.vis_backends] == ["LocalVisBackend"]
     assert cfg.test_dataloader.dataset.ann_file == str(data / "val.txt")
     hooks = {hook["type"]: hook for hook in cfg.custom_hooks}
     assert (hooks["EngineHook"].precision, hooks["EngineHook"].engine) == ("fp32", "torch")

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 import torch
 from jobs import run
-from mmengine.optim import OptimWrapper, StepLR
+from mmengine.optim import LinearLR, OptimWrapper, StepLR
 from mmengine.runner import ValLoop
 
+from benchmarks.small_job import differences, outcome
 from mmact_tiny.checkpoints.load import load_checkpoint
 from mmact_tiny.errors import EXIT_ERROR, EXIT_OK, UserError
 from mmact_tiny.hooks import resume as resume_hook
@@ -102,7 +103,7 @@ def test_the_middle_of_an_epoch_needs_the_batch_size_that_it_had(trained, tmp_pa
     assert "resumed with other batch_size: not the same run" in capsys.readouterr().out
 
 
-def test_each_iteration_has_draws_of_its_own():
+def test_each_iteration_and_process_has_draws_of_its_own(monkeypatch):
     def drawn(iteration: int) -> tuple[float, float, float]:
         runner: Any = SimpleNamespace(seed=7, iter=iteration)
         ResumeHook().before_train_iter(runner, 0)
@@ -111,6 +112,18 @@ def test_each_iteration_has_draws_of_its_own():
     first, fifth = drawn(0), drawn(4)
     assert all(one != other for one, other in zip(first, fifth, strict=True))
     assert drawn(0) == first and drawn(4) == fifth
+    monkeypatch.setattr(resume_hook, "get_rank", lambda: 1)
+    assert all(one != other for one, other in zip(first, drawn(0), strict=True))
+
+
+def test_the_seed_is_that_of_the_checkpoint(trained, tmp_path):
+    """The config of a run that was given none says none, and its resumes draw as it did."""
+    forged = forge(trained[1], tmp_path / "forged.pth", lambda c: c["meta"].update(seed=9))
+    outcomes = []
+    for seed in (7, 9):
+        assert resume(trained[0], tmp_path / f"{seed}", forged, "--seed", f"{seed}") == EXIT_OK
+        outcomes.append(outcome(tmp_path / f"{seed}"))
+    assert differences(*outcomes) == []
 
 
 def test_an_epoch_of_which_all_batches_are_done_is_ended(trained, tmp_path, capsys):
@@ -172,6 +185,18 @@ def test_settings_that_the_checkpoint_changes_are_named():
     check_resumable(saved_by(lr=0.02, step_size=5)[1], "x.pth", runner)
     _, changed = runner.logger.warning.call_args.args
     assert changed == "lr 0.02, not 0.01; StepLR step_size 5, not 3"
+
+
+def test_another_number_of_epochs_is_counted_within_an_epoch_too():
+    """An epoch of 4 iterations and 2 of the next: 6 of the 9 steps from a tenth of the rate on."""
+    runner, checkpoint = saved_by(lr=0.01, step_size=3)
+    warmup = dict(start_factor=0.1, by_epoch=False, begin=0, end=10)
+    runner.build_param_scheduler = lambda _: [LinearLR(runner.optim_wrapper.optimizer, **warmup)]
+    runner.cfg = SimpleNamespace(param_scheduler=[])
+    runner.train_loop = SimpleNamespace(dataloader=range(4), max_epochs=9)
+    checkpoint["meta"]["epoch"], checkpoint["progress"] = 1, dict(batches=2)
+    resume_hook.reschedule(checkpoint, runner)
+    assert checkpoint["optimizer"]["param_groups"][0]["lr"] == pytest.approx(0.007)
 
 
 @pytest.mark.parametrize("seed", [0, 2**32 - 1, None])

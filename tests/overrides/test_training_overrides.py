@@ -416,6 +416,18 @@ def test_the_learning_rate_follows_the_real_batch(
     assert leaves(load_config(tmp_path / "dump.py")) == leaves(cfg)
 
 
+def test_the_processes_of_a_job_count(
+    toy_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    paths = dict(type="dataset_paths", data_root=str(toy_dataset))
+    cfg = load_config(write_config(tmp_path, paths, dict(BATCH_OF_2, accumulate=2), RATE))
+    rule = "0.01 * batch 2 * {} process(es) * 2 accumulated steps / 256"
+    assert describe_learning_rate(cfg) == f"0.00015625 = {rule.format(1)}"
+    cfg.launcher = "pytorch"
+    assert describe_learning_rate(cfg) == f"0.00046875 = {rule.format(3)}"
+
+
 def test_mmengine_computes_that_rate(toy_dataset: Path, tmp_path: Path) -> None:
     from unittest.mock import Mock
 
