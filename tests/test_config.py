@@ -186,7 +186,8 @@ def test_the_stock_base_is_noted_and_kept(toy_dataset, tmp_path):
 def test_a_flag_adds_its_override_before_those_that_build_on_it(toy_dataset, tmp_path):
     path = tmp_path / "mine.py"
     path.write_text(
-        f"_base_ = ['{STOCK}']\noverrides = [dict(type='classes'), dict(type='decoder')]\n"
+        f"_base_ = ['{STOCK}']\noverrides = [dict(type='classes'), dict(type='decoder'), "
+        "dict(type='batch_size', train=5)]\n"
     )
     changed = {"dataset_paths": {"data_root": str(toy_dataset)}, "clip_cache": {"format": "fast"}}
     cfg = load_config(path, changes=changed)

@@ -476,6 +476,14 @@ def test_a_dump_is_not_divided_again(
     assert again.auto_scale_lr.base_batch_size == base
 
 
+def test_a_dump_that_was_not_scaled_is_divided(toy_dataset: Path, tmp_path: Path) -> None:
+    paths = dict(type="dataset_paths", data_root=str(toy_dataset))
+    cfg = load_config(write_config(tmp_path, paths, dict(BATCH_OF_2, accumulate=4)))
+    cfg.dump(tmp_path / "dump.py")
+    again = load_config(tmp_path / "dump.py", changes={"learning_rate": {"lr": 0.01}})
+    assert again.auto_scale_lr.base_batch_size == 64
+
+
 @pytest.mark.parametrize("lr", [0, -0.1])
 def test_a_rate_that_cannot_be(lr: float) -> None:
     with pytest.raises(UserError, match=f"lr={lr}: expected a positive number"):
