@@ -8,6 +8,7 @@ from pathlib import Path
 import models
 import numpy as np
 import pytest
+import torch
 from conftest import ROOT
 from h264_videos import write_video
 from mmengine.config import Config
@@ -98,6 +99,7 @@ def test_a_run_is_tested_as_its_recognizer_answers(run, tmp_path, caplog):
         f"protocol: {record['protocol']}",
         "engine: torch, fp32",
         str(result.accuracies[0]),
+        f"{3 / result.seconds:.2f} videos/s (3 in {result.seconds:.1f} s)",
         f"written: {tmp_path / 'out.json'}",
     ):
         assert line in caplog.messages
@@ -189,6 +191,15 @@ def test_the_config_that_a_test_runs(time_limit, seconds, run, tmp_path):
     hooks = {hook["type"]: hook for hook in cfg.custom_hooks}
     assert (hooks["EngineHook"].precision, hooks["EngineHook"].engine) == ("fp32", "torch")
     assert hooks["DataGuardHook"]["video_seconds"] == seconds
+
+
+def test_weights_that_started_from_random_ones_are_tested_at_the_size_for_these(tmp_path):
+    weights = tmp_path / "weights.pth"
+    torch.save(dict(meta=dict(cfg="initial_weights = 'random'\n"), state_dict={}), weights)
+    with pytest.raises(UserError, match="weights.pth"):
+        run_test(config="configs/tsn_tiny.py", checkpoint=weights, work_dir=tmp_path)
+    cfg = Config.fromfile(tmp_path / "test" / "tsn_tiny.py")
+    assert (cfg.initial_weights, cfg.val_pipeline[4].crop_size) == ("random", 96)
 
 
 def test_a_result_is_written_with_its_speed(tmp_path):
