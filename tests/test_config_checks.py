@@ -1,5 +1,6 @@
 """Parts of a config that cannot be built: a line each, before anything is trained."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -59,8 +60,9 @@ def test_an_error_of_anything_else_stays_what_it_is():
 
 
 def test_a_best_score_that_validation_does_not_give_is_named_and_the_epoch_kept(
-    config, tmp_path, capsys
+    config, tmp_path, capsys, monkeypatch
 ):
+    monkeypatch.setenv("WANDB_QUIET", "false")
     folder = tmp_path / "run"
     options = [
         "default_hooks.checkpoint.save_best=acc/top9",
@@ -71,3 +73,4 @@ def test_a_best_score_that_validation_does_not_give_is_named_and_the_epoch_kept(
     error = capsys.readouterr().err
     assert "error: save_best=acc/top9: a validation gives acc/top1, acc/top5, acc/mean1" in error
     assert (folder / "epoch_1.pth").is_file()
+    assert os.environ["WANDB_QUIET"] == "false", "what the user has set stays"

@@ -165,6 +165,7 @@ def test_in_its_own_folder_the_best_before_is_still_removed(trained, tmp_path):
     forged = forge(trained[1], folder / "epoch_1.pth", best_is(best))
     assert resume(trained[0], folder, forged) == EXIT_OK
     assert [path.name for path in folder.glob("best_*.pth")] == ["best_acc_top1_epoch_2.pth"]
+    assert load_checkpoint(folder / "epoch_2.pth")["meta"]["iter"] == 8, "no batch is passed over"
 
 
 def saved_by(lr: float, step_size: int) -> tuple[SimpleNamespace, dict]:
