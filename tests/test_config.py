@@ -29,6 +29,7 @@ def cfg() -> Config:
             {"train_dataloader.dataset.pipeline[Resize].scale": 1},
             "3 Resize, .*; name one as .Resize#1]$",
         ),
+        ({"train_dataloader.dataset.pipeline[Resize#0].scale": 1}, "is not one of 9 items"),
         ({"train_pipeline.3.scale": (-1, 9)}, "; set train_dataloader.dataset.pipeline.3.scale$"),
         ({"file_client_args.io_backend": "x"}, "; set test_dataloader.dataset.pipeline.0.io_back"),
         ({"dataset_type": "x"}, "reads dataset_type once .*; set test_dataloader.dataset.type, tr"),

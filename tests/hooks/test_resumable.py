@@ -273,6 +273,13 @@ def test_a_log_starts_with_what_was_logged_when_the_run_was_saved(tmp_path):
             resume_hook._restore_log(runner, dict(path=path, bytes=4))
 
 
+def test_weights_that_are_no_numbers_are_not_saved():
+    weights = {"a": torch.ones(1), "b": torch.tensor([0.0, torch.nan])}
+    with pytest.raises(UserError, match="weight b is not finite after iteration 5: nothing was"):
+        runner: Any = SimpleNamespace(iter=4)
+        ResumeHook().before_save_checkpoint(runner, dict(state_dict=weights))
+
+
 def test_only_progress_before_is_removed(tmp_path):
     for name in ("iter_5.pth", "iter_7.pth", "iter_9.pth", "epoch_1.pth"):
         (tmp_path / name).touch()

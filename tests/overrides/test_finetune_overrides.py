@@ -50,6 +50,7 @@ CASES: list[tuple[str | None, dict[str, Any], dict[str, Any]]] = [  # config, ov
         },
     ),
     (None, dict(type="label_smoothing", eps=0.1), {"model.cls_head.label_smooth_eps": 0.1}),
+    (None, dict(type="label_smoothing", eps=0), {"model.cls_head.label_smooth_eps": 0}),
     (
         None,
         dict(type="blending", kinds=["mixup"]),
@@ -221,6 +222,8 @@ def test_an_adapter_beside_random_weights_or_a_freeze_is_refused(toy_dataset: Pa
     with pytest.raises(UserError, match="these are random: --pretrained"):
         load(stem, toy_dataset, lora={"rank": 4})
     weights = {"pretrained": {"weights": "README.md"}}
+    rates = load(stem, toy_dataset, **weights, lora={"rank": 4}).optim_wrapper.paramwise_cfg
+    assert rates.lora == dict(rank=4, alpha=16)
     with pytest.raises(UserError, match="both change custom_hooks"):
         load(stem, toy_dataset, **weights, lora={"rank": 4}, freeze={"parts": "backbone"})
 
