@@ -196,7 +196,7 @@ def test_the_config_that_a_test_runs(time_limit, seconds, run, tmp_path):
 def test_weights_that_started_from_random_ones_are_tested_at_the_size_for_these(tmp_path):
     weights = tmp_path / "weights.pth"
     torch.save(dict(meta=dict(cfg="initial_weights = 'random'\n"), state_dict={}), weights)
-    with pytest.raises(UserError, match="weights.pth"):
+    with pytest.raises(UserError, match=r"weights\.pth"):
         run_test(config="configs/tsn_tiny.py", checkpoint=weights, work_dir=tmp_path)
     cfg = Config.fromfile(tmp_path / "test" / "tsn_tiny.py")
     assert (cfg.initial_weights, cfg.val_pipeline[4].crop_size) == ("random", 96)

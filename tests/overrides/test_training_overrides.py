@@ -222,7 +222,11 @@ SCHEDULES = {
     "rounded, not cut": ([dict(type="MultiStepLR", milestones=[40, 80])], 7, [([3, 6], 0, None)]),
     "of one epoch": ([dict(type="MultiStepLR", milestones=[40, 80], end=100)], 1, [([1, 1], 0, 1)]),
     "in steps": ([dict(type="StepLR", step_size=30, end=100)], 10, [(3, 0, 10)]),
-    "by iteration": ([dict(type="LinearLR", by_epoch=False, begin=0, end=500)], 10, [(None, 0, 500)]),
+    "by iteration": (
+        [dict(type="LinearLR", by_epoch=False, begin=0, end=500)],
+        10,
+        [(None, 0, 500)],
+    ),
     "warm-up and cosine": (
         [
             dict(type="LinearLR", by_epoch=True, begin=0, end=5),
