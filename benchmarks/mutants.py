@@ -41,12 +41,14 @@ from benchmarks.mutations import Mutant, find_mutants  # noqa: E402
 
 SOURCES = (
     "mmact_tiny/*.py",
+    *(f"mmact_tiny/{room}/*.py" for room in ("annotations", "download", "multi_label")),
     "mmact_tiny/overrides/*.py",
     "mmact_tiny/engine/*.py",
     "mmact_tiny/hooks/resume.py",
 )
 TESTS = (
     "tests/test_*.py",
+    *(f"tests/{room}/test_*.py" for room in ("annotations", "download", "multi_label")),
     "tests/overrides/test_*.py",
     "tests/engine/test_*.py",
     "tests/hooks/test_*.py",

@@ -11,7 +11,6 @@ import numpy as np
 
 from . import hardware
 from .build import build_runner, explained
-from .checkpoints import stock as stock_checkpoints
 from .checkpoints.config_text import STOCK_PREFIX, resolve_path
 from .compat import Config, Runner, barrier
 from .config import load_config
@@ -151,7 +150,6 @@ def evaluate(cfg: Config) -> TestResult:
         UserError: problems in the annotations, or a checkpoint that cannot be loaded.
     """
     check_inputs(cfg, splits=("test",))
-    stock_checkpoints.register()
     start_processes(cfg.get("launcher", "none"))
     runner = build_runner(cfg, ProgressHook())
     started = time.perf_counter()

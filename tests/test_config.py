@@ -29,6 +29,7 @@ def cfg() -> Config:
             {"train_dataloader.dataset.pipeline[Resize].scale": 1},
             "3 Resize, .*; name one as .Resize#1]$",
         ),
+        ({"train_dataloader.dataset.pipeline[Resize#0].scale": 1}, "is not one of 9 items"),
         ({"train_pipeline.3.scale": (-1, 9)}, "; set train_dataloader.dataset.pipeline.3.scale$"),
         ({"file_client_args.io_backend": "x"}, "; set test_dataloader.dataset.pipeline.0.io_back"),
         ({"dataset_type": "x"}, "reads dataset_type once .*; set test_dataloader.dataset.type, tr"),
@@ -186,7 +187,8 @@ def test_the_stock_base_is_noted_and_kept(toy_dataset, tmp_path):
 def test_a_flag_adds_its_override_before_those_that_build_on_it(toy_dataset, tmp_path):
     path = tmp_path / "mine.py"
     path.write_text(
-        f"_base_ = ['{STOCK}']\noverrides = [dict(type='classes'), dict(type='decoder')]\n"
+        f"_base_ = ['{STOCK}']\noverrides = [dict(type='classes'), dict(type='decoder'), "
+        "dict(type='batch_size', train=5)]\n"
     )
     changed = {"dataset_paths": {"data_root": str(toy_dataset)}, "clip_cache": {"format": "fast"}}
     cfg = load_config(path, changes=changed)
@@ -207,6 +209,10 @@ def test_the_dump_is_complete_and_loads_as_it_is(toy_dataset, tmp_path):
     cfg.dump(tmp_path / "dump.py")
     again = load_config(tmp_path / "dump.py", changes={"pretrained": resumed})
     assert leaves(again) == leaves(cfg), "nothing but `pretrained` is applied to a dump"
+    (toy_dataset / "label_map.txt").write_text("a\nb\n")
+    again = load_config(tmp_path / "dump.py", changes={"dataset_paths": changed["dataset_paths"]})
+    assert again.val_dataloader.dataset.metainfo.classes == ["a", "b"]
+    assert again.model.cls_head.num_classes == 2
 
 
 SIZES = {
@@ -241,3 +247,9 @@ def test_all_of_them_are_named_and_good_ones_pass():
     with pytest.raises(UserError) as caught:
         check_sizes(Config(dict(train_cfg=dict(max_epochs=0), val_dataloader=dict(batch_size=-3))))
     assert str(caught.value).count("expected 1 or more") == 2
+    names = ("num_classes", "frame_interval", "num_clips", "prefetch_factor", "accumulative_counts")
+    loader = dict(num_workers=0, persistent_workers=True)
+    with pytest.raises(UserError) as caught:
+        check_sizes(Config(dict(model=dict.fromkeys(names, 0), test_dataloader=loader)))
+    assert str(caught.value).count("expected 1 or more") == 5
+    assert "test_dataloader.persistent_workers=True" in str(caught.value)

@@ -1,5 +1,6 @@
 """Parts of a config that cannot be built: a line each, before anything is trained."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -36,9 +37,13 @@ def test_only_the_splits_that_are_run_are_checked(toy_dataset):
     changes = {"dataset_paths": {"data_root": str(toy_dataset)}, "pretrained": {"weights": "none"}}
     cfg = load_config(STOCK, changes=changes)
     (toy_dataset / "val" / "3.mp4").unlink()
+    cfg.load_from = "https://example.org/a.pth"
     check_inputs(cfg, ["train"])
     with pytest.raises(UserError, match=r"3\.mp4"):
         check_inputs(cfg)
+    cfg.load_from = "gone.pth"
+    with pytest.raises(UserError, match=r"no checkpoint gone\.pth \(load_from\)"):
+        check_inputs(cfg, ["train"])
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
@@ -55,8 +60,9 @@ def test_an_error_of_anything_else_stays_what_it_is():
 
 
 def test_a_best_score_that_validation_does_not_give_is_named_and_the_epoch_kept(
-    config, tmp_path, capsys
+    config, tmp_path, capsys, monkeypatch
 ):
+    monkeypatch.setenv("WANDB_QUIET", "false")
     folder = tmp_path / "run"
     options = [
         "default_hooks.checkpoint.save_best=acc/top9",
@@ -67,3 +73,4 @@ def test_a_best_score_that_validation_does_not_give_is_named_and_the_epoch_kept(
     error = capsys.readouterr().err
     assert "error: save_best=acc/top9: a validation gives acc/top1, acc/top5, acc/mean1" in error
     assert (folder / "epoch_1.pth").is_file()
+    assert os.environ["WANDB_QUIET"] == "false", "what the user has set stays"

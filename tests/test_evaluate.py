@@ -8,6 +8,7 @@ from pathlib import Path
 import models
 import numpy as np
 import pytest
+import torch
 from conftest import ROOT
 from h264_videos import write_video
 from mmengine.config import Config
@@ -50,6 +51,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for loader, pipeline in ((cfg.val_dataloader, ONE_CLIP), (cfg.test_dataloader, PIPELINE)):
         loader.update(num_workers=0, persistent_workers=False)
         loader.dataset.pipeline = pipeline
+    cfg.env_cfg.dist_cfg.backend = "nccl"  # trained on a GPU, and tracked
+    cfg.visualizer.vis_backends = [*cfg.vis_backends, dict(type="TensorboardVisBackend")]
     (guard,) = [hook for hook in cfg.custom_hooks if hook["type"] == "DataGuardHook"]
     guard.max_bad_fraction = 0.5
     cfg.dump(folder / "small.py")
@@ -96,6 +99,7 @@ def test_a_run_is_tested_as_its_recognizer_answers(run, tmp_path, caplog):
         f"protocol: {record['protocol']}",
         "engine: torch, fp32",
         str(result.accuracies[0]),
+        f"{3 / result.seconds:.2f} videos/s (3 in {result.seconds:.1f} s)",
         f"written: {tmp_path / 'out.json'}",
     ):
         assert line in caplog.messages
@@ -107,6 +111,7 @@ def test_what_is_asked_for_is_what_runs(run, caplog, tmp_path):
     short = tmp_path / "short.txt"
     short.write_text("c.mp4 6\na.mp4 0\n")
     options = {"test_dataloader.dataset.ann_file": str(short)}
+    options["train_dataloader.dataset.ann_file"] = "gone.txt"  # not needed here
     with caplog.at_level("INFO", logger="mmact_tiny"):
         result = run_test(work_dir=run, protocol="val", precision="bf16", options=options)
     assert [Path(row["video"]).name for row in result.rows] == ["c.mp4", "a.mp4"]
@@ -180,11 +185,21 @@ def test_the_config_that_a_test_runs(time_limit, seconds, run, tmp_path):
         run_test(work_dir=run, data_root=data, time_limit=time_limit, options=options)
     cfg = Config.fromfile(run / "test" / "small.py")
     assert (cfg.load_from, cfg.work_dir) == (str(run / "epoch_1.pth"), str(run / "test"))
-    assert cfg.launcher == "none"
+    assert (cfg.launcher, cfg.env_cfg.dist_cfg.backend) == ("none", "gloo")
+    assert [backend.type for backend in cfg.visualizer.vis_backends] == ["LocalVisBackend"]
     assert cfg.test_dataloader.dataset.ann_file == str(data / "val.txt")
     hooks = {hook["type"]: hook for hook in cfg.custom_hooks}
     assert (hooks["EngineHook"].precision, hooks["EngineHook"].engine) == ("fp32", "torch")
     assert hooks["DataGuardHook"]["video_seconds"] == seconds
+
+
+def test_weights_that_started_from_random_ones_are_tested_at_the_size_for_these(tmp_path):
+    weights = tmp_path / "weights.pth"
+    torch.save(dict(meta=dict(cfg="initial_weights = 'random'\n"), state_dict={}), weights)
+    with pytest.raises(UserError, match=r"weights\.pth"):
+        run_test(config="configs/tsn_tiny.py", checkpoint=weights, work_dir=tmp_path)
+    cfg = Config.fromfile(tmp_path / "test" / "tsn_tiny.py")
+    assert (cfg.initial_weights, cfg.val_pipeline[4].crop_size) == ("random", 96)
 
 
 def test_a_result_is_written_with_its_speed(tmp_path):

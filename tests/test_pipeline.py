@@ -14,6 +14,7 @@ from mmact_tiny.pipeline import (
     num_views,
     pipeline_of,
     sampling_step,
+    set_pipeline,
     split_datasets,
 )
 
@@ -133,3 +134,12 @@ def test_wrappers_of_datasets_are_opened():
     repeated = dict(type="RepeatDataset", dataset=dict(type="BalancedVideos", dataset=inner))
     cfg = Config(dict(train_dataloader=dict(dataset=repeated), test_dataloader=None))
     assert [(split, dict(dataset)) for split, dataset in split_datasets(cfg)] == [("train", inner)]
+
+
+def test_a_variable_of_the_same_content_goes_with_a_pipeline_and_another_stays():
+    old, new = dict(type="Flip"), dict(type="Resize")
+    for variable, expected in ((dict(old, _scope_="mmaction"), new), (dict(type="Other"),) * 2):
+        loader = dict(dataset=dict(pipeline=[old]))
+        cfg = Config(dict(train_dataloader=loader, train_pipeline=[variable]))
+        set_pipeline(cfg, "train", cfg.train_dataloader.dataset, [new])
+        assert (cfg.train_dataloader.dataset.pipeline, cfg.train_pipeline) == ([new], [expected])

@@ -42,6 +42,14 @@ def test_the_time_left(seconds, text, capsys):
     assert capsys.readouterr().err == f"testing: 1/1, {text} left\n"
 
 
+def test_the_time_left_is_that_at_the_speed_so_far(capsys, monkeypatch):
+    say("quiet from here")
+    bar = Bar("testing", 10)
+    monkeypatch.setattr(progress.time, "monotonic", lambda: bar.started + 60)
+    bar.update(3)
+    assert capsys.readouterr().err == "testing: 3/10, 2:20 left\n"
+
+
 def test_a_terminal_that_knows_no_unicode_gets_ascii():
     written, _ = on_terminal(three_of_four, environ={"PYTHONIOENCODING": "ascii"})
     assert written.isascii() and "-----" in written and "epoch 1/30  3/4  1:05" in written

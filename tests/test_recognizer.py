@@ -169,6 +169,9 @@ def test_the_best_labels_are_named(recognizer, videos):
     scores = np.array([0.1, 0.7, 0.2], dtype=np.float32)
     assert recognizer.top_k(scores, 2) == [("b", pytest.approx(0.7)), ("c", pytest.approx(0.2))]
     assert recognizer.top_k(np.array([0.2, 0.6, 0.2]), 9) == [("b", 0.6), ("a", 0.2), ("c", 0.2)]
+    recognizer.thresholds = np.array([0.125, 0.75, 0.25])  # of several labels a video
+    assert recognizer.top_k(np.array([0.25, 0.5, 0.25]), 3) == [("a", 0.25), ("c", 0.25)]
+    recognizer.thresholds = None
     recognizer.labels = [str(index) for index in range(40)]
     ties = recognizer.top_k(np.tile([0.01, 0.04], 20), 3)
     assert [label for label, _ in ties] == ["1", "3", "5"]  # of equals the first

@@ -205,8 +205,7 @@ def multi_label(cfg: Config, enabled: bool = True) -> None:
         if dataset.type not in annotations.TYPES:
             raise UserError(f"--multi-label: a {dataset.type} has one label a video")
         dataset.multi_class, dataset.num_classes = True, head.num_classes
-    weight = max(1.0, head.num_classes / 2)
-    head.loss_cls = dict(type="BCELossWithLogits", loss_weight=weight)
+    head.loss_cls = dict(type="BCELossWithLogits", loss_weight=head.num_classes / 2)
     head.multi_class, head.average_clips = True, "score"
     preprocessor = cfg.model.get("data_preprocessor") or {}
     preprocessor.pop("blending", None)  # stock's blends single labels

@@ -156,7 +156,7 @@ def schedule(cfg: Config, max_epochs: int) -> None:
         return
 
     def rescale(epoch: int) -> int:
-        return max(1, round(epoch * ratio)) if epoch else 0
+        return max(1, round(epoch * ratio))
 
     schedulers = cfg.get("param_scheduler") or []
     for scheduler in schedulers if isinstance(schedulers, list) else [schedulers]:

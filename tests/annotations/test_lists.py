@@ -31,6 +31,9 @@ def test_many_problems_fit_one_screen(toy_dataset):
     assert str(caught.value).startswith("100 problem(s)")
     assert "... and 80 more" in str(caught.value)
     assert len(str(caught.value).splitlines()) == 23
+    ann_file.write_text("\n")
+    with pytest.raises(UserError, match=r"1 problem\(s\) .*\n  .*train\.txt: lists no video"):
+        annotations.check_annotations([annotations.Split(ann_file, toy_dataset)], 3)
 
 
 def test_a_csv_lists_stretches(toy_dataset):

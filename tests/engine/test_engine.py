@@ -156,6 +156,11 @@ def test_frames_that_are_mixed_stay_together(name: str, together: int) -> None:
     assert frames_together(model) == together
     model.test_cfg = dict(fcn_test=False, max_testing_views=None)
     assert frames_together(model) == together
+    if together == 4:  # a neck takes groups of as many frames as the backbone mixes, or others
+        for num_segs, expected in ((4, 4), (8, None)):
+            model.test_cfg = dict(fcn_test=True, num_segs=num_segs)
+            assert frames_together(model) == expected
+        model.test_cfg = None
     model.backbone_from = "timm"  # which has backbones of single images
     assert frames_together(model) == 1
 

@@ -1,5 +1,6 @@
 """What a checkpoint must be to go on from it, and that it cannot have any file removed."""
 
+import json
 import random
 import shutil
 from collections.abc import Callable
@@ -12,9 +13,10 @@ import numpy as np
 import pytest
 import torch
 from jobs import run
-from mmengine.optim import OptimWrapper, StepLR
+from mmengine.optim import LinearLR, OptimWrapper, StepLR
 from mmengine.runner import ValLoop
 
+from benchmarks.small_job import differences, outcome
 from mmact_tiny.checkpoints.load import load_checkpoint
 from mmact_tiny.errors import EXIT_ERROR, EXIT_OK, UserError
 from mmact_tiny.hooks import resume as resume_hook
@@ -101,7 +103,7 @@ def test_the_middle_of_an_epoch_needs_the_batch_size_that_it_had(trained, tmp_pa
     assert "resumed with other batch_size: not the same run" in capsys.readouterr().out
 
 
-def test_each_iteration_has_draws_of_its_own():
+def test_each_iteration_and_process_has_draws_of_its_own(monkeypatch):
     def drawn(iteration: int) -> tuple[float, float, float]:
         runner: Any = SimpleNamespace(seed=7, iter=iteration)
         ResumeHook().before_train_iter(runner, 0)
@@ -110,6 +112,18 @@ def test_each_iteration_has_draws_of_its_own():
     first, fifth = drawn(0), drawn(4)
     assert all(one != other for one, other in zip(first, fifth, strict=True))
     assert drawn(0) == first and drawn(4) == fifth
+    monkeypatch.setattr(resume_hook, "get_rank", lambda: 1)
+    assert all(one != other for one, other in zip(first, drawn(0), strict=True))
+
+
+def test_the_seed_is_that_of_the_checkpoint(trained, tmp_path):
+    """The config of a run that was given none says none, and its resumes draw as it did."""
+    forged = forge(trained[1], tmp_path / "forged.pth", lambda c: c["meta"].update(seed=9))
+    outcomes = []
+    for seed in (7, 9):
+        assert resume(trained[0], tmp_path / f"{seed}", forged, "--seed", f"{seed}") == EXIT_OK
+        outcomes.append(outcome(tmp_path / f"{seed}"))
+    assert differences(*outcomes) == []
 
 
 def test_an_epoch_of_which_all_batches_are_done_is_ended(trained, tmp_path, capsys):
@@ -151,6 +165,7 @@ def test_in_its_own_folder_the_best_before_is_still_removed(trained, tmp_path):
     forged = forge(trained[1], folder / "epoch_1.pth", best_is(best))
     assert resume(trained[0], folder, forged) == EXIT_OK
     assert [path.name for path in folder.glob("best_*.pth")] == ["best_acc_top1_epoch_2.pth"]
+    assert load_checkpoint(folder / "epoch_2.pth")["meta"]["iter"] == 8, "no batch is passed over"
 
 
 def saved_by(lr: float, step_size: int) -> tuple[SimpleNamespace, dict]:
@@ -171,6 +186,18 @@ def test_settings_that_the_checkpoint_changes_are_named():
     check_resumable(saved_by(lr=0.02, step_size=5)[1], "x.pth", runner)
     _, changed = runner.logger.warning.call_args.args
     assert changed == "lr 0.02, not 0.01; StepLR step_size 5, not 3"
+
+
+def test_another_number_of_epochs_is_counted_within_an_epoch_too():
+    """An epoch of 4 iterations and 2 of the next: 6 of the 9 steps from a tenth of the rate on."""
+    runner, checkpoint = saved_by(lr=0.01, step_size=3)
+    warmup = dict(start_factor=0.1, by_epoch=False, begin=0, end=10)
+    runner.build_param_scheduler = lambda _: [LinearLR(runner.optim_wrapper.optimizer, **warmup)]
+    runner.cfg = SimpleNamespace(param_scheduler=[])
+    runner.train_loop = SimpleNamespace(dataloader=range(4), max_epochs=9)
+    checkpoint["meta"]["epoch"], checkpoint["progress"] = 1, dict(batches=2)
+    resume_hook.reschedule(checkpoint, runner)
+    assert checkpoint["optimizer"]["param_groups"][0]["lr"] == pytest.approx(0.007)
 
 
 @pytest.mark.parametrize("seed", [0, 2**32 - 1, None])
@@ -216,6 +243,24 @@ def test_a_validation_that_a_kill_prevented_is_due(epoch, begin, interval, valid
     assert not resume_hook._validation_is_due(runner)
 
 
+def test_a_validation_that_a_kill_prevented_is_made_up_for_once(trained, tmp_path):
+    """The checkpoint before it then knows of it, and of the best score, as without the kill."""
+    folder, best = tmp_path / "run", ("last_validated", "best_score", "best_ckpt")
+
+    def before_it(checkpoint: dict) -> None:
+        checkpoint["progress"]["log"].update(bytes=0)
+        for key in best:
+            del runtime_of(checkpoint)[key]
+
+    shutil.copytree(trained[1], folder)
+    forged = forge(trained[1], folder / "epoch_1.pth", before_it)
+    for epochs in (1, 2):
+        assert resume(trained[0], folder, forged, "--epochs", str(epochs)) == EXIT_OK
+        assert {*best} <= runtime_of(load_checkpoint(forged)).keys()
+    log = sorted(folder.glob("*/vis_data/scalars.json"))[-1].read_text().splitlines()
+    assert [line["step"] for line in map(json.loads, log) if "acc/top1" in line] == [1, 2]
+
+
 def test_a_log_starts_with_what_was_logged_when_the_run_was_saved(tmp_path):
     before = tmp_path / "1" / "vis_data" / "scalars.json"
     before.parent.mkdir(parents=True)
@@ -226,6 +271,13 @@ def test_a_log_starts_with_what_was_logged_when_the_run_was_saved(tmp_path):
     for path in ("../x/vis_data/scalars.json", "1/other.json"):
         with pytest.raises(ValueError, match="is no log of this run"):
             resume_hook._restore_log(runner, dict(path=path, bytes=4))
+
+
+def test_weights_that_are_no_numbers_are_not_saved():
+    weights = {"a": torch.ones(1), "b": torch.tensor([0.0, torch.nan])}
+    with pytest.raises(UserError, match="weight b is not finite after iteration 5: nothing was"):
+        runner: Any = SimpleNamespace(iter=4)
+        ResumeHook().before_save_checkpoint(runner, dict(state_dict=weights))
 
 
 def test_only_progress_before_is_removed(tmp_path):

@@ -144,7 +144,7 @@ def test_a_run_knows_its_own_checkpoints_from_what_it_started_from(
     assert open_run(work_dir).checkpoint.read_bytes() and first.read_bytes() == weights
     assert (work_dir / config.name).read_text() == dump  # a start that fails changes nothing
     changes = {"schedule": {"max_epochs": 2}, "pretrained": {"weights": str(first)}}
-    run(config, work_dir, changes)
+    run(config, work_dir, changes | {"checkpoints": {"every": 1}})
     assert first.read_bytes() == weights
     assert newest_checkpoint(work_dir) == work_dir / "epoch_2.pth"
     before = len(output(work_dir))
@@ -155,5 +155,6 @@ def test_a_run_knows_its_own_checkpoints_from_what_it_started_from(
     scores = [float(score) for score in re.findall(r"acc/top1: ([\d.]+)", output(work_dir))]
     info = load_checkpoint(work_dir / "epoch_4.pth")["message_hub"]["runtime_info"]
     assert info["best_score"] == pytest.approx(max(scores[3:]), abs=1e-4)
+    assert not [*work_dir.glob("earlier/*/iter_1.pth")], "the new run's own"
     (kept,) = work_dir.glob("earlier/*/epoch_3.pth")
     assert kept.read_bytes() == weights

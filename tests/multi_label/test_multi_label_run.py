@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from jobs import run
 from mmaction.evaluation import mean_average_precision
 
@@ -59,6 +60,10 @@ def test_a_run_of_several_labels(several, tmp_path, capsys):
         assert [label for label, _ in recognizer.predict(video)] == ["red"]
         recognizer.thresholds = np.array([1.1, 1.1])
         assert recognizer.predict(video) == []
+    checkpoint = load_checkpoint(best)
+    del checkpoint["message_hub"]["runtime_info"]["thresholds"]
+    torch.save(checkpoint, tmp_path / "none.pth")
+    assert Recognizer(tmp_path / "none.pth").thresholds.tolist() == [0.5, 0.5]
     settings = dict(protocol="val", engine="torch", precision="fp32")
     answer = infer([video], checkpoint=best, **settings)
     labels = {one["label"] for one in answer.rows[0]["predictions"]}

@@ -284,6 +284,7 @@ def test_multi_label_changes_the_datasets_the_loss_and_the_metrics(toy_dataset: 
     cfg = stock(toy_dataset)
     apply_overrides(cfg, [dict(type="classes", names=["a", "b", "c", "d"])])
     precision = {"type": "AccMetric", "metric_list": ("mean_average_precision",)}
+    cfg.model.data_preprocessor.blending = dict(type="MixupBlending", num_classes=4)
     assert changes_by(cfg, dict(type="multi_label", enabled=False)) == {}
     changed = changes_by(cfg, dict(type="multi_label"))
     for loader in LOADERS:
@@ -293,6 +294,7 @@ def test_multi_label_changes_the_datasets_the_loss_and_the_metrics(toy_dataset: 
     assert cfg.test_evaluator == [precision]
     kept = {key: value for key, value in changed.items() if "evaluator" not in key}
     assert kept == {
+        **{f"model.data_preprocessor.blending.{key}": GONE for key in ("type", "num_classes")},
         "model.cls_head.loss_cls.type": "BCELossWithLogits",
         "model.cls_head.loss_cls.loss_weight": 2.0,
         "model.cls_head.multi_class": True,

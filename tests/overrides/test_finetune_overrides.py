@@ -50,6 +50,7 @@ CASES: list[tuple[str | None, dict[str, Any], dict[str, Any]]] = [  # config, ov
         },
     ),
     (None, dict(type="label_smoothing", eps=0.1), {"model.cls_head.label_smooth_eps": 0.1}),
+    (None, dict(type="label_smoothing", eps=0), {"model.cls_head.label_smooth_eps": 0}),
     (
         None,
         dict(type="blending", kinds=["mixup"]),
@@ -204,13 +205,21 @@ def test_freezing_is_taken_back() -> None:
 
 
 @pytest.mark.parametrize(
-    ("epochs", "batch", "momentum"), [(1, 2, 0.1), (100, 2, 0.033333), (1000, 6, 0.01)]
+    ("epochs", "batch", "processes", "momentum"),
+    [(1, 2, 1, 0.1), (100, 2, 1, 0.033333), (1000, 6, 1, 0.01), (200, 1, 3, 0.025)],
 )
 def test_an_average_fits_the_run(
-    epochs: int, batch: int, momentum: float, toy_dataset: Path
+    epochs: int,
+    batch: int,
+    processes: int,
+    momentum: float,
+    toy_dataset: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Of 6 videos: 3, 300 and 1,000 steps."""
+    """Of 6 videos: 3, 300, 1,000 and 400 steps."""
+    monkeypatch.setenv("WORLD_SIZE", str(processes))
     cfg = stock(toy_dataset)
+    cfg.launcher = "pytorch"
     cfg.train_cfg.max_epochs, cfg.train_dataloader.batch_size = epochs, batch
     apply_overrides(cfg, [dict(type="ema")])
     assert cfg.custom_hooks[0].momentum == momentum
@@ -221,6 +230,8 @@ def test_an_adapter_beside_random_weights_or_a_freeze_is_refused(toy_dataset: Pa
     with pytest.raises(UserError, match="these are random: --pretrained"):
         load(stem, toy_dataset, lora={"rank": 4})
     weights = {"pretrained": {"weights": "README.md"}}
+    rates = load(stem, toy_dataset, **weights, lora={"rank": 4}).optim_wrapper.paramwise_cfg
+    assert rates.lora == dict(rank=4, alpha=16)
     with pytest.raises(UserError, match="both change custom_hooks"):
         load(stem, toy_dataset, **weights, lora={"rank": 4}, freeze={"parts": "backbone"})
 

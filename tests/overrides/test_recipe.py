@@ -53,7 +53,8 @@ def test_every_config_has_a_training_part_then() -> None:
             continue
         given[cfg.model.backbone.type] += 1
         assert [part for part in PARTS if part not in cfg] == [], file
-        assert cfg.default_hooks.checkpoint.save_best == "auto"
+        kept = cfg.default_hooks.checkpoint
+        assert (kept.save_best, kept.interval, kept.max_keep_ckpts) == ("auto", 3, 5)
         for loader in LOADERS:
             assert cfg[loader].dataset.type == "VideoDataset"
             assert cfg[loader].dataset.get("test_mode", False) == (loader != "train_dataloader")

@@ -218,18 +218,22 @@ def test_epochs_of_a_flag_count_from_random_weights_too(toy_dataset: Path) -> No
 
 
 SCHEDULES = {
-    "stock": ([dict(type="MultiStepLR", milestones=[40, 80], end=100)], 10, [([4, 8], 10)]),
-    "rounded, not cut": ([dict(type="MultiStepLR", milestones=[40, 80])], 7, [([3, 6], None)]),
-    "of one epoch": ([dict(type="MultiStepLR", milestones=[40, 80], end=100)], 1, [([1, 1], 1)]),
-    "in steps": ([dict(type="StepLR", step_size=30, end=100)], 10, [(3, 10)]),
-    "by iteration": ([dict(type="LinearLR", by_epoch=False, begin=0, end=500)], 10, [(None, 500)]),
+    "stock": ([dict(type="MultiStepLR", milestones=[40, 80], end=100)], 10, [([4, 8], 0, 10)]),
+    "rounded, not cut": ([dict(type="MultiStepLR", milestones=[40, 80])], 7, [([3, 6], 0, None)]),
+    "of one epoch": ([dict(type="MultiStepLR", milestones=[40, 80], end=100)], 1, [([1, 1], 0, 1)]),
+    "in steps": ([dict(type="StepLR", step_size=30, end=100)], 10, [(3, 0, 10)]),
+    "by iteration": (
+        [dict(type="LinearLR", by_epoch=False, begin=0, end=500)],
+        10,
+        [(None, 0, 500)],
+    ),
     "warm-up and cosine": (
         [
             dict(type="LinearLR", by_epoch=True, begin=0, end=5),
             dict(type="CosineAnnealingLR", begin=5, end=100, T_max=95),
         ],
         20,
-        [(None, 1), (19, 20)],
+        [(None, 0, 1), (19, 1, 20)],
     ),
     "a warm-up as long as the run": (
         [
@@ -237,7 +241,7 @@ SCHEDULES = {
             dict(type="CosineAnnealingLR", begin=5, end=100, T_max=95),
         ],
         1,
-        [(None, 1)],
+        [(None, 0, 1)],
     ),
 }
 
@@ -250,7 +254,7 @@ def test_schedule_rescales_what_counts_epochs(case: str) -> None:
     changed = changes_by(cfg, dict(type="schedule", max_epochs=epochs))
     assert cfg.train_cfg.max_epochs == epochs
     shown = [
-        (s.get("milestones", s.get("step_size", s.get("T_max"))), s.get("end"))
+        (s.get("milestones", s.get("step_size", s.get("T_max"))), s.get("begin", 0), s.get("end"))
         for s in cfg.param_scheduler
     ]
     assert shown == expected
@@ -347,7 +351,7 @@ def write_config(
     tmp_path: Path, *entries: dict[str, Any], more: str = "", base: str = STOCK
 ) -> str:
     path = tmp_path / "mine.py"
-    path.write_text(f"_base_ = ['{STOCK}']\noverrides = {list(entries)!r}\n{more}\n")
+    path.write_text(f"_base_ = ['{base}']\noverrides = {list(entries)!r}\n{more}\n")
     return str(path)
 
 
@@ -416,6 +420,18 @@ def test_the_learning_rate_follows_the_real_batch(
     assert leaves(load_config(tmp_path / "dump.py")) == leaves(cfg)
 
 
+def test_the_processes_of_a_job_count(
+    toy_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    paths = dict(type="dataset_paths", data_root=str(toy_dataset))
+    cfg = load_config(write_config(tmp_path, paths, dict(BATCH_OF_2, accumulate=2), RATE))
+    rule = "0.01 * batch 2 * {} process(es) * 2 accumulated steps / 256"
+    assert describe_learning_rate(cfg) == f"0.00015625 = {rule.format(1)}"
+    cfg.launcher = "pytorch"
+    assert describe_learning_rate(cfg) == f"0.00046875 = {rule.format(3)}"
+
+
 def test_mmengine_computes_that_rate(toy_dataset: Path, tmp_path: Path) -> None:
     from unittest.mock import Mock
 
@@ -440,6 +456,19 @@ def test_a_stock_config_keeps_the_batch_that_its_rate_was_chosen_for(
     )
 
 
+def test_a_config_without_a_base_batch_has_that_of_a_name(
+    toy_dataset: Path, tmp_path: Path
+) -> None:
+    """Of the stock config below, else of its own."""
+    slowfast = f"mmaction::recognition/{STEMS['SlowFast']}.py"  # 8xb8
+    paths = dict(type="dataset_paths", data_root=str(toy_dataset))
+    cfg = load_config(write_config(tmp_path, paths, RATE, base=slowfast))
+    assert cfg.auto_scale_lr.base_batch_size == 64
+    stock(config=slowfast).dump(tmp_path / "mine_2xb4-4x16x1.py")
+    cfg = load_config(tmp_path / "mine_2xb4-4x16x1.py", changes={"learning_rate": {"lr": 0.1}})
+    assert cfg.auto_scale_lr.base_batch_size == 8
+
+
 @pytest.mark.parametrize(
     ("changed", "options", "base"),
     [
@@ -462,6 +491,14 @@ def test_a_dump_is_not_divided_again(
     cfg.dump(tmp_path / "dump.py")
     again = load_config(tmp_path / "dump.py", changes=changed, options=options)
     assert again.auto_scale_lr.base_batch_size == base
+
+
+def test_a_dump_that_was_not_scaled_is_divided(toy_dataset: Path, tmp_path: Path) -> None:
+    paths = dict(type="dataset_paths", data_root=str(toy_dataset))
+    cfg = load_config(write_config(tmp_path, paths, dict(BATCH_OF_2, accumulate=4)))
+    cfg.dump(tmp_path / "dump.py")
+    again = load_config(tmp_path / "dump.py", changes={"learning_rate": {"lr": 0.01}})
+    assert again.auto_scale_lr.base_batch_size == 64
 
 
 @pytest.mark.parametrize("lr", [0, -0.1])
