@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from mmact_tiny.annotations import read_annotations
 from mmact_tiny.cache.cache import ClipCache
 from mmact_tiny.cache.clip import CODECS
-from mmact_tiny.dataset import find_dataset, read_annotations
+from mmact_tiny.dataset import find_dataset
 from mmact_tiny.overrides.registry import apply_overrides
 from mmact_tiny.recognizer import Recognizer
 

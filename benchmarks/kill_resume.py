@@ -1,22 +1,28 @@
 """Kills training runs with SIGKILL at random moments, resumes them, and compares what comes out.
 
 python benchmarks/kill_resume.py --runs 20
+python benchmarks/kill_resume.py --runs 20 --processes 2
 
 Each run is killed up to three times, at a moment drawn from its whole time or within the write
 of a checkpoint, and resumed until it ends. It has to end with bitwise the weights, optimizer
-state, losses, metrics and best score of a run that was left alone.
+state, losses, metrics and best score of a run that was left alone. With several processes a kill
+hits one of them, and it is torchrun that starts all again.
 """
 
 import argparse
 import json
 import multiprocessing
+import os
 import random
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # run as a script, too
@@ -26,8 +32,47 @@ from benchmarks.small_job import differences, outcome, start, write_job  # noqa:
 MAX_KILLS = 3
 
 
+class Job:
+    """A training under torchrun, of which a kill hits one process; each dies once or more.
+
+    Args:
+        config: Of the run.
+        work_dir: Where it goes on, if something is there.
+        num_processes: How many torchrun starts.
+        seed: Of which one is killed.
+    """
+
+    def __init__(self, config: Path, work_dir: Path, num_processes: int, seed: int = 0) -> None:
+        self.victims = random.Random(seed)
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+        command += [f"--nproc_per_node={num_processes}", "--max-restarts=10", "tools/train.py"]
+        command += [str(config), "--launcher", "pytorch", "--resume", "--work-dir", str(work_dir)]
+        command += ["--checkpoint-every", "2", "--device", "cpu", "--verbose"]
+        environ = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        work_dir.mkdir(parents=True, exist_ok=True)
+        with (work_dir / "output.txt").open("a") as log:
+            self.agent = subprocess.Popen(command, cwd=ROOT, env=environ, stdout=log, stderr=log)
+
+    def is_alive(self) -> bool:
+        return self.agent.poll() is None
+
+    def kill(self) -> None:
+        """Kills a process of the job, as soon as there is one."""
+        while self.is_alive():
+            if ranks := psutil.Process(self.agent.pid).children():
+                self.victims.choice(ranks).kill()
+                return
+
+    def join(self) -> None:
+        self.agent.wait()
+
+    @property
+    def exitcode(self) -> int | None:
+        return self.agent.poll()
+
+
 def kill_within(
-    process: multiprocessing.process.BaseProcess, work_dir: Path, seconds: float, writes: int
+    process: multiprocessing.process.BaseProcess | Job, work_dir: Path, seconds: float, writes: int
 ) -> str | None:
     """Kills a run after `seconds`, or within the write of its n-th checkpoint where `writes` > 0.
 
@@ -52,7 +97,9 @@ def kill_within(
     return None
 
 
-def disturb(config: Path, work_dir: Path, seconds: float, moments: random.Random) -> list[str]:
+def disturb(
+    config: Path, work_dir: Path, seconds: float, moments: random.Random, num_processes: int = 1
+) -> list[str]:
     """Runs a job to its end, killed on the way; returns the moments of the kills.
 
     Raises:
@@ -60,14 +107,17 @@ def disturb(config: Path, work_dir: Path, seconds: float, moments: random.Random
     """
     kills: list[str] = []
     planned = moments.randint(1, MAX_KILLS)
+    process: Any = None
     while True:
-        process = start(config, work_dir)
+        if process is None or not process.is_alive():
+            process = start_job(config, work_dir, num_processes, seed=moments.randint(0, 999))
         if len(kills) < planned:
             writes = moments.randint(1, 4) if moments.random() < 0.5 else 0
             moment = kill_within(process, work_dir, moments.uniform(0.2, seconds), writes)
             if moment is not None:
                 kills.append(moment)
-                process.join()
+                if num_processes == 1:
+                    process.join()
                 continue
         process.join()
         if (
@@ -82,7 +132,16 @@ def disturb(config: Path, work_dir: Path, seconds: float, moments: random.Random
         return kills
 
 
-def kill_and_compare(folder: Path, runs: int, seed: int) -> list[dict[str, Any]]:
+def start_job(config: Path, work_dir: Path, num_processes: int, seed: int = 0) -> Any:
+    """Starts a run of one process, or of several under torchrun."""
+    if num_processes == 1:
+        return start(config, work_dir)
+    return Job(config, work_dir, num_processes, seed)
+
+
+def kill_and_compare(
+    folder: Path, runs: int, seed: int, num_processes: int = 1
+) -> list[dict[str, Any]]:
     """Returns a row for each run: its kills, and what was not identical in the end."""
     import torch
 
@@ -91,7 +150,7 @@ def kill_and_compare(folder: Path, runs: int, seed: int) -> list[dict[str, Any]]
     torch.set_num_threads(1)
     config = write_job(folder)
     began = time.monotonic()
-    undisturbed = start(config, folder / "undisturbed")
+    undisturbed = start_job(config, folder / "undisturbed", num_processes)
     undisturbed.join()
     seconds = time.monotonic() - began
     if undisturbed.exitcode:
@@ -101,7 +160,7 @@ def kill_and_compare(folder: Path, runs: int, seed: int) -> list[dict[str, Any]]
     rows = []
     for number in range(1, runs + 1):
         work_dir = folder / f"run_{number}"
-        kills = disturb(config, work_dir, seconds, moments)
+        kills = disturb(config, work_dir, seconds, moments, num_processes)
         wrong = differences(expected, outcome(work_dir))
         print(f"run {number}: killed {', '.join(kills)}: {wrong[:3] or 'identical'}", flush=True)
         rows.append(dict(run=number, kills=kills, differences=wrong))
@@ -114,11 +173,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--processes", type=int, default=1, help="more than 1: under torchrun")
     parser.add_argument("--work-dir", type=Path, help="default: a temporary folder")
     parser.add_argument("--out", type=Path, metavar="FILE.json")
     args = parser.parse_args()
     folder = args.work_dir or Path(tempfile.mkdtemp(prefix="kill_resume_"))
-    rows = kill_and_compare(folder, args.runs, args.seed)
+    rows = kill_and_compare(folder, args.runs, args.seed, args.processes)
     identical = sum(not row["differences"] for row in rows)
     kills = sum(len(row["kills"]) for row in rows)
     print(f"{identical} of {len(rows)} runs ended identical, after {kills} kills")

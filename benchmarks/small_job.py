@@ -105,6 +105,32 @@ def start_ranks(
     return fork_ranks(_train, (config, work_dir, changes or {}), work_dir, num_processes)
 
 
+def start_elastic(
+    config: Path, work_dir: Path, changes: dict[str, Any] | None = None, num_processes: int = 2
+) -> multiprocessing.process.BaseProcess:
+    """Starts torchrun's agent, which starts the processes of a training again when one ends.
+
+    They are forked for the time of the imports; `benchmarks/kill_resume.py` has the command itself.
+    """
+    arguments = (config, work_dir, changes or {}, num_processes)
+    return fork_ranks(_launch, arguments, work_dir, num_processes=1)[0]
+
+
+def _launch(config: Path, work_dir: Path, changes: dict[str, Any], num_processes: int) -> None:
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    multiprocessing.get_context("forkserver").set_forkserver_preload(IMPORTED)
+    settings: Any = dict(
+        start_method="forkserver",
+        run_id="job",
+        rdzv_backend="c10d",
+        rdzv_endpoint="127.0.0.1:0",
+        local_addr="127.0.0.1",
+    )
+    settings |= dict(min_nodes=1, max_nodes=1, nproc_per_node=num_processes, max_restarts=3)
+    elastic_launch(LaunchConfig(**settings), _train)(config, work_dir, changes)
+
+
 def fork_ranks(
     target: Callable[..., None], arguments: tuple, folder: Path, num_processes: int
 ) -> list[multiprocessing.process.BaseProcess]:

@@ -8,9 +8,10 @@ DIR/train/  DIR/val/                  the videos; or anywhere below DIR, by rela
 
 import shlex
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
-from .annotations import Split, read_annotations
+from .annotations import Split, iter_annotations
 from .errors import UserError
 from .files import read_label_map
 from .video.files import refuse_archive, walk_videos
@@ -74,7 +75,7 @@ def how_to_get(root: Path) -> str:
 
 def _video_dir(root: Path, split: str, ann_file: Path) -> Path:
     """Returns `root/split` where the listed files are in there, else `root`."""
-    listed = [annotation.path for annotation in read_annotations(ann_file)[:50]]
+    listed = [annotation.path for annotation in islice(iter_annotations(ann_file), 50)]
     folder = root / split
     if any((root / path).exists() for path in listed) or not folder.is_dir():
         return root
@@ -88,7 +89,7 @@ def class_names(dataset: Dataset) -> list[str]:
     labels = [
         int(label)
         for split in dataset.splits.values()
-        for annotation in read_annotations(split.ann_file)
+        for annotation in iter_annotations(split.ann_file)
         for label in annotation.labels
         if label.isdigit()
     ]

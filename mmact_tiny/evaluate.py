@@ -149,8 +149,8 @@ def evaluate(cfg: Config) -> TestResult:
     Raises:
         UserError: problems in the annotations, or a checkpoint that cannot be loaded.
     """
+    start_processes(cfg)
     check_inputs(cfg, splits=("test",))
-    start_processes(cfg.get("launcher", "none"))
     runner = build_runner(cfg, ProgressHook())
     started = time.perf_counter()
     with explained():

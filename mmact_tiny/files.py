@@ -12,6 +12,7 @@ import os
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -102,22 +103,27 @@ def _explain(error: OSError, path: Path, num_bytes: int | None) -> str:
 
 
 @contextlib.contextmanager
-def held(folder: str | Path, *, advice: str = "choose another --work-dir") -> Iterator[None]:
+def held(
+    folder: str | Path, *, advice: str = "choose another --work-dir", patience: float = 0
+) -> Iterator[None]:
     """Keeps a folder for this process, as long as it lives.
 
     Args:
         folder: Made where it is missing.
         advice: What else the user can do than wait.
+        patience: Seconds to wait for another process to let go.
 
     Raises:
         UserError: another process has it; names the process.
     """
     with _lock_file(Path(folder, ".lock")) as descriptor:
-        try:
-            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):
+        last = time.monotonic() + patience
+        while not _try_lock(descriptor):
+            if time.monotonic() < last:
+                time.sleep(0.2)
+                continue
             holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "a process"
-            raise UserError(f"{folder} is in use by {holder}: wait for it, or {advice}") from None
+            raise UserError(f"{folder} is in use by {holder}: wait for it, or {advice}")
         with contextlib.suppress(OSError):  # a full disk: the lock holds, the name is missing
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
@@ -133,12 +139,18 @@ def locked(path: Path) -> Iterator[None]:
     name = path.with_name(f".{path.name}.lock")
     thread_lock = _thread_locks.setdefault(str(name.resolve()), threading.Lock())
     with thread_lock, _lock_file(name) as descriptor:
-        try:
-            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):
+        if not _try_lock(descriptor):
             print(f"another process is at {path}: waiting for it", file=sys.stderr, flush=True)
             fcntl.lockf(descriptor, fcntl.LOCK_EX)
         yield
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    return True
 
 
 @contextlib.contextmanager

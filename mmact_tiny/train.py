@@ -2,15 +2,16 @@
 
 import logging
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 from . import annotations, hardware
 from .build import build_runner, explained
-from .compat import Config, Runner
+from .compat import Config, Runner, all_gather_object, get_rank, get_world_size
 from .errors import UserError, as_typed
 from .files import near
 from .hooks.begin import keeping_earlier_run
-from .hooks.processes import start_processes
+from .hooks.processes import start_processes, told_once
 from .hooks.progress import ProgressHook
 from .overrides.learning_rate import describe_learning_rate
 from .overrides.registry import reason_for
@@ -36,10 +37,10 @@ def train(cfg: Config, command: str | None = None) -> Runner:
         UserError: problems in the dataset, all of them, missing weights, another run in the work
             directory, or whatever stops the run: too many bad videos, a loss that is no number.
     """
+    start_processes(cfg)
     check_inputs(cfg)
     log_job(cfg)
     log_choices(cfg)
-    start_processes(cfg.get("launcher", "none"))
     with keeping_earlier_run(cfg) as begin:
         runner = build_runner(cfg, ProgressHook())
         runner.register_hook(begin)
@@ -66,7 +67,7 @@ def _log_next(cfg: Config, best_score: float | None) -> None:
 
 
 def check_inputs(cfg: Config, splits: Sequence[str] = ("train", "val")) -> None:
-    """Checks that the annotated videos and the weights exist, before anything is built.
+    """Checks that the annotated videos and the weights exist, each in one process of the job.
 
     Raises:
         UserError: names every problem and its line.
@@ -79,12 +80,15 @@ def check_inputs(cfg: Config, splits: Sequence[str] = ("train", "val")) -> None:
     }
     ordered = sorted(listed, key=lambda split: str(split.ann_file))
     several = any(dataset.get("multi_class") for _, dataset in split_datasets(cfg))
-    classes = head.get("num_classes", 1 << 30)
-    trained = "train" in splits
-    annotations.check_annotations(ordered, classes, multi_label=several, trained=trained)
-    weights = cfg.get("load_from")
-    if weights and "://" not in weights and not Path(weights).is_file():
-        raise UserError(f"no checkpoint {weights} (load_from)")
+    classes, weights = head.get("num_classes", 1 << 30), cfg.get("load_from")
+    settings = dict(multi_label=several, trained="train" in splits)
+    share = get_rank(), get_world_size()
+    with told_once():
+        found = annotations.find_problems(ordered, classes, share=share, **settings)
+        if weights and "://" not in weights and not Path(weights).is_file():
+            raise UserError(f"no checkpoint {weights} (load_from)")
+    with told_once():
+        annotations.refuse(chain(*all_gather_object(found)))
 
 
 def log_job(cfg: Config) -> None:
@@ -103,8 +107,8 @@ def log_job(cfg: Config) -> None:
     logger.info("training: %s%s%s", model, classes, length)
     for split, dataset in split_datasets(cfg):
         if split != "test" and dataset.type in annotations.TYPES:
-            num = len(annotations.read_annotations(dataset.ann_file))
             what = "videos" if dataset.type == "VideoDataset" else "stretches"
+            num = annotations.count_annotations(dataset.ann_file)
             logger.info("%s: %d %s of %s", split, num, what, dataset.ann_file)
     logger.info("work directory: %s", cfg.work_dir)
     for line in trackers:

@@ -53,6 +53,12 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     parser.add_argument("--work-dir", metavar="DIR", help="default: work_dirs/<config stem>")
     parser.add_argument("--epochs", type=int, metavar="N")
     parser.add_argument("--batch-size", type=cli.int_or_auto, metavar="N|auto")
+    parser.add_argument(
+        "--global-batch",
+        type=int,
+        metavar="N",
+        help="videos a step of all processes together, kept for any number of them",
+    )
     parser.add_argument("--pretrained", metavar="auto|none|imagenet|zoo|PATH|URL")
     parser.add_argument(
         "--resume",
@@ -107,7 +113,7 @@ def main(argv: Sequence[str] | None = None) -> int | None:
         "dataset_paths": {"data_root": args.data},
         "multi_label": {"enabled": args.multi_label},
         "schedule": {"max_epochs": args.epochs},
-        "batch_size": {"train": args.batch_size},
+        "batch_size": {"train": args.batch_size, "total": args.global_batch},
         "pretrained": {"weights": args.pretrained, "resume": args.resume},
         "clip_cache": {"format": args.cache, "max_bytes": args.cache_size},
         "checkpoints": {"every": args.checkpoint_every},

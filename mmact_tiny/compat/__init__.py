@@ -58,7 +58,8 @@ if TYPE_CHECKING:  # what the door hands out: see `_homes`
     from mmcv.cnn.bricks.wrappers import Conv2d, Conv3d
     from mmcv.transforms import BaseTransform
     from mmengine.config import Config, ConfigDict
-    from mmengine.dataset import BaseDataset, ClassBalancedDataset, Compose, pseudo_collate
+    from mmengine.dataset import BaseDataset, ClassBalancedDataset, Compose, DefaultSampler
+    from mmengine.dataset.utils import pseudo_collate
     from mmengine.device import get_device
     from mmengine.dist import (
         all_gather_object,
@@ -90,7 +91,6 @@ if TYPE_CHECKING:  # what the door hands out: see `_homes`
         get_mmcls_models,
         get_torchvision_models,
     )
-    from mmengine.utils import import_modules_from_strings
     from mmengine.visualization import WandbVisBackend
 
 # What 0.1.0 wrote into `custom_imports`, and where the same classes are registered now.

@@ -16,12 +16,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import hardware
+from ..annotations import read_annotations
 from ..build import build_runner
 from ..checkpoints.config_text import config_to_json, published_config
 from ..checkpoints.load import config_of, load_checkpoint, load_weights, read_meta
 from ..compat import Config, broadcast_object_list
 from ..config import load_config
-from ..dataset import Dataset, read_annotations
+from ..dataset import Dataset
 from ..download.zoo import list_backbones, list_published
 from ..errors import UserError, as_typed
 from ..evaluate import TestResult, write_result
@@ -111,9 +112,9 @@ def probe(
     cfg = load_config(config, changes=changes, options=options)
     cfg.work_dir += "" if work_dir else "_probe" if folds is None else "_probe_folds"
     prepare(cfg)
+    start_processes(cfg)
     check_inputs(cfg)
     logger.info("recognizer: %s, weights %s", config, cfg.load_from)
-    start_processes(launcher)
     started, facts = time.perf_counter(), run_facts(command)
     extractor, dataset = Extractor(cfg, Path(cfg.load_from), time_limit), dataset_of(cfg)
     train, val = listed_videos(cfg, "train"), listed_videos(cfg, "val")

@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..annotations import read_annotations
 from ..annotations.lists import GROUPS
-from ..dataset import Dataset, read_annotations
+from ..dataset import Dataset
 from ..errors import UserError
 from ..files import sha256, write_atomically
 

@@ -43,12 +43,29 @@ def is_between_steps(wrapper: OptimWrapper) -> bool:
     return wrapper._inner_count % wrapper._accumulative_counts != 0
 
 
+def set_max_iters(runner: Runner, begun: int) -> None:
+    """Has a loop of epochs end where its epochs do.
+
+    Stock multiplies the batches of an epoch with the epochs, which is right as long as every epoch
+    had as many. The optimizer's last step, of several iterations, comes there.
+
+    Args:
+        runner: Resumed.
+        begun: The iteration at which the epoch under way began, or would have.
+    """
+    loop = runner.train_loop
+    last = begun + (loop.max_epochs - loop.epoch) * len(loop.dataloader)
+    if last != loop.max_iters:
+        loop._max_iters = last
+        runner.optim_wrapper.initialize_count_status(runner.model, runner.iter, last)
+
+
 def workers_of(iterator: Any) -> list[BaseProcess]:
     """Returns the worker processes of a DataLoader's iterator, none with num_workers=0."""
     return getattr(iterator, "_workers", [])
 
 
-def is_wait(error: RuntimeError) -> bool:
+def is_wait(error: Exception) -> bool:
     """Returns whether a DataLoader only says that its `timeout` passed: it can be asked again."""
     return str(error).startswith("DataLoader timed out after ")
 
@@ -71,6 +88,21 @@ def kill_workers(loader: DataLoader, iterator: Any) -> None:
     for worker in workers_of(iterator):
         worker.join()
     loader._iterator = None  # what persistent_workers keeps
+
+
+def begin_pass(loader: DataLoader) -> Any:
+    """Returns a loader's next iterator, with new workers where those that it keeps do not answer.
+
+    They end between two passes where a cluster signals all processes of a job that it preempts.
+    """
+    kept: Any = loader._iterator
+    try:
+        return iter(loader)
+    except RuntimeError:
+        if kept is None:
+            raise
+        kill_workers(loader, kept)
+        return iter(loader)
 
 
 def end_kept_workers(loader: DataLoader) -> None:

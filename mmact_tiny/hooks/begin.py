@@ -1,6 +1,7 @@
 """Leaves an earlier run in the work directory as it is until the new one has begun."""
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,11 +10,14 @@ from typing import TYPE_CHECKING, Any
 from ..compat import Config, Hook
 from ..files import held, write_atomically
 from ..hardware import rank
-from ..runs import best_checkpoint, point_to_newest, set_aside
+from ..runs import best_checkpoint, newest_checkpoint, point_to_newest, set_aside
+from .processes import check_same_start
 
 if TYPE_CHECKING:
     from ..compat import Runner
 
+# What a machine that is gone may hold the work directory for: an NFSv4 server's lease is 90 s.
+PATIENCE = 120.0
 logger = logging.getLogger("mmact_tiny")
 
 
@@ -41,15 +45,18 @@ def keeping_earlier_run(cfg: Config) -> Iterator[BeginHook]:
     soon as it is built. A run that goes on does so from its newest checkpoint.
 
     Raises:
-        UserError: another process holds the directory; no checkpoint to go on from.
+        UserError: another process holds the directory; no checkpoint to go on from; not the same
+            one in all processes.
     """
     hook, dump = BeginHook(), Path(cfg.work_dir, Path(cfg.filename or "").name)
     if rank() != 0:
+        check_same_start(_start_of(cfg))
         yield hook
         return
-    with held(cfg.work_dir):
+    with held(cfg.work_dir, patience=PATIENCE if _is_restarted() else 0):
         if cfg.get("resume") and cfg.load_from is None:
             point_to_newest(cfg.work_dir)
+        check_same_start(_start_of(cfg))
         before = dump.read_bytes() if dump.is_file() else None
         has_run = best_checkpoint(cfg.work_dir) is not None
         try:
@@ -59,3 +66,15 @@ def keeping_earlier_run(cfg: Config) -> Iterator[BeginHook]:
                 write_atomically(before, dump)
             elif has_run and not hook.begun and dump.is_file():
                 dump.unlink()
+
+
+def _is_restarted() -> bool:
+    """Returns whether torchrun started this process in the place of one that may yet be ending."""
+    return os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
+
+
+def _start_of(cfg: Config) -> str:
+    """Returns what this process goes on from, in words."""
+    if not cfg.get("resume"):
+        return "the beginning"
+    return str(cfg.load_from or newest_checkpoint(cfg.work_dir) or "no checkpoint")

@@ -1,18 +1,23 @@
 """Datasets on and around stock's: stretches, samples seeded one by one, broken videos replaced."""
 
+import copy
+import os
+import pickle
 import random
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset, get_worker_info
+from torch.utils.data import BatchSampler, Dataset, get_worker_info
 
-from ..annotations import read_annotations
+from ..annotations import iter_annotations
 from ..compat import DATASETS, BaseDataset, ClassBalancedDataset, VideoDataset
 from ..errors import UserError
 from ..pipeline import Step
@@ -155,28 +160,42 @@ class Draws:
     """The batches of a stock loader as draws, from batch `first` on.
 
     The order of stock's sampler is a function of its seed and epoch, so the batches before
-    `first` are counted past, not read. With `padded`, the videos that the sampler adds so that all
-    processes have as many are read too. Not to test on: once a video is left out, stock cannot
-    tell them any more.
+    `first` are counted past, not read, and where `start` videos of an epoch are done, the others
+    are divided anew. With `padded`, the videos that the sampler adds so that all processes have as
+    many are read too. Not to test on: once a video is left out, stock cannot tell them any more.
     """
 
     def __init__(self, loader: Any, *, seed: int, rank: int, padded: bool = True) -> None:
         self.loader, self.seed, self.rank, self.padded = loader, seed, rank, padded
         self.first = 0
+        self.start = 0  # videos of the epoch's order that are done, over all processes
         self.drain = False  # ends a pass early: the batches under way are still read
 
     def __len__(self) -> int:
-        return len(self.loader.batch_sampler)
+        return len(self._batches())
+
+    def _batches(self) -> BatchSampler:
+        """Returns stock's batches, or those of the videos that are left, divided as stock does."""
+        stock: BatchSampler = self.loader.batch_sampler
+        if not self.start:
+            return stock
+        whole, world = copy.copy(self.loader.sampler), self.loader.sampler.world_size
+        whole.rank, whole.world_size, whole.total_size = 0, 1, len(self.loader.dataset)
+        order = list(whole)
+        left = order[self.start :]
+        left += islice(cycle(order), -len(left) % world)  # all processes have as many
+        return BatchSampler(left[self.rank :: world], stock.batch_size, stock.drop_last)
 
     def __iter__(self) -> Iterator[list[Draw]]:
         epoch = getattr(self.loader.sampler, "epoch", 0)
         num_processes = getattr(self.loader.sampler, "world_size", 1)
         left = len(range(self.rank, len(self.loader.dataset), num_processes))
-        for number, batch in enumerate(self.loader.batch_sampler):
+        began = (self.start,) if self.start else ()
+        for number, batch in enumerate(self._batches()):
             if self.drain:
                 return
             if number >= self.first:
-                place = (self.seed, epoch, self.rank, number)
+                place = (self.seed, epoch, self.rank, number, *began)
                 draws = [Draw(index, (*place, item)) for item, index in enumerate(batch)]
                 yield draws if self.padded else draws[: max(0, left)]
             left -= len(batch)
@@ -191,9 +210,41 @@ def collate_readable(
     return collate(samples) if samples else None, faults
 
 
+@DATASETS.register_module(name="VideoDataset", force=True)
+class LeanVideoDataset(VideoDataset):
+    """Stock's `VideoDataset`, in its place, that reads its list a line at a time.
+
+    What it keeps is what stock keeps, a pickle of each line in one array, which workers share. But
+    stock has all lines as text, dicts and pickles in the meantime: 700 MB for 1,000,000 videos.
+    """
+
+    data_list: Iterable[dict]
+
+    def load_data_list(self) -> Iterable[dict]:
+        if self.delimiter != " ":
+            return super().load_data_list()
+        lean = self.serialize_data and self._indices is None
+        return self._read_rows() if lean else list(self._read_rows())
+
+    def _read_rows(self) -> Iterator[dict]:
+        folder = self.data_prefix["video"] or ""
+        for row in iter_annotations(self.ann_file):
+            several = [int(label) for label in row.labels]
+            label = several if self.multi_class else int(row.label or -1)
+            yield dict(filename=os.path.join(folder, row.name), label=label)  # noqa: PTH118  as stock
+
+    def _serialize_data(self) -> tuple[np.ndarray, np.ndarray]:
+        pickles, ends = bytearray(), array("q")
+        for info in self.data_list:
+            pickles += pickle.dumps(info, protocol=4)
+            ends.append(len(pickles))
+        self.data_list = []
+        return np.frombuffer(pickles, np.uint8), np.frombuffer(ends, np.int64)
+
+
 @DATASETS.register_module()
-class StretchDataset(VideoDataset):
-    """Stock's `VideoDataset` of a CSV that lists stretches: `filename` is `stretch_name`'s.
+class StretchDataset(LeanVideoDataset):
+    """A `VideoDataset` of a CSV that lists stretches: `filename` is `stretch_name`'s.
 
     Stock's sampler draws within a stretch as in a video: `PacketInit` or the clip cache give its
     frames alone. Other steps that open a file know no stretches, and find none of that name.
@@ -202,7 +253,7 @@ class StretchDataset(VideoDataset):
         UserError: the pipeline opens its videos with another step.
     """
 
-    def load_data_list(self) -> list[dict]:
+    def load_data_list(self) -> Iterable[dict]:
         steps = [type(step).__name__ for step in self.pipeline.transforms]
         opener = next((step for step in steps if step.endswith("Init")), "none")
         if opener not in OPENERS:
@@ -210,12 +261,7 @@ class StretchDataset(VideoDataset):
                 f"{self.ann_file} lists stretches, which {opener} cannot open: expected the "
                 "override `decoder` with name='packets', or `clip_cache` with reader='clip'"
             )
-        folder = Path(self.data_prefix["video"] or "")
-        return [
-            dict(filename=str(folder / row.name), label=labels if self.multi_class else labels[0])
-            for row in read_annotations(self.ann_file)
-            for labels in [[int(label) for label in row.labels]]
-        ]
+        return super().load_data_list()
 
 
 @DATASETS.register_module()

@@ -210,7 +210,7 @@ class GuardedLoader:
         restarts = num_read = 0
         while number < len(self.draws):
             self.draws.first, self.draws.drain = number, False
-            iterator = iter(self._inner)
+            iterator = _mmengine.begin_pass(self._inner)
             workers = _mmengine.workers_of(iterator)
             if workers:  # looked at while a batch is waited for
                 self._handler = _mmengine.take_signal_handler() or self._handler
@@ -221,8 +221,10 @@ class GuardedLoader:
                     batch, faults = next(iterator)
                 except StopIteration:
                     break
-                except RuntimeError as error:
+                except (RuntimeError, ConnectionError, EOFError) as error:
                     lost, blamed = self._blame(workers, error)
+                    # A worker that is ending takes with it what it had sent.
+                    lost |= not isinstance(error, RuntimeError)
                     # Each video is blamed once, so this comes to an end.
                     restarts = 0 if blamed else restarts + lost
                     if not (lost or _mmengine.is_wait(error)) or restarts > MAX_RESTARTS:
@@ -257,7 +259,7 @@ class GuardedLoader:
                 raise UserError(f"{said}\n  correct the pipeline; the log file has the traceback")
             self.bad.add(BadVideo(self.split, fault.video, fault.reason))
 
-    def _blame(self, workers: list[BaseProcess], error: RuntimeError) -> tuple[bool, bool]:
+    def _blame(self, workers: list[BaseProcess], error: Exception) -> tuple[bool, bool]:
         """Kills workers at one video for too long, and notes the videos that dead ones were at.
 
         Returns whether a worker is lost, and whether there was a video to blame.

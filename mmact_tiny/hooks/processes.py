@@ -6,7 +6,11 @@ statistics of BatchNorm, which stock averages over the processes only when an ep
 """
 
 import os
-from collections.abc import Mapping, Sequence
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any, NoReturn
 
 import numpy as np
@@ -21,28 +25,96 @@ FIND_UNUSED = "find_unused_parameters"
 State = Mapping[str, Mapping[str, torch.Tensor]]
 
 
-def start_processes(launcher: str) -> None:
-    """Joins the processes of a job on CPUs with gloo; does nothing on GPUs or without a launcher.
+def start_processes(cfg: Mapping[str, Any]) -> None:
+    """Joins the processes of a job, before anything is checked; without a launcher does nothing.
 
-    MMEngine 0.10.7 calls `torch.cuda.set_device` whatever the backend (`_init_dist_pytorch`), and
-    leaves a process group alone that is there already. Can go when it asks for CUDA first.
+    MMEngine 0.10.7 does it later, and calls `torch.cuda.set_device` whatever the backend
+    (`_init_dist_pytorch`); it leaves a process group alone that is there already. On GPUs of Slurm
+    without MASTER_ADDR it is MMEngine that asks Slurm for it.
 
     Args:
-        launcher: pytorch, slurm or mpi, whose variables give rank and number of processes. The
-            last two also need MASTER_ADDR; MASTER_PORT is 29500 by default.
+        cfg: Its `launcher`, pytorch, slurm or mpi, has variables of the rank and the number of
+            processes. The last two also need MASTER_ADDR; MASTER_PORT is 29500 by default. A
+            process that does not answer for `env_cfg.dist_cfg.timeout` seconds ends the others.
     """
-    if launcher == "none" or torch.cuda.is_available() or torch.distributed.is_initialized():
+    launcher, cuda = cfg.get("launcher", "none"), torch.cuda.is_available()
+    if launcher == "none" or torch.distributed.is_initialized():
         return
     os.environ.setdefault("MASTER_PORT", "29500")
     os.environ.setdefault("LOCAL_RANK", "0")  # MMEngine reads it, to name a GPU
     if "MASTER_ADDR" not in os.environ:
+        if cuda:
+            return
         raise UserError(
             f"--launcher {launcher}: MASTER_ADDR is not set\n"
             "  start with: torchrun --nproc_per_node=2 tools/train.py ... --launcher pytorch"
         )
+    if cuda:
+        torch.cuda.set_device(hardware.local_rank())
+    seconds = ((cfg.get("env_cfg") or {}).get("dist_cfg") or {}).get("timeout")
+    rank, num_processes = hardware.rank(), hardware.world_size()
     torch.distributed.init_process_group(
-        "gloo", rank=hardware.rank(), world_size=hardware.world_size()
+        "nccl" if cuda else "gloo",
+        store=meet_processes(rank, num_processes),
+        rank=rank,
+        world_size=num_processes,
+        timeout=timedelta(seconds=seconds) if seconds else None,
     )
+
+
+def meet_processes(rank: int, num_processes: int) -> torch.distributed.Store | None:
+    """Returns a store of these processes alone, where torchrun's has what ended ones left in it.
+
+    It starts all again with the same store (pytorch issue 135712), and one that reads the address
+    of its peer before that has written it waits at the old one for half an hour. How often each
+    was started does not tell: machines count by themselves. So each of them draws a name: process 0
+    answers whoever is there, and goes on when all have answered to its own.
+    """
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return None
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    store = torch.distributed.TCPStore(address, port, num_processes, is_master=False)
+    job = own = uuid.uuid4().hex
+    if rank:
+        store.set(f"met/process {rank}", own)
+        job = store.get(f"met/{own}").decode()  # waits
+        store.set(f"met/{job}/{rank}", "here")
+    missing = {} if rank else dict.fromkeys(range(1, num_processes))
+    while missing:
+        for other in list(missing):
+            if store.check([f"met/process {other}"]):
+                store.set(f"met/{store.get(f'met/process {other}').decode()}", own)
+            if store.check([f"met/{own}/{other}"]):
+                del missing[other]
+        time.sleep(0.02)
+    return torch.distributed.PrefixStore(job, store)
+
+
+@contextmanager
+def told_once() -> Iterator[None]:
+    """Ends every process of a job where the block fails in one; rank 0 says why, and once."""
+    error = ""
+    try:
+        yield
+    except UserError as failure:
+        error = str(failure)
+    if errors := [one for one in all_gather_object(error) if one]:
+        stop_all(errors[0])
+
+
+def check_same_start(start: str) -> None:
+    """Checks that all processes go on from the same place; all of them have to call.
+
+    Raises:
+        UserError: where a work directory is not the same one on each machine, say.
+    """
+    starts = all_gather_object(start)
+    other = next((rank for rank, one in enumerate(starts) if one != starts[0]), None)
+    if other is not None:
+        stop_all(
+            f"process 0 starts from {starts[0]}, process {other} from {starts[other]}: expected "
+            "one --work-dir on a file system that all machines share"
+        )
 
 
 def agree(value: int, how: str = "max") -> int:
@@ -87,10 +159,9 @@ def own_state(runner: Runner) -> State:
 
 
 def restore_state(runner: Runner, states: Sequence[State]) -> None:
-    """Gives this process its own state back; does nothing where the job had another size."""
-    if len(states) != get_world_size():
-        return
-    model, state = model_of(runner), states[get_rank()]
+    """Gives this process its own state back, or the mean of all where the job had another size."""
+    same = len(states) == get_world_size()
+    model, state = model_of(runner), states[get_rank()] if same else _mean(states)
     for name, parameter in model.named_parameters():
         if name in state.get("gradients", {}):
             parameter.grad = state["gradients"][name].to(parameter)
@@ -99,6 +170,18 @@ def restore_state(runner: Runner, states: Sequence[State]) -> None:
             buffer.copy_(state["buffers"][name])
     if state.get("gradients"):
         runner.logger.info("gradients of the step under way restored: none are lost")
+
+
+def _mean(states: Sequence[State]) -> State:
+    """Returns the mean of what the processes had: stock averages both, at a step and an epoch."""
+    return {
+        kind: {
+            name: torch.stack([state[kind][name].double() for state in states]).mean(0)
+            for name in tensors
+            if all(name in state.get(kind, {}) for state in states)
+        }
+        for kind, tensors in states[0].items()
+    }
 
 
 def wrap_again(runner: Runner, data_batch: Any) -> None:

@@ -1,5 +1,6 @@
 """Completes what stock MMEngine saves of a run and restores, so that a resumed run is exact."""
 
+import math
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 from ..compat import (
     HOOKS,
     CheckpointHook,
+    DefaultSampler,
     EarlyStoppingHook,
     EpochBasedTrainLoop,
     Hook,
@@ -24,7 +26,7 @@ from ..files import write_atomically
 from ..hardware import MAX_SEED
 from ..log import SHOWN
 from ..runs import checkpoint_number
-from ._mmengine import is_resumed, loop_of
+from ._mmengine import is_resumed, loop_of, set_max_iters
 from .dataset import seed_generators
 from .guard import GuardedLoader
 from .processes import State, gather_states, own_state, restore_state
@@ -49,7 +51,9 @@ class Progress(TypedDict):
     batch_size: int
     num_videos: int
     num_processes: int
-    batches: int  # done of the epoch
+    accumulated: int  # iterations a step of the optimizer
+    start: int  # videos of the epoch that were done when the job last had another size
+    batches: int  # done of the epoch since then
     log: LogPlace
     states: Sequence[State]  # what each process has of its own
     stopping: list[tuple[int, float, bool]]  # what each `EarlyStoppingHook` has counted
@@ -59,7 +63,8 @@ def check_resumable(checkpoint: dict, path: str | Path, runner: Runner) -> None:
     """Compares a checkpoint with the run that is to go on from it.
 
     Warns where the optimizer or the schedule of the config are others: stock goes on with those
-    of the checkpoint; but another number of epochs has the schedule of that number from here on.
+    of the checkpoint; but another number of epochs, or another batch of all processes, has the
+    rates of such a run from here on.
 
     Raises:
         UserError: what is missing, as in a best or published checkpoint, or does not fit.
@@ -72,8 +77,8 @@ def check_resumable(checkpoint: dict, path: str | Path, runner: Runner) -> None:
             "an epoch_*.pth or iter_*.pth, or start a new run with its weights (load_from)"
         )
     wrong = _misfit(checkpoint, runner)
-    if wrong is None and _has_other_length(checkpoint, runner):
-        reschedule(checkpoint, runner)
+    if wrong is None and (other := _other_pace(checkpoint, runner)):
+        reschedule(checkpoint, runner, other)
     wrong = wrong or _other_schedule(checkpoint, runner)
     if wrong:
         raise UserError(
@@ -120,34 +125,79 @@ def _other_schedule(checkpoint: dict, runner: Runner) -> str | None:
     return None
 
 
-def _has_other_length(checkpoint: dict, runner: Runner) -> bool:
-    """Returns whether the checkpoint's run was to have another number of epochs."""
+def _other_pace(checkpoint: dict, runner: Runner) -> str:
+    """Returns what of the run changes its schedule: its epochs, or how many videos a step has."""
     had = (checkpoint["message_hub"].get("runtime_info") or {}).get("max_epochs")
-    if had is None or not runner.cfg.get("param_scheduler"):  # a Runner of no config file
-        return False
-    schedulers, loop = runner.param_schedulers, loop_of(runner, "train")
-    by_metrics = any(getattr(one, "need_val_args", False) for one in schedulers or ())
-    is_usual = isinstance(loop, EpochBasedTrainLoop) and isinstance(schedulers, list)
-    is_built = is_usual and not any(isinstance(one, dict) for one in schedulers)
-    return is_built and not by_metrics and had != loop.max_epochs
+    if had is None or "param_groups" not in checkpoint["optimizer"]:  # several optimizers
+        return ""
+    loop, progress = loop_of(runner, "train"), checkpoint.get("progress") or {}
+    if not isinstance(loop, EpochBasedTrainLoop):
+        return ""
+    words = [f"for {loop.max_epochs} epochs"] if had != loop.max_epochs else []
+    changed = _changed_facts(progress, runner) if progress else {}
+    words += [f"with {fact}" for key, fact in changed.items() if key != "num_videos"]
+    return ", ".join(words)
 
 
-def reschedule(checkpoint: dict, runner: Runner) -> None:
-    """Sets a checkpoint's schedule to where a run of the config's number of epochs would be.
+def _rate_factor(progress: Any, runner: Runner) -> float:
+    """Returns what the rates are multiplied with where the batch of all processes is another."""
+    if not (runner.cfg.get("auto_scale_lr") or {}).get("enable") or not progress:
+        return 1.0
+    keys, now = ("batch_size", "num_processes", "accumulated"), _facts(runner)
+    return math.prod(now[key] / progress.get(key, now[key]) for key in keys)
 
-    From here on the rates are those of that run. Stock goes on with the checkpoint's schedule,
-    which is at its end or past it: further epochs would have its smallest rate.
+
+def reschedule(checkpoint: dict, runner: Runner, other: str) -> None:
+    """Sets a checkpoint's schedule to where a run of the config's pace would be.
+
+    From here on the rates are those of that run, scaled with the batch of all processes where the
+    config says so. Stock goes on with the checkpoint's schedule: further epochs would have its
+    smallest rate, and more processes the rate of fewer.
+
+    Args:
+        checkpoint, runner: As for `check_resumable`.
+        other: What is different, in words.
     """
     groups, state = runner.optim_wrapper.param_groups, checkpoint["optimizer"]
+    progress = checkpoint.get("progress") or {}
     base = state.get("base_param_settings")  # stock's, beside several groups
     saved = [*state["param_groups"], *([base] if base else [])]
     before, own = saved[0]["lr"], [dict(group) for group in groups]
-    for group, theirs in zip(groups, saved, strict=True):
-        for key in [key for key in theirs if f"initial_{key}" in theirs]:
-            group[key] = group[f"initial_{key}"] = theirs[f"initial_{key}"]
+    factor = _rate_factor(progress, runner)
+    for theirs in saved:
+        theirs.update({k: theirs[k] * factor for k in ("lr", "initial_lr") if k in theirs})
+    if _is_rebuildable(runner):
+        for group, theirs in zip(groups, saved, strict=True):
+            for key in [key for key in theirs if f"initial_{key}" in theirs]:
+                group[key] = group[f"initial_{key}"] = theirs[f"initial_{key}"]
+        schedulers = _step_schedule(runner, checkpoint["meta"]["epoch"], _videos_done(progress))
+        for group, theirs, kept in zip(groups, saved, own, strict=True):
+            theirs.update({key: group[key] for key in theirs if f"initial_{key}" in theirs})
+            group.update(kept)
+        runner.param_schedulers = schedulers
+        checkpoint["param_schedulers"] = [scheduler.state_dict() for scheduler in schedulers]
+    elif factor == 1:
+        return
+    runner.logger.warning(
+        "resumed %s: from here on the rates of such a run (%g, was %g)",
+        *(other, saved[0]["lr"], before),
+        extra=SHOWN,
+    )
+
+
+def _is_rebuildable(runner: Runner) -> bool:
+    """Returns whether the config alone says what the rates are at a place in the run."""
+    schedulers = runner.param_schedulers
+    if not isinstance(schedulers, list) or not runner.cfg.get("param_scheduler"):
+        return False
+    return not any(isinstance(s, dict) or getattr(s, "need_val_args", False) for s in schedulers)
+
+
+def _step_schedule(runner: Runner, epochs: int, videos: int) -> list[Any]:
+    """Returns the config's schedulers as they are after so many epochs and videos of the next."""
     schedulers = runner.build_param_scheduler(runner.cfg.param_scheduler)
-    length, epochs = len(runner.train_loop.dataloader), checkpoint["meta"]["epoch"]
-    batches = (checkpoint.get("progress") or {}).get("batches", 0)
+    length = len(runner.train_loop.dataloader)
+    batches = min(length, videos // _videos_a_batch(_facts(runner)))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that no optimizer steps
         for iteration in range(1, epochs * length + batches + 1):
@@ -156,18 +206,7 @@ def reschedule(checkpoint: dict, runner: Runner) -> None:
                 for scheduler in schedulers:
                     if scheduler.by_epoch is by_epoch:
                         scheduler.step()
-    for group, theirs, kept in zip(groups, saved, own, strict=True):
-        theirs.update({key: group[key] for key in theirs if f"initial_{key}" in theirs})
-        group.update(kept)
-    runner.param_schedulers = schedulers
-    checkpoint["param_schedulers"] = [scheduler.state_dict() for scheduler in schedulers]
-    runner.logger.warning(
-        "resumed for %d epochs: from here on the rates of a run of so many (%g, was %g)",
-        runner.train_loop.max_epochs,
-        saved[0]["lr"],
-        before,
-        extra=SHOWN,
-    )
+    return schedulers
 
 
 def _changed_settings(checkpoint: dict, runner: Runner) -> list[str]:
@@ -231,6 +270,8 @@ class ResumeHook(Hook):
 
     def __init__(self) -> None:
         self.batches = 0
+        self.start = 0
+        self.before = 0  # where an epoch's batches count from, of whose videos some were done
         self.progress: Progress | None = None
 
     def before_train(self, runner: Runner) -> None:
@@ -266,34 +307,42 @@ class ResumeHook(Hook):
         for hook, counted in zip(hooks, progress["stopping"], strict=False):
             hook.wait_count, hook.best_score, loop.stop_training = counted
         restore_state(runner, progress["states"])
-        now = _facts(runner)
-        changed = {key: value for key, value in now.items() if progress[key] != value}  # type: ignore[literal-required]
-        if progress["batches"] and changed:
+        changed, done = _changed_facts(progress, runner), _videos_done(progress)
+        movable = isinstance(loop.dataloader.sampler, DefaultSampler)
+        if done and changed and ("num_videos" in changed or not movable):
             raise UserError(
-                "cannot resume in the middle of an epoch: "
-                + ", ".join(f"{k} was {progress[k]}, now {now}" for k, now in changed.items())  # type: ignore[literal-required]
-                + ". Resume from an epoch_*.pth, or with what it was"
+                f"cannot resume in the middle of an epoch: {', '.join(changed.values())}. "
+                "Resume from an epoch_*.pth, or with what it was"
             )
         if changed:
             message = "resumed with other %s: not the same run"
             runner.logger.warning(message, ", ".join(changed), extra=SHOWN)
-        self.batches = progress["batches"]
-        if not 0 <= self.batches <= len(loop.dataloader):  # all of them: saved before its end
-            raise ValueError(f"{self.batches} batches of an epoch of {len(loop.dataloader)}")
-        if self.batches:
+        self.batches, self.start = progress["batches"], progress.get("start", 0)
+        if done and changed:  # the videos that are left are divided anew
+            self.batches, self.start = 0, min(done, progress["num_videos"])
+        length = len(loop.dataloader)
+        if self.start:
+            loop.dataloader.draws.start = self.start
+            self.before = length - len(loop.dataloader.draws)
+        if not 0 <= self.batches <= length - self.before:  # all of them: saved before its end
+            raise ValueError(f"{self.batches} batches of an epoch of {length}")
+        set_max_iters(runner, begun=runner.iter - self.before - self.batches)
+        if done:
             loop.dataloader.skip = self.batches
             # The loop counts a pass's batches from 0; `before_train_epoch` stays as it is.
-            run_iter, first = loop.run_iter, self.batches
+            run_iter, first = loop.run_iter, self.before + self.batches
             loop.run_iter = lambda index, batch: run_iter(first + index, batch)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         seed_generators(runner.seed, get_rank(), runner.iter)
 
     def after_train_iter(self, runner: Runner, batch_idx: int, **batch: Any) -> None:
-        self.batches = batch_idx + 1
+        self.batches = batch_idx + 1 - self.before
 
     def after_train_epoch(self, runner: Runner) -> None:
-        self.batches = 0
+        self.batches = self.start = self.before = 0
+        if isinstance(runner.train_dataloader, GuardedLoader):
+            runner.train_dataloader.draws.start = 0
         runner.train_loop.__dict__.pop("run_iter", None)
         last = runner.message_hub.runtime_info.get("last_ckpt")
         if is_main_process() and last and Path(last).name == f"epoch_{runner.epoch + 1}.pth":
@@ -320,6 +369,7 @@ class ResumeHook(Hook):
             checkpoint["progress"] = Progress(
                 **_facts(runner),  # type: ignore[typeddict-item]
                 batches=0 if meta["epoch"] > runner.epoch else self.batches,
+                start=0 if meta["epoch"] > runner.epoch else self.start,
                 log=LogPlace(path=str(log.relative_to(runner.work_dir)), bytes=length),
                 states=states or [own_state(runner)],
                 stopping=[(h.wait_count, h.best_score, loop.stop_training) for h in hooks],
@@ -348,7 +398,33 @@ def _facts(runner: Runner) -> dict[str, int]:
         batch_size=loader.batch_sampler.batch_size,
         num_videos=len(loader.dataset),
         num_processes=get_world_size(),
+        accumulated=(runner.cfg.get("optim_wrapper") or {}).get("accumulative_counts", 1),
     )
+
+
+def _changed_facts(progress: Any, runner: Runner) -> dict[str, str]:
+    """Returns `batch_size was 4, now 2` for each of the run's facts that is another now."""
+    now = _facts(runner)
+    return {
+        key: f"{key} was {progress[key]}, now {value}"
+        for key, value in now.items()
+        if progress.get(key, value) != value
+    }
+
+
+def _videos_a_batch(facts: Any) -> int:
+    return facts["batch_size"] * facts["num_processes"]
+
+
+def _videos_done(progress: Any) -> int:
+    """Returns how many videos of its epoch a run had done, the first ones of the epoch's order.
+
+    Process r of N has the videos r, r + N, ... of the order, so after as many whole batches in each
+    process, all of them together have a beginning of it.
+    """
+    if not progress:
+        return 0
+    return progress.get("start", 0) + progress["batches"] * _videos_a_batch(progress)
 
 
 def _hooks_of(runner: Runner, kind: type) -> list[Any]:

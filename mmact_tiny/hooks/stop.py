@@ -16,18 +16,18 @@ from ..runs import newest_checkpoint
 from .processes import State, agree, gather_states, stop_all
 from .resume import save_progress
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)  # the last is Slurm's warning
 logger = logging.getLogger("mmact_tiny")
 
 
 @HOOKS.register_module()
 class StopHook(Hook):
-    """Saves every so many iterations, and at SIGTERM or SIGINT, after which the process ends.
+    """Saves every so many iterations, and at SIGTERM, SIGINT or SIGUSR1, and then ends the process.
 
-    The exit status is 128 + the signal's number, as the shell gives it: 143 or 130. A second
-    signal ends the process at once; not in a job of several processes, which their launcher and
-    the terminal may both signal. Those stop after the same iteration; within a validation each
-    stops where it is.
+    The exit status is 128 + the signal's number, as the shell gives it: 143, 130 or 138. A second
+    signal ends the process at once; not one that a launcher started, which signals it beside the
+    terminal or Slurm. The processes of a job stop after the same iteration; within a validation
+    each stops where it is.
 
     Args:
         every: Iterations between `iter_*.pth` checkpoints; None for none.
@@ -46,7 +46,7 @@ class StopHook(Hook):
             self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
 
     def _note(self, number: int, frame: Any) -> None:
-        if get_world_size() == 1:
+        if not torch.distributed.is_initialized():
             self._restore()
         self.received = self.received or number
 

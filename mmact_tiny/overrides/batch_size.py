@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from .. import dataset as datasets
 from .. import hardware
+from ..annotations import count_annotations
 from ..compat import DATASETS, MODELS, Config, init_default_scope, pseudo_collate
 from ..errors import UserError
 from ..hooks.precision import fit_for_autocast
@@ -32,6 +32,7 @@ def batch_size(
     val: int | None = None,
     test: int | None = None,
     accumulate: int | None = None,
+    total: int | None = None,
 ) -> None:
     """Sets the batch sizes, each at least 1 and at most its dataset.
 
@@ -42,14 +43,19 @@ def batch_size(
         test: Videos a step in testing, by default the config's: a test video has many views; 1 too.
         accumulate: Steps whose gradients are added up before the weights change, by default the
             config's; the learning rate counts them.
+        total: Videos a change of the weights, of all processes together, however many they are:
+            each has the largest part of `train` that divides its share, and accumulates.
+
+    Raises:
+        UserError: a number below 1, or a `total` that the processes cannot divide.
     """
     if train == "auto" and hardware.has_cuda():
         ann_file = next(split_datasets(cfg))[1].ann_file
-        train = fit_batch(cfg, len(datasets.read_annotations(ann_file)))
+        train = fit_batch(cfg, count_annotations(ann_file))
     if train in (None, "auto"):
         train = cfg.train_dataloader.batch_size if hardware.has_cuda() else CPU_BATCH_SIZE
     wanted = {"train": train, "val": train if val is None else val, "test": test}
-    for key, value in {**wanted, "accumulate": accumulate}.items():
+    for key, value in {**wanted, "accumulate": accumulate, "total": total}.items():
         if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
             raise UserError(f"batch_size {key}={value!r}: expected a whole number or 'auto'")
         if value is not None and value < 1:
@@ -57,12 +63,33 @@ def batch_size(
     for split, dataset in split_datasets(cfg):
         loader = cfg[f"{split}_dataloader"]
         size = wanted[split] or loader.batch_size
-        num_videos = len(datasets.read_annotations(dataset.ann_file))
+        num_videos = count_annotations(dataset.ann_file)
         if split != "train" and (cfg.model.get("test_cfg") or {}).get("max_testing_views"):
             size = 1  # stock's models compute the views of one video in parts, not of several
         loader.batch_size = max(1, min(size, num_videos))
+    if total is not None:
+        if accumulate is not None:
+            raise UserError(f"batch_size total={total} sets accumulate={accumulate}: give one")
+        loader = cfg.train_dataloader
+        loader.batch_size, accumulate = divide_batch(total, loader.batch_size)
     if accumulate is not None and accumulate != accumulated_steps(cfg):
         cfg.optim_wrapper.accumulative_counts = accumulate
+
+
+def divide_batch(total: int, most: int) -> tuple[int, int]:
+    """Returns the batch size of a process, at most `most`, and the steps that it accumulates.
+
+    Raises:
+        UserError: the processes of the job do not divide `total`.
+    """
+    share, rest = divmod(total, hardware.world_size())
+    if rest or not share:
+        raise UserError(
+            f"--global-batch {total}: {hardware.world_size()} processes cannot divide it; "
+            "expected a multiple of every number of processes that the job may have"
+        )
+    size = max(size for size in range(1, most + 1) if share % size == 0)
+    return size, share // size
 
 
 def largest_batch(fits: Callable[[int], bool], limit: int) -> int:

@@ -255,7 +255,7 @@ def count_labels(ann_file: str) -> Counter[int]:
         UserError: a label is not a number, or there is none.
     """
     counts: Counter[int] = Counter()
-    for annotation in datasets.read_annotations(ann_file):
+    for annotation in annotations.iter_annotations(ann_file):
         for label in annotation.labels or [""]:
             if not label.isdigit():
                 raise UserError(f"{ann_file}:{annotation.line}: label {label!r}: not a number")

@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from .. import dataset as datasets
 from .. import hardware
+from ..annotations import count_annotations
 from ..compat import MODELS, Config, ConfigDict, init_default_scope
 from ..errors import UserError
 from ..pipeline import split_datasets
@@ -197,7 +197,7 @@ def _num_steps(cfg: Config) -> int:
     """Returns how many iterations the run has."""
     if cfg.train_cfg.get("max_iters"):
         return cfg.train_cfg.max_iters
-    videos = len(datasets.read_annotations(next(split_datasets(cfg))[1].ann_file))
+    videos = count_annotations(next(split_datasets(cfg))[1].ann_file)
     world = hardware.world_size() if cfg.get("launcher", "none") != "none" else 1
     return cfg.train_cfg.max_epochs * math.ceil(videos / world / cfg.train_dataloader.batch_size)
 

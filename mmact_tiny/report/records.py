@@ -7,8 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
+from ..annotations import read_annotations
 from ..checkpoints.config_text import config_from_text
-from ..dataset import read_annotations
 from ..errors import UserError
 from ..files import finite, read_json, sha256
 from ..hooks.timing import PARTS, describe

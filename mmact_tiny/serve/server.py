@@ -16,6 +16,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from .. import dataset as datasets
+from ..annotations import read_annotations
 from ..errors import EXIT_INTERRUPTED, UserError
 from ..recognizer import Recognizer
 from ..video.files import find_videos, sample_of
@@ -168,7 +169,7 @@ def _usual_examples(recognizer: Recognizer) -> list[tuple[str, Path]]:
         lists.append((val.ann_file, val.video_dir, datasets.class_names(bundled)))
     found: dict[str, tuple[str, Path]] = {}
     for ann_file, folder, labels in lists:
-        listed = datasets.read_annotations(ann_file) if Path(ann_file).is_file() else []
+        listed = read_annotations(ann_file) if Path(ann_file).is_file() else []
         for video, label in ((Path(folder, one.name), one.label) for one in listed):
             if label.isdecimal() and int(label) < len(labels) and video.is_file():
                 found.setdefault(label, (labels[int(label)], video))

@@ -1,16 +1,24 @@
 """Lists of videos and of stretches are read, and all that is wrong with them is told at once."""
 
+from pathlib import Path
+
 import pytest
 
 from mmact_tiny import annotations
 from mmact_tiny.errors import UserError
 
 
+def refuse_wrong(ann_file: Path, video_dir: Path) -> None:
+    annotations.refuse(annotations.find_problems([annotations.Split(ann_file, video_dir)], 3))
+
+
 def test_all_problems_are_shown_together_with_their_lines(toy_dataset):
     ann_file = toy_dataset / "train.txt"
     ann_file.write_text("0.mp4 0\ngone.mp4 1\n\n1.mp4 3\n2.mp4 -1\n3.mp4 run\nmy 4.mp4 1\n5.mp4\n")
     with pytest.raises(UserError) as caught:
-        annotations.check_annotations([annotations.Split(ann_file, toy_dataset / "train")], 3)
+        annotations.refuse(
+            annotations.find_problems([annotations.Split(ann_file, toy_dataset / "train")], 3)
+        )
     assert str(caught.value).splitlines() == [
         "6 problem(s) in the annotations:",
         f"  {ann_file}:2: no file {toy_dataset / 'train' / 'gone.mp4'}",
@@ -23,11 +31,20 @@ def test_all_problems_are_shown_together_with_their_lines(toy_dataset):
     ]
 
 
+def test_shares_look_at_each_line_once(toy_dataset):
+    ann_file = toy_dataset / "train.txt"
+    ann_file.write_text("".join(f"gone{index}.mp4 0\n" for index in range(5)))
+    split = annotations.Split(ann_file, toy_dataset)
+    shares = [annotations.find_problems([split], 3, share=(rank, 2)) for rank in range(2)]
+    assert [[problem.line for problem in share] for share in shares] == [[2, 4], [1, 3, 5]]
+    assert annotations.count_annotations(ann_file) == 5
+
+
 def test_many_problems_fit_one_screen(toy_dataset):
     ann_file = toy_dataset / "train.txt"
     ann_file.write_text("".join(f"gone{index}.mp4 0\n" for index in range(100)))
     with pytest.raises(UserError) as caught:
-        annotations.check_annotations([annotations.Split(ann_file, toy_dataset)], 3)
+        refuse_wrong(ann_file, toy_dataset)
     assert str(caught.value).startswith("100 problem(s)")
     assert "... and 80 more" in str(caught.value)
     assert len(str(caught.value).splitlines()) == 23
@@ -47,7 +64,9 @@ def test_a_csv_lists_stretches(toy_dataset):
     lines = ["1.mp4,-1,2,0", "1.mp4,2,2,0", "1.mp4,x,2,0", "gone.mp4,0,1,0", "2.mp4,0,inf,9"]
     ann_file.write_text("\n".join(["path,start,end,label", *lines, "2.mp4,0,1,9"]))
     with pytest.raises(UserError) as caught:
-        annotations.check_annotations([annotations.Split(ann_file, toy_dataset / "train")], 3)
+        annotations.refuse(
+            annotations.find_problems([annotations.Split(ann_file, toy_dataset / "train")], 3)
+        )
     assert str(caught.value).splitlines()[1:-1] == [
         f"  {ann_file}:2: '-1' to '2' of '1.mp4' are not seconds, as 12 or 15.5",
         f"  {ann_file}:3: the stretch of '1.mp4' ends before it begins: 2 to 2",

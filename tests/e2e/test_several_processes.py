@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,11 @@ import psutil
 import pytest
 from conftest import ROOT
 from jobs import output, wait_for, with_lines
+from torch.distributed import TCPStore
 
 from benchmarks import small_job as job
 from mmact_tiny.errors import EXIT_PARTIAL
+from mmact_tiny.hooks.processes import meet_processes
 from mmact_tiny.runs import newest_checkpoint
 from tools import test
 
@@ -65,6 +69,66 @@ def test_a_signalled_job_saves_once_and_resumes_identical(config, tmp_path):
     assert job.differences(job.outcome(undisturbed), job.outcome(work_dir)) == []
 
 
+def test_processes_that_start_again_do_not_meet_those_that_ended(monkeypatch):
+    """torchrun gives both the same store, and any of them may be late."""
+    server = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    monkeypatch.setenv("MASTER_PORT", str(server.port))
+
+    def meet(rank: int, seconds: float) -> Any:
+        time.sleep(seconds)
+        return meet_processes(rank, 3)
+
+    for delays in ([0, 0, 0], [0.3, 0, 0], [0, 0.3, 0]):
+        with ThreadPoolExecutor(3) as pool:
+            stores = list(pool.map(meet, range(3), delays))
+        assert not any(store.check(["address"]) for store in stores)
+        stores[0].set("address", str(delays))
+        assert {store.get("address").decode() for store in stores} == {str(delays)}
+
+
+def test_a_killed_process_starts_the_job_again(config, tmp_path):
+    """By torchrun's agent, from the newest checkpoint; the benchmark kills at random moments."""
+    undisturbed, work_dir = tmp_path / "undisturbed", tmp_path / "run"
+    changes = {"schedule": {"max_epochs": 2}, "batch_size": {"train": 2}}
+    assert end(job.start_ranks(config, undisturbed, changes)) == [0, 0], output(undisturbed)
+    agent = job.start_elastic(config, work_dir, changes)
+    wait_for(lambda: "[2][2/4]" in output(work_dir), agent)
+    held_by = re.findall(r"process (\d+)", (work_dir / ".lock").read_text())
+    os.kill(int(held_by[0]), signal.SIGKILL)
+    assert end([agent]) == [0], output(work_dir)[-3000:]
+    assert "Auto resumed from the latest checkpoint" in output(work_dir)
+    assert job.differences(job.outcome(undisturbed), job.outcome(work_dir)) == []
+
+
+@pytest.mark.parametrize("num_processes", [1, 3])
+def test_a_job_goes_on_with_another_number_of_processes(config, tmp_path, num_processes):
+    """From the middle of an epoch: each of its videos is seen once, at the rate of the rule."""
+    seen, work_dir = tmp_path / "seen.txt", tmp_path / "run"
+    hook = f"custom_hooks = [dict(type='SeenVideos', file={str(seen)!r})]"
+    recording = with_lines(config, tmp_path, IMPORTS, hook, ACCUMULATE)
+    changes = {**NO_PROGRESS, "batch_size": {"train": 2}, "schedule": {"max_epochs": 2}}
+    processes = job.start_ranks(recording, work_dir, changes)
+    wait_for(lambda: "[2][1/4]" in output(work_dir), processes[0])
+    os.kill(processes[1].pid, signal.SIGTERM)
+    assert end(processes, 60) == [143, 143], output(work_dir)
+    again = job.start_ranks(recording, work_dir, changes, num_processes)
+    assert end(again) == [0] * num_processes, output(work_dir)
+    assert f"num_processes was 2, now {num_processes}: from here on" in output(work_dir)
+    videos: dict[str, Counter[str]] = {"1": Counter(), "2": Counter()}
+    for epoch, *names in map(str.split, seen.read_text().splitlines()):
+        videos[epoch].update(names)
+    every = dict.fromkeys((f"{number}.mp4" for number in range(16)), 1)
+    assert videos["1"] == every
+    # Three processes have as many videos each: one or two of the others fill up.
+    assert videos["2"].keys() == every.keys() and videos["2"].total() - 16 <= num_processes - 1
+    log = sorted(work_dir.glob("*/vis_data/scalars.json"))[-1]
+    rates = [line["lr"] for line in map(json.loads, log.read_text().splitlines()) if "lr" in line]
+    assert rates[:4] == [0.5 * 4 * 3 / 256] * 4  # batch 2 in 2 processes, steps of 3 iterations
+    assert rates[-1] == pytest.approx(0.1 * 0.5 * 2 * num_processes * 3 / 256)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_under_torchrun(config, tmp_path):
@@ -98,6 +162,32 @@ def test_under_torchrun(config, tmp_path):
     assert second.wait(60) != 0
     assert start(work_dir).wait(300) == 0, output(work_dir)[-3000:]
     assert job.differences(job.outcome(undisturbed), job.outcome(work_dir)) == []
+
+
+def test_what_is_wrong_with_the_lists_is_found_together_and_told_once(config, tmp_path):
+    lists, changed = tmp_path / "lists", with_lines(config, tmp_path)
+    shutil.copytree(config.parent / "data", lists)
+    for number in (4, 5):  # one in the share of each process
+        (lists / "train" / f"{number}.mp4").unlink()
+    changed.write_text(changed.read_text().replace(str(config.parent / "data"), str(lists)))
+    assert end(job.start_ranks(changed, tmp_path / "run"), 60) == [2, 2]
+    error = output(tmp_path / "run")
+    assert error.count("error: ") == 1 and error.count("no file ") == 2
+    assert "error: 2 problem(s) in the annotations:\n" in error
+
+
+def start_apart() -> None:
+    from mmact_tiny.hooks.processes import check_same_start, start_processes
+
+    start_processes({"launcher": "pytorch"})
+    check_same_start("run/epoch_2.pth" if os.environ["RANK"] == "0" else "the beginning")
+
+
+def test_processes_that_would_go_on_from_different_places_are_refused(tmp_path):
+    """As with a work directory that the machines do not share: they would train apart, silently."""
+    assert end(job.fork_ranks(start_apart, (), tmp_path, 2), 60) == [1, 2]
+    message = "process 0 starts from run/epoch_2.pth, process 1 from the beginning: expected one"
+    assert output(tmp_path).count(message) == 1
 
 
 def test_parameters_without_a_gradient_are_found(config, tmp_path):
@@ -182,7 +272,7 @@ def check_first_gradients() -> None:
     from mmact_tiny.hooks.precision import PrecisionHook
     from mmact_tiny.hooks.processes import start_processes
 
-    start_processes("pytorch")
+    start_processes({"launcher": "pytorch"})
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.Conv2d(8, 4, 3))
     alone = copy.deepcopy(model)

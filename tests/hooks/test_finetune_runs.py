@@ -194,7 +194,7 @@ def test_more_epochs_have_the_rates_of_a_run_of_so_many(
     work_dir = run(scheduled, tmp_path / "run", two)
     assert rates(work_dir) != {step: rate for step, rate in expected.items() if step <= 8}
     run(scheduled, work_dir, four)
-    assert "resumed for 4 epochs: from here on the rates of a run of so many" in output(work_dir)
+    assert "resumed for 4 epochs: from here on the rates of such a run" in output(work_dir)
     assert "resumed with the checkpoint's, not the config's" not in output(work_dir)
     found = rates(work_dir)
     assert [found[step] for step in range(9, 17)] == [expected[step] for step in range(9, 17)]

@@ -252,6 +252,15 @@ def test_workers_that_are_asked_to_end_at_a_video_cost_none(sender, tmp_path, mo
     assert loader.bad.rows == {}
 
 
+def test_workers_that_end_between_two_passes_are_replaced(tmp_path):
+    loader = loader_of(GOOD, tmp_path)
+    first = epoch_of(loader)
+    for pid in pids_of(loader):
+        os.kill(pid, signal.SIGTERM)
+    assert epoch_of(loader) == first
+    loader.close()
+
+
 def test_workers_that_have_grown_are_replaced(tmp_path, monkeypatch):
     """decord leaks; what was read does not change with the worker that reads it."""
     names = [f"grow{n}" for n in range(60)]

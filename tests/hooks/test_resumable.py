@@ -93,14 +93,28 @@ def test_what_does_not_fit_is_a_line(case, trained, tmp_path, capsys):
     assert error.count("\n") == 1
 
 
-def test_the_middle_of_an_epoch_needs_the_batch_size_that_it_had(trained, tmp_path, capsys):
-    forged = forge(trained[1], tmp_path / "iter_6.pth", lambda c: c["progress"].update(batches=2))
-    flags = ("--batch-size", "2")
-    assert resume(trained[0], tmp_path / "run", forged, *flags) == EXIT_ERROR
+def test_the_middle_of_an_epoch_goes_on_with_another_batch_size_and_not_with_other_videos(
+    trained, tmp_path, capsys
+):
+    """Two batches of 4 are done of 16 videos: four of 2 are left."""
+
+    def edit(num_videos: int) -> Callable[[dict], Any]:
+        changes = dict(batches=2, num_videos=num_videos)
+        return lambda checkpoint: checkpoint["progress"].update(changes)
+
+    forged = forge(trained[1], tmp_path / "iter_6.pth", edit(num_videos=15))
+    assert resume(trained[0], tmp_path / "run", forged) == EXIT_ERROR
     error = capsys.readouterr().err
-    assert "cannot resume in the middle of an epoch: batch_size was 4, now 2. Resume from" in error
-    assert resume(trained[0], tmp_path / "run", trained[1] / "epoch_1.pth", *flags) == EXIT_OK
-    assert "resumed with other batch_size: not the same run" in capsys.readouterr().out
+    assert "cannot resume in the middle of an epoch: num_videos was 15, now 16. Resume" in error
+    forged = forge(trained[1], tmp_path / "iter_6.pth", edit(num_videos=16))
+    assert resume(trained[0], tmp_path / "run", forged, "--batch-size", "2") == EXIT_OK
+    text = capsys.readouterr().out
+    assert "resumed with other batch_size: not the same run" in text
+    assert (
+        "batch_size was 4, now 2: from here on the rates of such a run (0.000390625, was 0.0078"
+        in text
+    )
+    assert load_checkpoint(tmp_path / "run" / "epoch_2.pth")["meta"]["iter"] == 8
 
 
 def test_each_iteration_and_process_has_draws_of_its_own(monkeypatch):

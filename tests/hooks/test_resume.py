@@ -43,7 +43,9 @@ def test_twenty_killed_runs_are_identical(tmp_path):
     assert [row["run"] for row in rows if row["differences"]] == []
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGUSR1, 138)]
+)
 def test_a_signal_saves_within_an_iteration_and_resumes_identical(
     config, undisturbed, tmp_path, number, status
 ):

@@ -340,11 +340,34 @@ def test_batch_size_auto_asks_the_gpu(many_videos: Path, monkeypatch: pytest.Mon
         (dict(test=-1), "test=-1: expected 1 or more"),
         (dict(accumulate=0), "accumulate=0: expected 1 or more"),
         (dict(train="two"), "'two': expected a whole number"),
+        (dict(total=0), "total=0: expected 1 or more"),
+        (dict(total=8, accumulate=2), "total=8 sets accumulate=2: give one"),
     ],
 )
 def test_a_batch_that_cannot_be(toy_dataset: Path, arguments: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
         apply_overrides(stock(toy_dataset), [dict(type="batch_size", **arguments)])
+
+
+@pytest.mark.parametrize(
+    ("num_processes", "size", "steps"), [(1, 8, 6), (2, 8, 3), (3, 8, 2), (4, 6, 2), (48, 1, 1)]
+)
+def test_a_global_batch_is_kept_by_any_number_of_processes_that_divides_it(
+    many_videos: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    num_processes: int,
+    size: int,
+    steps: int,
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", str(num_processes))
+    cfg = stock(many_videos)
+    apply_overrides(cfg, [dict(type="batch_size", train=8, total=48)])
+    assert cfg.train_dataloader.batch_size == size
+    assert cfg.optim_wrapper.get("accumulative_counts", 1) == steps
+    assert num_processes * size * steps == 48
+    monkeypatch.setenv("WORLD_SIZE", "5")
+    with pytest.raises(UserError, match="--global-batch 48: 5 processes cannot divide it"):
+        apply_overrides(stock(many_videos), [dict(type="batch_size", train=8, total=48)])
 
 
 def write_config(

@@ -10,7 +10,7 @@ import pytest
 from messy_folder import lists, make_messy, write_classes
 from video_files import encode_again, write_video
 
-from mmact_tiny.annotations import check_annotations
+from mmact_tiny.annotations import find_problems
 from mmact_tiny.dataset import find_dataset
 from mmact_tiny.errors import UserError
 from mmact_tiny.prepare.prepare import prepare_data
@@ -90,7 +90,7 @@ def test_stock_dataset_reads_every_line_and_video(messy: Path) -> None:
     out = messy / "out"
     prepare_data(messy / "src", out)
     dataset = find_dataset(out)
-    check_annotations(dataset.splits.values(), num_classes=2)
+    assert find_problems(list(dataset.splits.values()), num_classes=2) == []
     count = 0
     for split in ("train", "val"):
         ann_file, video_dir = dataset.splits[split].ann_file, dataset.splits[split].video_dir

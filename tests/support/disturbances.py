@@ -46,6 +46,19 @@ def send_once(number: int, marker: Path) -> None:
 
 
 @HOOKS.register_module()
+class SeenVideos(Hook):
+    """Notes the epoch and the videos of each training batch in a file that all processes share."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        names = [Path(sample.filename).name for sample in data_batch["data_samples"]]
+        with Path(self.file).open("a") as file:
+            file.write(f"{runner.epoch + 1} {' '.join(names)}\n")
+
+
+@HOOKS.register_module()
 class PoisonedBatch(Hook):
     """Makes the first clip of one process's batch nan, before an iteration counted from 0."""
 
