@@ -16,9 +16,7 @@ def test_all_problems_are_shown_together_with_their_lines(toy_dataset):
     ann_file = toy_dataset / "train.txt"
     ann_file.write_text("0.mp4 0\ngone.mp4 1\n\n1.mp4 3\n2.mp4 -1\n3.mp4 run\nmy 4.mp4 1\n5.mp4\n")
     with pytest.raises(UserError) as caught:
-        annotations.refuse(
-            annotations.find_problems([annotations.Split(ann_file, toy_dataset / "train")], 3)
-        )
+        refuse_wrong(ann_file, toy_dataset / "train")
     assert str(caught.value).splitlines() == [
         "6 problem(s) in the annotations:",
         f"  {ann_file}:2: no file {toy_dataset / 'train' / 'gone.mp4'}",
@@ -50,7 +48,7 @@ def test_many_problems_fit_one_screen(toy_dataset):
     assert len(str(caught.value).splitlines()) == 23
     ann_file.write_text("\n")
     with pytest.raises(UserError, match=r"1 problem\(s\) .*\n  .*train\.txt: lists no video"):
-        annotations.check_annotations([annotations.Split(ann_file, toy_dataset)], 3)
+        refuse_wrong(ann_file, toy_dataset)
 
 
 def test_a_csv_lists_stretches(toy_dataset):
@@ -64,9 +62,7 @@ def test_a_csv_lists_stretches(toy_dataset):
     lines = ["1.mp4,-1,2,0", "1.mp4,2,2,0", "1.mp4,x,2,0", "gone.mp4,0,1,0", "2.mp4,0,inf,9"]
     ann_file.write_text("\n".join(["path,start,end,label", *lines, "2.mp4,0,1,9"]))
     with pytest.raises(UserError) as caught:
-        annotations.refuse(
-            annotations.find_problems([annotations.Split(ann_file, toy_dataset / "train")], 3)
-        )
+        refuse_wrong(ann_file, toy_dataset / "train")
     assert str(caught.value).splitlines()[1:-1] == [
         f"  {ann_file}:2: '-1' to '2' of '1.mp4' are not seconds, as 12 or 15.5",
         f"  {ann_file}:3: the stretch of '1.mp4' ends before it begins: 2 to 2",

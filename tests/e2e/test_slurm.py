@@ -111,11 +111,15 @@ def test_a_job_is_warned_and_preempted_and_ends_as_an_undisturbed_one(config, tm
     def state() -> str:
         return ask("squeue", "--noheader", "--format=%T", "--states=all", "--jobs", number).strip()
 
+    def begins_again() -> bool:
+        ask("scontrol", "update", f"jobid={number}", "starttime=now")  # not in two minutes
+        return state() == "RUNNING"
+
     trains(epoch=1)
     ask("scancel", "--batch", "--signal=USR1", number)  # as Slurm does before the time limit
     wait_until(lambda: state() == "PENDING")
     assert log.read_text().count("SIGTERM: saved ") == 1, log.read_text()[-5000:]
-    ask("scontrol", "update", f"jobid={number}", "starttime=now")  # not in two minutes
+    wait_until(begins_again)
     trains(epoch=2)
     ask(
         "sbatch",
@@ -126,6 +130,6 @@ def test_a_job_is_warned_and_preempted_and_ends_as_an_undisturbed_one(config, tm
     )
     wait_until(lambda: state() == "PENDING")
     assert log.read_text().count("SIGTERM: saved ") == 2, log.read_text()[-5000:]
-    ask("scontrol", "update", f"jobid={number}", "starttime=now")
+    wait_until(begins_again)
     wait_until(lambda: state() == "COMPLETED")
     assert job.differences(job.outcome(undisturbed), job.outcome(work_dir)) == []
