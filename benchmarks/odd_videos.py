@@ -291,7 +291,7 @@ def by_test(path: Path, encoding: Encoding) -> str:
 @cache
 def _infer_reader() -> GuardedReader:
     """Returns what `Recognizer` reads videos with: a process of its own."""
-    return GuardedReader(Compose([OPENER, SAMPLER, DECODER, *PACK]))
+    return GuardedReader(Compose([OPENER, SAMPLER, DECODER, *PACK], Compose))
 
 
 def by_infer(path: Path, encoding: Encoding) -> str:
@@ -314,7 +314,7 @@ def by_windows(path: Path, encoding: Encoding) -> str:
     if late := _late(times.seconds, encoding):
         return late
     windows = cut_windows(times, window=60, stride=60)
-    views = WindowViews(path, times, windows, [OPENER, SAMPLER, DECODER, *PACK])
+    views = WindowViews(path, times, windows, [OPENER, SAMPLER, DECODER, *PACK], Compose)
     return _sampled(views(0)["inputs"], encoding)
 
 

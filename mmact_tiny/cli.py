@@ -198,7 +198,7 @@ def start(args: argparse.Namespace, *, trains: bool = True) -> None:
     # A dry run is asked what each override changes.
     verbose = getattr(args, "verbose", False) or getattr(args, "dry_run", False)
     log.set_up(verbose=verbose)
-    if not trains:
+    if not trains and not str(getattr(args, "checkpoint", "")).endswith(".onnx"):
         compat.leave_out_sharding()
 
 
