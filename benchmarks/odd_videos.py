@@ -291,7 +291,7 @@ def by_test(path: Path, encoding: Encoding) -> str:
 @cache
 def _infer_reader() -> GuardedReader:
     """Returns what `Recognizer` reads videos with: a process of its own."""
-    return GuardedReader(Compose([OPENER, SAMPLER, DECODER, *PACK], Compose))
+    return GuardedReader(Compose([OPENER, SAMPLER, DECODER, *PACK]))
 
 
 def by_infer(path: Path, encoding: Encoding) -> str:
