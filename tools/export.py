@@ -46,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int | None:
         print(f"written: {done.path}")
         print(f"  {done.num_tensors} tensors, {done.num_bytes / 1e6:.1f} MB, {classes}, {config}")
     else:
+        cli.need_room("portable", f"--format {args.format}")
         from mmact_tiny.export.onnx_file import export_network
 
         done = export_network(

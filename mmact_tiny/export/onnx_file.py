@@ -34,7 +34,7 @@ from ..pipeline import PROTOCOLS, Step, pipeline_of, with_decoder
 from ..portable.recognizer import FORMAT, INPUT, MAX_BYTES, SCORES, VIEW_SCORES, OnnxEngine, stack
 from ..portable.views import Views, views_shape
 from ..recognizer import Recognizer
-from ..video.files import find_videos, sample_of
+from ..video.files import find_videos, reason_of, sample_of
 from ..video.isolated import GuardedReader
 
 TOLERANCE = 1e-4  # of a score in fp32
@@ -182,6 +182,11 @@ class Network(nn.Module):
             raise UserError(f"{kinds} is not exported: only stock knows how it joins views")
         if model.test_cfg:
             model.test_cfg.pop("max_testing_views", None)  # a loop, of rounds as views need
+        if hasattr(head, "_init_new_cls"):  # of TPN: made at the first test, which is no tracing
+            with torch.no_grad():
+                head._init_new_cls()
+            self.made, head.new_cls = head.new_cls, None
+            head._init_new_cls = lambda: setattr(head, "new_cls", self.made)
         self._whole = self._clips or bool((model.test_cfg or {}).get("fcn_test"))
         segments = 1 if self._whole else getattr(head, "num_segments", None)
         self.group = lcm(together or 1, segments or 1)
@@ -247,10 +252,9 @@ def to_onnx(network: Network, shapes: Sequence[tuple[int, int, int]]) -> Any:
             )
             graph = program.model_proto  # type: ignore[union-attr]
     except Exception as error:  # of any kind: torch traces the code of others
-        causes = [error, error.__cause__ or error]
-        text = str(causes[-1]).strip() or type(error).__name__
+        reason = reason_of(RuntimeError(str(error).rpartition("## Exception summary")[2]))
         kinds = f"{type(network.model).__name__} with {type(network.model.backbone).__name__}"
-        raise UserError(f"torch does not export {kinds}: {text.splitlines()[0][:300]}") from error
+        raise UserError(f"torch does not export {kinds}: {reason}") from error
     if graph.ByteSize() > MAX_BYTES:
         raise UserError("the network has more than the 2 GiB that one ONNX file can have")
     return graph
@@ -371,9 +375,10 @@ def compare(
                 difference = np.abs(wanted.numpy() - got)
                 largest[number] = max(largest[number], float(difference.max()))
                 if exact and not difference.max() <= TOLERANCE:
+                    where = f"{recognizer.labels[difference.argmax()]!r} in {video}, {protocol}"
                     raise UserError(
-                        f"not written: a score differs by {difference.max():.1e} from {name}, of "
-                        f"{recognizer.labels[difference.argmax()]!r} in {video}, protocol {protocol}"
+                        f"not written: a score differs by {difference.max():.1e} from {name}: "
+                        f"that of {where}"
                     )
     return Differences(len({*views["full"], *views["val"]}), *largest)
 

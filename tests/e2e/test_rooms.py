@@ -14,6 +14,7 @@ TOOLS = {
     "export": ["export", "quantize"],
     "features": ["extract", "probe"],
     "live": [],
+    "portable": [],
     "prepare": ["prepare_data"],
     "report": ["report"],
     "scale": [],
