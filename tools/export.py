@@ -23,8 +23,6 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     parser.add_argument("--int8", action="store_true", help="quantized, for CPUs (extra)")
     parser.add_argument(
         "--videos",
-        nargs="+",
-        default=[],
         metavar="VIDEO_OR_DIR",
         help="to compare and quantize on; default: the run's validation videos",
     )
@@ -50,7 +48,11 @@ def main(argv: Sequence[str] | None = None) -> int | None:
         from mmact_tiny.export.onnx_file import export_network
 
         done = export_network(
-            checkpoint, args.out, target=args.format, int8=args.int8, videos=args.videos
+            checkpoint,
+            args.out,
+            target=args.format,
+            int8=args.int8,
+            videos=[args.videos] if args.videos else [],
         )
         far = done.differences
         print(f"written: {done.path}")
