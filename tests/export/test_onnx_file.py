@@ -25,6 +25,7 @@ from mmact_tiny.portable.recognizer import stack
 from tools import export
 
 CLIPS = ROOT / "data/tiny/val"
+ROUGH = {"TSM, MobileNetV2": 5e-5}  # random weights that amplify rounding
 QUICK = ("TSM", "SlowOnly", "VideoMAE")  # 2-D, 3-D, a transformer
 RESNET = dict(type="ResNet", depth=18, num_stages=2, strides=(1, 2), dilations=(1, 1))
 
@@ -51,12 +52,14 @@ def test_scores_of_a_family_are_stocks(name: str) -> None:
             to_onnx(network, [frames.shape[2:5]])
         return
     graph = to_onnx(network, [frames.shape[2:5]])
-    check_scores(scores_of(graph, frames)[0], expected, within=1e-5)
+    check_scores(scores_of(graph, frames)[0], expected, within=ROUGH.get(name, 1e-5))
     one = family_views(name, num_videos=1, num_views=1)
     frames = stack([one["inputs"][0].numpy()])
     got, views = scores_of(graph, frames)
     assert got.shape == (1, 7) and views.shape == (1, frames.shape[1] // network.group, 7)
-    np.testing.assert_allclose(got, stock_scores(build_family(name), one), atol=1e-5)
+    np.testing.assert_allclose(
+        got, stock_scores(build_family(name), one), atol=ROUGH.get(name, 1e-5)
+    )
 
 
 def test_protocols_of_other_sizes_make_the_size_free() -> None:

@@ -145,12 +145,6 @@ def test_the_page_runs_without_pytorch(exported):
     assert said == ["Recognizer2D, MobileNetV2, as ONNX; 3; 3", "[]"]
 
 
-def example(*words: str | Path, python: str = sys.executable) -> str:
-    """Returns what the example prints, run without our packages."""
-    command = [python, "-I", *map(str, words), str(EXAMPLE)]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
-
-
 def said_by(exported: Path) -> str:
     best = Recognizer(exported, protocol="val").predict(VIDEO)
     return "".join(f"{label}: {score:.6f}\n" for label, score in best)
@@ -186,7 +180,7 @@ def test_the_example_runs_where_there_is_nothing_else(exported, tmp_path):
     venv.create(tmp_path / "venv", with_pip=True)
     python = tmp_path / "venv/bin/python"
     packages = ["av", "opencv-python-headless", "numpy", "onnxruntime"]
-    subprocess.run([python, "-m", "pip", "install", "-q", *packages], check=True)
+    subprocess.run([python, "-I", "-m", "pip", "install", "-q", *packages], check=True)
     command = [python, "-I", EXAMPLE, exported, VIDEO]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout == said_by(exported)
