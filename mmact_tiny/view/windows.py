@@ -10,7 +10,7 @@ half-way between their middles. Neighbours with the same best label make one seg
 mean of their scores for it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby, pairwise
 from pathlib import Path
 from statistics import fmean
