@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,7 @@ from .checkpoints.load import (
     load_checkpoint,
     load_weights,
 )
-from .errors import UserError
+from .errors import UserError, need_room
 from .pipeline import describe_protocol, pipeline_of, with_decoder
 from .video.files import sample_of
 from .video.isolated import VIDEO_SECONDS, GuardedReader, ReadAhead, blame
@@ -29,29 +28,15 @@ if TYPE_CHECKING:
 
     from .engine.engine import Engine
 
-ONNX = ".onnx"  # what tools/export.py wrote, which runs without PyTorch
 K400_WEIGHTS = "tsn_imagenet-pretrained-r50_8xb32-1x1x3-100e_kinetics400-rgb_*.pth"
-
-
-def room(name: str, what: str) -> Any:
-    """Returns a module of an optional room, imported when it is first needed for `what`.
-
-    Raises:
-        UserError: the room was deleted.
-    """
-    if find_spec(f"mmact_tiny.{name.partition('.')[0]}") is None:
-        raise UserError(f"this installation has no mmact_tiny/{name.partition('.')[0]}, {what}")
-    return import_module(f"mmact_tiny.{name}")
 
 
 class Recognizer:
     """A trained recognizer and its test protocol, ready for videos.
 
-    One of an `.onnx` file that `tools/export.py` wrote is a `portable.recognizer.OnnxRecognizer`.
-
     Args:
-        checkpoint: A file of ours needs nothing beside it: it carries its config and classes. By
-            default the best of the newest run, else the Kinetics-400 weights in checkpoints/.
+        checkpoint: A file of ours, which carries its config and classes (`.onnx`: see `portable`);
+            by default the best of the newest run, else the Kinetics-400 weights in checkpoints/.
         config: The config, where the checkpoint carries none.
         label_map: File whose line i names class i, instead of the names in the checkpoint.
         protocol: `full` (25 clips x 10 crops with TSN) or `val` (3 clips, center crop).
@@ -67,8 +52,9 @@ class Recognizer:
     """
 
     def __new__(cls, checkpoint: str | Path | None = None, **_: Any) -> "Recognizer":
-        if cls is Recognizer and Path(checkpoint or "").suffix == ONNX:
-            cls = room("portable.recognizer", "which runs .onnx files").OnnxRecognizer
+        if cls is Recognizer and Path(checkpoint or "").suffix == ".onnx":
+            need_room("portable", str(checkpoint))
+            cls = import_module("mmact_tiny.portable.recognizer").OnnxRecognizer
         return super().__new__(cls)
 
     def __init__(
@@ -89,13 +75,12 @@ class Recognizer:
         self._choices = dict(precision=precision, engine=engine)
         self.cfg = config_of(self._loaded, self.checkpoint, config)
         compat.init_default_scope("mmaction")
-        node = self.cfg.model
-        self.kind = f"{node.type}, {node.backbone.type}"
+        self.kind = "{type}, {backbone.type}".format(**self.cfg.model)
         pipeline = pipeline_of(self.cfg, protocol)
         self.protocol = describe_protocol(protocol, pipeline)
-        num_classes = node.cls_head.num_classes
+        num_classes = self.cfg.model.cls_head.num_classes
         self.thresholds: np.ndarray | None = None  # of each label, where a video has several
-        if node.cls_head.get("multi_class"):
+        if self.cfg.model.cls_head.get("multi_class"):
             found = checkpoint_thresholds(self._loaded) or [0.5] * num_classes
             self.thresholds = np.array(found, dtype=np.float32)
         self.labels = labels_of(self._loaded, self.checkpoint, label_map, num_classes)
@@ -134,7 +119,8 @@ class Recognizer:
         Raises:
             UserError: as `predict`; the room `view` was deleted.
         """
-        return room("view.show", "which draws pictures").draw_answer(self, video, k)
+        need_room("view", "show")
+        return import_module("mmact_tiny.view.show").draw_answer(self, video, k)
 
     def scores(self, video: Source) -> np.ndarray:
         """Returns the scores of all classes, shape (classes,), float32, which sum to 1.

@@ -22,10 +22,10 @@ import torch
 from torch import Tensor, nn
 
 from .. import compat, progress
+from ..annotations import read_annotations
 from ..build import build_model
 from ..checkpoints.config_text import PACKAGE, PROJECT
 from ..checkpoints.load import load_checkpoint, load_weights
-from ..dataset import read_annotations
 from ..engine.engine import frames_together, takes_clips
 from ..engine.openvino import core, import_openvino
 from ..errors import UserError
