@@ -15,6 +15,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -49,6 +50,15 @@ class Bench:
             return "auto"
         self.run(["tools/quantize.py", str(self.data / "train"), "--checkpoint", self.checkpoint])
         return "int8"
+
+    @cached_property
+    def onnx_file(self) -> str:
+        """What `tools/export.py` makes of the checkpoint: int8 where that is the precision."""
+        flags = ["--format", "onnx", "--videos", str(self.data / "train")]
+        self.run(
+            ["tools/export.py", self.checkpoint, *flags, *["--int8"] * (self.precision == "int8")]
+        )
+        return str(Path(self.checkpoint).with_suffix(".onnx"))
 
     def run(self, command: list[str]) -> Measured:
         log = self.folder / "last.log"
@@ -154,10 +164,12 @@ def test_full_fp32(bench: Bench) -> tuple[Side, Side]:
     return test_full(bench, "fp32")
 
 
-def _infer(bench: Bench, videos: list[str]) -> tuple[Side, Side]:
+def _infer(bench: Bench, videos: list[str], checkpoint: str = "") -> tuple[Side, Side]:
+    precision = "auto" if checkpoint else bench.precision
     stock, took = bench.stock("infer", "--videos", *videos)
     out = bench.folder / "answers.json"
-    flags = ["--checkpoint", bench.checkpoint, "--out", str(out), "--precision", bench.precision]
+    flags = ["--checkpoint", checkpoint or bench.checkpoint, "--out", str(out)]
+    flags += ["--precision", precision]
     ours_took = bench.tool("infer", *videos, *flags, "--top-k", str(bench.num_classes))
     rows = [sorted(r["predictions"], key=lambda p: p["label"]) for r in json.loads(out.read_text())]
     labels = (bench.data / "label_map.txt").read_text().splitlines()
@@ -170,10 +182,18 @@ def infer_one(bench: Bench) -> tuple[Side, Side]:
     return _infer(bench, bench.videos[:1])
 
 
-def infer_many(bench: Bench) -> tuple[Side, Side]:
-    stock, ours = _infer(bench, bench.videos)
+def infer_one_onnx(bench: Bench) -> tuple[Side, Side]:
+    return _infer(bench, bench.videos[:1], bench.onnx_file)
+
+
+def infer_many(bench: Bench, checkpoint: str = "") -> tuple[Side, Side]:
+    stock, ours = _infer(bench, bench.videos, checkpoint)
     count = len(bench.videos)
     return (count / stock[0], *stock[1:]), (count / ours[0], *ours[1:])
+
+
+def infer_many_onnx(bench: Bench) -> tuple[Side, Side]:
+    return infer_many(bench, bench.onnx_file)
 
 
 ROWS: dict[str, tuple[Callable[[Bench], tuple[Side | None, Side]], str]] = {
@@ -185,6 +205,8 @@ ROWS: dict[str, tuple[Callable[[Bench], tuple[Side | None, Side]], str]] = {
     "test_full": (test_full, "videos/s"),
     "infer_one": (infer_one, "s"),
     "infer_many": (infer_many, "videos/s"),
+    "infer_one_onnx": (infer_one_onnx, "s"),
+    "infer_many_onnx": (infer_many_onnx, "videos/s"),
 }
 
 

@@ -314,7 +314,7 @@ def by_windows(path: Path, encoding: Encoding) -> str:
     if late := _late(times.seconds, encoding):
         return late
     windows = cut_windows(times, window=60, stride=60)
-    views = WindowViews(path, times, windows, [OPENER, SAMPLER, DECODER, *PACK])
+    views = WindowViews(path, times, windows, [OPENER, SAMPLER, DECODER, *PACK], Compose)
     return _sampled(views(0)["inputs"], encoding)
 
 

@@ -19,6 +19,7 @@ PACKAGES = (
     "av",
     "openvino",
     "nncf",
+    "onnxruntime",
     "numpy",
 )
 Side = tuple[float, Measured, list]  # the figure, what the run took, its scores if any

@@ -10,21 +10,20 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from . import compat, log
-from .compat import MODELS, Config, init_default_scope, print_log
 from .errors import UserError, suggest
 from .files import FULL
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from .compat import Hook, Runner
+    from .compat import Config, Hook, Runner
 
 ZOO_PACKAGE = re.compile("Please install (timm|mmcls|mmpretrain)")  # MMAction2's words
 # Quiet the trackers' own tables and messages; a variable that the user has set stays.
 QUIET_TRACKERS = {"MLFLOW_LOGGING_LEVEL": "WARNING", "WANDB_QUIET": "true"}
 
 
-def build_runner(cfg: Config, *hooks: "Hook") -> "Runner":
+def build_runner(cfg: "Config", *hooks: "Hook") -> "Runner":
     """Returns `Runner.from_cfg(cfg)`, which in a tool logs to its file only.
 
     Args:
@@ -50,21 +49,21 @@ def build_runner(cfg: Config, *hooks: "Hook") -> "Runner":
     return runner
 
 
-def build_model(cfg: Config) -> "nn.Module":
+def build_model(cfg: "Config") -> "nn.Module":
     """Returns the model of a config, without its weights.
 
     Raises:
         UserError: a part of the config that cannot be built.
     """
-    init_default_scope("mmaction")
+    compat.init_default_scope("mmaction")
     compat.repair_models()
     with explained():
-        return MODELS.build(cfg.model)
+        return compat.MODELS.build(cfg.model)
 
 
 def _print_to_current(msg: Any, logger: Any = None, level: int = logging.INFO) -> None:
     """Logs what MMEngine prints where it loads a file for a Runner, which has a logger."""
-    print_log(msg, "current" if logger is None else logger, level)
+    compat.print_log(msg, "current" if logger is None else logger, level)
 
 
 @contextlib.contextmanager

@@ -11,7 +11,6 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from importlib.util import find_spec
 from typing import Any, NoReturn
 
 from . import compat, hardware, log, progress
@@ -22,6 +21,8 @@ from .errors import (
     EXIT_OK,
     UserError,
     as_typed,
+    has_room,  # noqa: F401  for the tools
+    need_room,  # noqa: F401
     runs_as_mmact,
 )
 from .files import near, printable_lines
@@ -198,19 +199,8 @@ def start(args: argparse.Namespace, *, trains: bool = True) -> None:
     # A dry run is asked what each override changes.
     verbose = getattr(args, "verbose", False) or getattr(args, "dry_run", False)
     log.set_up(verbose=verbose)
-    if not trains:
+    if not trains and not str(getattr(args, "checkpoint", "")).endswith(".onnx"):
         compat.leave_out_sharding()
-
-
-def has_room(name: str) -> bool:
-    """Returns whether an optional room of the package is there: it may have been deleted."""
-    return find_spec(f"mmact_tiny.{name}") is not None
-
-
-def need_room(name: str, flag: str) -> None:
-    """Raises a UserError where an optional room is not there that a flag needs."""
-    if not has_room(name):
-        raise UserError(f"{flag}: this installation has no mmact_tiny/{name}, which that needs")
 
 
 def tool(main: Callable[[Sequence[str] | None], int | None]) -> Callable[..., int]:

@@ -4,6 +4,7 @@ import difflib
 import re
 import sys
 from collections.abc import Iterable
+from importlib.util import find_spec
 from pathlib import Path
 
 EXIT_OK = 0
@@ -46,3 +47,14 @@ def suggest(wrong: str, known: Iterable[str]) -> str:
     if close:
         return f"; did you mean {close[0]!r}?"
     return f"; known: {', '.join(known)}" if len(known) <= 20 else ""
+
+
+def has_room(name: str) -> bool:
+    """Returns whether an optional room of the package is there: it may have been deleted."""
+    return find_spec(f"mmact_tiny.{name}") is not None
+
+
+def need_room(name: str, flag: str) -> None:
+    """Raises a UserError where an optional room is not there that a flag needs."""
+    if not has_room(name):
+        raise UserError(f"{flag}: this installation has no mmact_tiny/{name}, which that needs")

@@ -3,6 +3,7 @@
 import os
 import platform
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -203,4 +204,4 @@ def reader_niceness() -> int:
     On a CPU the model's threads wait for each other at every layer, so a reader that takes a core
     from one of them holds up all; the model goes first, and reading is done while it waits.
     """
-    return 0 if has_cuda() else READER_NICENESS
+    return 0 if "torch" in sys.modules and has_cuda() else READER_NICENESS

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Required, TypedDict
 
-from . import log, progress
+from . import progress
 from .errors import EXIT_ERROR, EXIT_OK, EXIT_PARTIAL, UserError
 from .files import Row, printable, write_answers
 from .recognizer import Recognizer
@@ -127,7 +127,6 @@ def infer(
     Raises:
         UserError: a path, checkpoint, label map, `top_k` or `out` that cannot be used.
     """
-    log.keep_stock_log_off()
     videos = find_videos(paths)
     if out is not None and Path(out).suffix not in suffixes:
         expected = "ends in " + ", ".join(suffixes) if suffixes[0] else "is a folder's"

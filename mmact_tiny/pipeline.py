@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from importlib import import_module
 from typing import Any
 
-from .compat import Config, ConfigDict
+from . import compat
 from .errors import UserError
 
 SPLITS = ("train", "val", "test")
@@ -24,7 +24,7 @@ _EXACT = dict.fromkeys(("PacketInit", "CheckedDecordInit", "ClipInit"), "DecordI
 Step = dict[str, Any]  # of a pipeline: its `type` and its arguments
 
 
-def split_datasets(cfg: Config) -> Iterator[tuple[str, ConfigDict]]:
+def split_datasets(cfg: "compat.Config") -> Iterator[tuple[str, "compat.ConfigDict"]]:
     """Yields `(split, dataset)` for each data loader, wrappers such as RepeatDataset opened."""
     for split in SPLITS:
         loader = cfg.get(f"{split}_dataloader")
@@ -35,7 +35,9 @@ def split_datasets(cfg: Config) -> Iterator[tuple[str, ConfigDict]]:
             yield split, dataset
 
 
-def set_pipeline(cfg: Config, split: str, dataset: ConfigDict, steps: Sequence[Step]) -> None:
+def set_pipeline(
+    cfg: "compat.Config", split: str, dataset: "compat.ConfigDict", steps: Sequence[Step]
+) -> None:
     """Sets a dataset's pipeline, and the config's variable of the same content with it.
 
     The dump would say two things otherwise, and stock's inference reads the variable.
@@ -79,7 +81,7 @@ def exact_pipeline(pipeline: Sequence[Step]) -> list[Step]:
     return [dict(step, type=names.get(step["type"], step["type"])) for step in steps]
 
 
-def pipeline_of(cfg: Config, protocol: str) -> list[Step]:
+def pipeline_of(cfg: "compat.Config", protocol: str) -> list[Step]:
     """Returns the pipeline that stock's Runner would use for `full` (test) or `val`.
 
     It reads the videos themselves, also where training read its validation from the clip cache.

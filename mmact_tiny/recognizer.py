@@ -1,14 +1,14 @@
 """Recognizes videos: one video in, the best labels with their scores out."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
-from importlib.util import find_spec
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import runs
+from . import compat, log, runs
 from .build import build_model
 from .checkpoints.load import (
     checkpoint_thresholds,
@@ -17,8 +17,7 @@ from .checkpoints.load import (
     load_checkpoint,
     load_weights,
 )
-from .compat import Compose, Registry, get_device, init_default_scope, pseudo_collate
-from .errors import UserError
+from .errors import UserError, need_room
 from .pipeline import describe_protocol, pipeline_of, with_decoder
 from .video.files import sample_of
 from .video.isolated import VIDEO_SECONDS, GuardedReader, ReadAhead, blame
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
 
     from .engine.engine import Engine
 
-# The optional room that draws answers; imported when the first is drawn.
-PICTURES = Registry("picture", scope="mmact_tiny", locations=["mmact_tiny.view.show"])
 K400_WEIGHTS = "tsn_imagenet-pretrained-r50_8xb32-1x1x3-100e_kinetics400-rgb_*.pth"
 
 
@@ -38,8 +35,8 @@ class Recognizer:
     """A trained recognizer and its test protocol, ready for videos.
 
     Args:
-        checkpoint: A file of ours needs nothing beside it: it carries its config and classes. By
-            default the best of the newest run, else the Kinetics-400 weights in checkpoints/.
+        checkpoint: A file of ours, which carries its config and classes (`.onnx`: see `portable`);
+            by default the best of the newest run, else the Kinetics-400 weights in checkpoints/.
         config: The config, where the checkpoint carries none.
         label_map: File whose line i names class i, instead of the names in the checkpoint.
         protocol: `full` (25 clips x 10 crops with TSN) or `val` (3 clips, center crop).
@@ -54,6 +51,12 @@ class Recognizer:
         UserError: no checkpoint, one that is broken, or a label map of another length.
     """
 
+    def __new__(cls, checkpoint: str | Path | None = None, **_: Any) -> "Recognizer":
+        if cls is Recognizer and Path(checkpoint or "").suffix == ".onnx":
+            need_room("portable", str(checkpoint))
+            cls = import_module("mmact_tiny.portable.recognizer").OnnxRecognizer
+        return super().__new__(cls)
+
     def __init__(
         self,
         checkpoint: str | Path | None = None,
@@ -66,11 +69,13 @@ class Recognizer:
         decoder: str = "packets",
         video_seconds: float = VIDEO_SECONDS,
     ) -> None:
+        log.keep_stock_log_off()
         self.checkpoint = Path(checkpoint) if checkpoint is not None else default_checkpoint()
         self._loaded = load_checkpoint(self.checkpoint)
         self._choices = dict(precision=precision, engine=engine)
         self.cfg = config_of(self._loaded, self.checkpoint, config)
-        init_default_scope("mmaction")
+        compat.init_default_scope("mmaction")
+        self.kind = "{type}, {backbone.type}".format(**self.cfg.model)
         pipeline = pipeline_of(self.cfg, protocol)
         self.protocol = describe_protocol(protocol, pipeline)
         num_classes = self.cfg.model.cls_head.num_classes
@@ -80,7 +85,8 @@ class Recognizer:
             self.thresholds = np.array(found, dtype=np.float32)
         self.labels = labels_of(self._loaded, self.checkpoint, label_map, num_classes)
         self.steps = with_decoder(pipeline, decoder)
-        self._pipeline = GuardedReader(Compose(self.steps), video_seconds)
+        self.compose: Callable[[Sequence[Any]], Callable[[dict], dict]] = compat.Compose
+        self._pipeline = GuardedReader(self.compose(self.steps), video_seconds)
 
     @cached_property
     def engine(self) -> "Engine":
@@ -95,7 +101,7 @@ class Recognizer:
         load_weights(model, self._loaded, path=self.checkpoint)
         self._loaded = {}
         cache_dir = cache_dir_of(self.checkpoint)
-        return Engine(model.to(get_device()).eval(), **self._choices, cache_dir=cache_dir)
+        return Engine(model.to(compat.get_device()).eval(), **self._choices, cache_dir=cache_dir)
 
     def predict(self, video: Source, k: int = 5) -> list[tuple[str, float]]:
         """Returns the k best `(label, score)` of a video, best first, or all of fewer.
@@ -113,9 +119,8 @@ class Recognizer:
         Raises:
             UserError: as `predict`; the room `view` was deleted.
         """
-        if find_spec("mmact_tiny.view") is None:
-            raise UserError("this installation has no mmact_tiny/view, which draws pictures")
-        return PICTURES.get("answer")(self, video, k)
+        need_room("view", "show")
+        return import_module("mmact_tiny.view.show").draw_answer(self, video, k)
 
     def scores(self, video: Source) -> np.ndarray:
         """Returns the scores of all classes, shape (classes,), float32, which sum to 1.
@@ -162,13 +167,15 @@ class Recognizer:
         samples = [sample for sample in group if isinstance(sample, dict)]
         same = len({tuple(sample["inputs"].shape) for sample in samples}) == 1
         batches = [samples] if same else [[sample] for sample in samples]
-        results = iter([r for b in batches for r in self.engine.test_step(pseudo_collate(b))])
+        results = iter([scores for batch in batches for scores in self._compute(batch)])
         for sample in group:
-            if isinstance(sample, UserError):
-                yield sample
-            else:
-                scores = next(results).pred_score.float().cpu()
-                yield (scores if self.thresholds is None else scores.sigmoid()).numpy()
+            yield sample if isinstance(sample, UserError) else next(results)
+
+    def _compute(self, samples: list[dict]) -> list[np.ndarray]:
+        """Returns the scores of samples whose views have one shape."""
+        found = self.engine.test_step(compat.pseudo_collate(samples))
+        scores = [one.pred_score.float().cpu() for one in found]
+        return [(one if self.thresholds is None else one.sigmoid()).numpy() for one in scores]
 
     def _read(self, video: Source) -> dict | UserError:
         """Returns the views of a video as the pipeline packs them, or why there are none."""

@@ -21,7 +21,8 @@ REAL_DATA = Path(os.environ.get("MMACT_TINY_DATA", ROOT.parent / "shared" / "dat
 STOCK = "mmaction::recognition/tsn/tsn_imagenet-pretrained-r50_8xb32-1x1x3-100e_kinetics400-rgb.py"
 
 OPTIONAL_ROOMS = (
-    *("doctor", "export", "features", "live", "prepare", "report", "scale", "serve", "view"),
+    *("doctor", "export", "features", "live", "portable"),
+    *("prepare", "report", "scale", "serve", "view"),
 )
 
 # By minutes; started last, one of them would keep a core busy while the other has nothing left.

@@ -19,7 +19,7 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoRef
 
 from ..errors import UserError
 from ..video.files import best_stream, orientation_of, split_name, upright
-from ..video.frames import UnclearPackets, open_video
+from ..video.packets import UnclearPackets, open_video
 from .clip import CODECS, ClipInfo, Codec, append_record, checksum
 
 

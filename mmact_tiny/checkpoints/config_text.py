@@ -15,12 +15,15 @@ import re
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import compat
-from ..compat import Config, get_installed_path
+from ..compat import get_installed_path
 from ..errors import UserError, suggest
 from ..pipeline import SPLITS
+
+if TYPE_CHECKING:
+    from ..compat import Config
 
 STOCK_PREFIX = "mmaction::"
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -297,7 +300,7 @@ def _registries() -> list[Any]:
     return [one for one in registries if isinstance(one, mmengine.registry.Registry)]
 
 
-def read_config(config: str | Path) -> Config:
+def read_config(config: str | Path) -> "Config":
     """Returns a config as its file has it, no override applied; its plug-ins are imported.
 
     Raises:
@@ -305,10 +308,10 @@ def read_config(config: str | Path) -> Config:
     """
     path = resolve_path(config)
     with naming(config):
-        cfg = Config.fromfile(path)
+        cfg = compat.Config.fromfile(path)
         if path.suffix == ".json":  # maybe of `config_to_json`, with tuples
             text = json.dumps(cfg.to_dict())
-            cfg = Config(config_from_json(text, source=str(config)), filename=str(path))
+            cfg = compat.Config(config_from_json(text, source=str(config)), filename=str(path))
     if "model" not in cfg:
         raise UserError(f"config {config} has no `model`: is it a training config?")
     for split in SPLITS:
@@ -375,7 +378,7 @@ def _say_meant(text: str, names: list[str]) -> str:
     return f"; the name is part of {', '.join(found[:3])}{more}"
 
 
-def shown_name(cfg: Config) -> str:
+def shown_name(cfg: "Config") -> str:
     """Returns the file of a config, a stock one as `mmaction::NAME`."""
     path = Path(str(cfg.filename))
     return f"{STOCK_PREFIX}{path.stem}" if stock_files().get(path.stem) == path else str(path)
@@ -390,7 +393,7 @@ def stock_bases(config: str | Path) -> list[str]:
     if str(config).startswith(STOCK_PREFIX):
         return [f"{STOCK_PREFIX}{path.relative_to(stock_configs())}"]
     found = []
-    for base in Config._get_base_files(str(path)):
+    for base in compat.Config._get_base_files(str(path)):
         within = base if base.startswith(STOCK_PREFIX) else path.parent / base
         if "::" not in base or base.startswith(STOCK_PREFIX):
             found += stock_bases(within)

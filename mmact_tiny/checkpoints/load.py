@@ -219,7 +219,9 @@ def checkpoint_config(checkpoint: dict, *, source: str) -> dict | None:
     return config_from_text(config, source=source) if isinstance(config, str) else config
 
 
-def config_of(loaded: dict[str, Any], checkpoint: Path, config: str | Path | None) -> compat.Config:
+def config_of(
+    loaded: dict[str, Any], checkpoint: Path, config: str | Path | None
+) -> "compat.Config":
     """Returns the config: the one given, the stock one that the file is named for, its own."""
     config = config or published_config(checkpoint)
     if config is not None:

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from .. import log as terminal
 from .. import progress
 from ..engine.engine import cache_dir_of
 from ..engine.openvino import SINGLE_FRAMES, exported_path, keep, load_exported
@@ -55,7 +54,6 @@ def quantize(paths: Sequence[str | Path], checkpoint: str | Path | None = None) 
     for name in ("openvino", "nncf"):
         if importlib.util.find_spec(name) is None:
             raise UserError(f"int8 needs the package {name}: pip install 'mmact-tiny[int8]'")
-    terminal.keep_stock_log_off()
     videos = find_videos(paths)
     videos = videos[:: -(-len(videos) // MAX_VIDEOS)]
     exact = Recognizer(checkpoint, protocol=PROTOCOL, precision="fp32", engine="openvino")

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..compat import Compose
 from ..video.files import upright
-from ..video.frames import EDGE
+from ..video.packets import EDGE
 from .source import Opened, Reader
 
 JUMP_SECONDS = 1.0  # that a time stamp may be ahead of the clock's way since the last

@@ -21,7 +21,7 @@ from ..errors import EXIT_INTERRUPTED, UserError
 from ..files import printable
 from ..progress import say
 from ..recognizer import Recognizer
-from ..video.frames import EDGE
+from ..video.packets import EDGE
 from ..video.window import WindowPipeline, check_window, find_sampler
 from .events import Event, Events, Lines, Smoothing
 from .frames import Frame, Frames, resize_of
@@ -106,7 +106,7 @@ class Watch:
         )
         steps, end = recognizer.steps, find_sampler(recognizer.steps, "test")[1]
         rest = end + (steps[end]["type"] == "Resize")  # which is done once, when a frame comes
-        self._pipeline = WindowPipeline([*steps[:end], *steps[rest:]])
+        self._pipeline = WindowPipeline([*steps[:end], *steps[rest:]], recognizer.compose)
         self._smoothing = Smoothing(settings.smooth)
         self._lines = None if settings.out is None else Lines(settings.out)
         self.answer: Answer | None = None

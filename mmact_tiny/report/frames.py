@@ -14,8 +14,8 @@ from ..compat import Compose, register_all_modules
 from ..errors import UserError
 from ..pipeline import CROPS
 from ..video.files import sample_of
-from ..video.frames import choose_evenly
 from ..video.isolated import GuardedReader, Lost
+from ..video.packets import choose_evenly
 from .types import Settings
 
 MAX_FRAMES = 8

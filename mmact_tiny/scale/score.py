@@ -10,7 +10,7 @@ from functools import partial
 from itertools import islice, tee
 from typing import Any
 
-from .. import __version__, hardware, log, progress
+from .. import __version__, hardware, progress
 from ..checkpoints.config_text import config_to_json
 from ..errors import EXIT_ERROR, EXIT_OK, EXIT_PARTIAL, UserError
 from ..files import Row, printable, sha256
@@ -87,7 +87,6 @@ def score_job(
     Raises:
         UserError: what cannot be used or written; all parts that are there stay.
     """
-    log.keep_stock_log_off()
     settings["video_seconds"] = time_limit or VIDEO_SECONDS
     recognizer, top_k = open_recognizer(top_k, **settings)
     recognizer.read_videos([])  # its processes have no need of the model
@@ -117,7 +116,7 @@ def to_do(job: Job, share: tuple[int, int] = (0, 1)) -> list[int]:
 
 def identity_of(recognizer: Recognizer, top_k: int) -> dict[str, Any]:
     """Returns what the answers of a recognizer depend on."""
-    own = dict(model=recognizer.cfg.model, steps=recognizer.steps, labels=recognizer.labels)
+    own = dict(model=recognizer.cfg.get("model"), steps=recognizer.steps, labels=recognizer.labels)
     config = config_to_json(own)
     return dict(
         mmact_tiny=__version__,

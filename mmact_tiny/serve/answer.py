@@ -10,16 +10,14 @@ from typing import Any, NamedTuple
 
 import av
 import numpy as np
-import torch
 from PIL import Image
 
-from ..compat import Compose
 from ..errors import UserError
 from ..pipeline import num_views
 from ..recognizer import Recognizer
 from ..video.files import best_stream, orientation_of, sample_of
-from ..video.frames import choose_evenly
 from ..video.isolated import GuardedReader
+from ..video.packets import choose_evenly
 
 # What people film and share. Lists of other files (HLS, DASH, concat), which would have the
 # server read files that nobody uploaded, and picture sequences are not among them.
@@ -94,7 +92,7 @@ class Answerer:
         self.recognizer = recognizer
         self.max_seconds = max_seconds
         self._crops = num_views(recognizer.steps)[1]
-        self._pipeline = Compose(recognizer.steps)
+        self._pipeline = recognizer.compose(recognizer.steps)
         self._reader = GuardedReader(self._read)
         self._reader.start()  # before the engine is built: its process has no need of one
         self.close = self._reader.close  # also in the middle of a video
@@ -136,7 +134,7 @@ class Answerer:
         finally:
             self.recognizer.engine.before_chunk = lambda: None
         computed = time.perf_counter()
-        frames = centre_frames(packed["inputs"], self._crops)
+        frames = centre_frames(np.asarray(packed["inputs"]), self._crops)
         best = self.recognizer.top_k(scores, TOP_K)
         answer = dict(
             predictions=[dict(label=label, score=score) for label, score in best],
@@ -149,7 +147,7 @@ class Answerer:
         return answer | ({"pictures": _pictures(frames)} if pictures else {})
 
 
-def centre_frames(inputs: torch.Tensor, crops: int) -> torch.Tensor:
+def centre_frames(inputs: np.ndarray, crops: int) -> np.ndarray:
     """Returns the frames of the centre crops, in order: shape (frames, 3, height, width).
 
     Args:
@@ -158,13 +156,13 @@ def centre_frames(inputs: torch.Tensor, crops: int) -> torch.Tensor:
         crops: How many crops a frame has.
     """
     if inputs.ndim == 5:
-        inputs = inputs.transpose(1, 2).flatten(0, 1)
-    return inputs.unflatten(0, (crops, -1))[CENTRE_CROP[crops]]
+        inputs = inputs.swapaxes(1, 2).reshape(-1, *np.delete(inputs.shape, [0, 2]))
+    return inputs.reshape(crops, -1, *inputs.shape[1:])[CENTRE_CROP[crops]]
 
 
-def _pictures(frames: torch.Tensor) -> list[str]:
-    if frames.dtype != torch.uint8 or frames.shape[1] != 3:  # normalized already, or no picture
+def _pictures(frames: np.ndarray) -> list[str]:
+    if frames.dtype != np.uint8 or frames.shape[1] != 3:  # normalized already, or no picture
         return []
     chosen = choose_evenly(len(frames), MAX_PICTURES)
-    images = (Image.fromarray(frames[i].permute(1, 2, 0).numpy()) for i in chosen)
+    images = (Image.fromarray(frames[i].transpose(1, 2, 0)) for i in chosen)
     return [f"data:image/jpeg;base64,{base64.b64encode(jpeg(i)).decode()}" for i in images]

@@ -97,10 +97,9 @@ class Site:
     def describe(self) -> dict[str, Any]:
         """Returns the model, the limits, the examples, and how many places are free."""
         recognizer = self.answerer.recognizer
-        model = recognizer.cfg.model
         return dict(
             status="ok",
-            model=f"{model.type}, {model.backbone.type}",
+            model=recognizer.kind,
             checkpoint=recognizer.checkpoint.name,
             engine=recognizer.engine.name,
             protocol=recognizer.protocol,

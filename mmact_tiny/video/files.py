@@ -279,12 +279,13 @@ def reason_of(error: BaseException) -> str:
     return _DECORD_PLACE.sub("", lines[0])[:300] if lines else type(error).__name__
 
 
-# What calls the steps of a pipeline: MMEngine, a dataset of MMAction2's behind decoding, and
-# `view.sampling`. The names of their variables: the step, and the sample.
+# What calls the steps of a pipeline: MMEngine, a dataset of MMAction2's behind decoding,
+# `view.sampling` and `portable.views`. The names of their variables: the step, and the sample.
 STEPPERS = {
     "Compose.__call__": ("t", "data"),
     "RepeatAugDataset.prepare_data": ("transform", "data_info_"),
     "run_transforms": ("transform", "results"),
+    "Views.__call__": ("step", "sample"),
 }
 
 
@@ -309,7 +310,8 @@ def explain(error: BaseException) -> tuple[str, bool]:
     step, sample = failing_step(error) or (None, {})
     if not isinstance(sample, dict) or "imgs" not in sample:
         return reason_of(error), False
-    return f"{type(step).__name__} failed ({type(error).__name__}: {reason_of(error)})", True
+    name = step["type"] if isinstance(step, dict) else type(step).__name__
+    return f"{name} failed ({type(error).__name__}: {reason_of(error)})", True
 
 
 def no_views(video: object, reason: object, *, of: str = "", after_decoding: bool) -> str:

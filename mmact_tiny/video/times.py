@@ -9,8 +9,8 @@ import numpy as np
 
 from ..errors import UserError
 from .files import best_stream, sample_of, split_name
-from .frames import UnclearPackets, clear_times, decode, packet_times, shown_times
 from .isolated import GuardedReader
+from .packets import UnclearPackets, clear_times, decode, packet_times, shown_times
 
 
 @dataclass(frozen=True)

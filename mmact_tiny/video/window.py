@@ -1,11 +1,10 @@
 """Takes the frames of a window that a pipeline takes of a whole video, and packs their views."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from ..compat import TRANSFORMS, Compose
 from ..errors import UserError
 
 SHORTEST = 0.02  # seconds: about a frame, below which windows only repeat each other
@@ -39,15 +38,20 @@ class WindowPipeline:
 
     Args:
         steps: The pipeline, from what opens the video on.
+        compose: Makes of steps what runs them, as `Recognizer.compose`.
 
     Raises:
         UserError: it takes no video.
     """
 
-    def __init__(self, steps: Sequence[Mapping[str, Any]]) -> None:
+    def __init__(
+        self,
+        steps: Sequence[Mapping[str, Any]],
+        compose: Callable[[Sequence[Any]], Callable[[dict], dict]],
+    ) -> None:
         start, end = find_sampler(steps, "test")
-        self._sampler = TRANSFORMS.build(steps[start])
-        self._transforms = Compose(steps[end:])
+        self._sampler = compose(steps[start : start + 1])
+        self._transforms = compose(steps[end:])
 
     def sample(self, sample: dict[str, Any], *, num_frames: int, fps: float) -> dict[str, Any]:
         """Returns the sample with the frames of a video of that length, `frame_inds` (frames,)."""

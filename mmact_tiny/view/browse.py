@@ -15,8 +15,9 @@ from ..errors import UserError
 from ..hooks.dataset import seed_generators
 from ..pipeline import split_datasets
 from ..video.files import split_name
-from ..video.frames import PacketDecode, PacketInit, choose_evenly
+from ..video.frames import PacketDecode, PacketInit
 from ..video.isolated import PIPELINE, GuardedReader
+from ..video.packets import choose_evenly
 from ..video.times import FrameTimes, ask_frame_times
 from .sampling import Sampling, quiet, read_samplings, run_transforms, say_sampling
 from .sheet import DPI, GREY, PALE, PALETTE, Panel, lay_out, to_pixels

@@ -139,8 +139,8 @@ def draw_cam(
 
     label, score = best
     if recognizer.engine.frames_together != 1:
-        kinds = f"{recognizer.cfg.model.type} with {recognizer.cfg.model.backbone.type}"
-        raise UserError(f"--cam: expected a recognizer of single frames (TSN), not {kinds}")
+        kind = recognizer.kind.replace(",", " with")
+        raise UserError(f"--cam: expected a recognizer of single frames (TSN), not {kind}")
     # anew, in float32: the engine's model may be in bf16, or in OpenVINO
     model = MODELS.build(recognizer.cfg.model)
     load_weights(model, load_checkpoint(recognizer.checkpoint), path=recognizer.checkpoint)

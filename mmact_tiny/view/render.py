@@ -24,7 +24,7 @@ from ..errors import UserError
 from ..files import open_atomically
 from ..progress import Bar
 from ..video.files import best_stream, orientation_of
-from ..video.frames import decode
+from ..video.packets import decode
 from .sheet import GREY, PALETTE, draw_text, new_canvas, shorten, text_width, to_pixels
 from .windows import Cell, merge
 

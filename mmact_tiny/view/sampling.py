@@ -5,14 +5,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..compat import TRANSFORMS, Config, SampleFrames
+from .. import compat
 from ..errors import UserError
 from ..pipeline import SPLITS, split_datasets
 from ..video.window import find_sampler
+
+if TYPE_CHECKING:
+    from ..compat import Config
 
 FRAME_SIZE = (256, 340)  # height and width of the stand-in frames: Kinetics after its resizing
 NUM_FRAMES = 300  # of the stand-in video: 10 seconds at 30 frames a second
@@ -59,7 +62,7 @@ class Sampling:
         return len(self.frame_inds[0])
 
 
-def read_samplings(cfg: Config, **settings: Any) -> dict[str, Sampling | UserError]:
+def read_samplings(cfg: "Config", **settings: Any) -> dict[str, Sampling | UserError]:
     """Returns how each split samples, or why it does not; `settings` are `read_sampling`'s.
 
     Raises:
@@ -78,7 +81,7 @@ def read_samplings(cfg: Config, **settings: Any) -> dict[str, Sampling | UserErr
 
 
 def read_sampling(
-    cfg: Config,
+    cfg: "Config",
     split: str,
     *,
     num_frames: int = NUM_FRAMES,
@@ -112,7 +115,7 @@ def read_sampling(
     if video is not None:
         results["filename"] = str(video)
         results = _apply(pipeline[:start], results, split)
-    sampler = TRANSFORMS.build(pipeline[start])
+    sampler = compat.TRANSFORMS.build(pipeline[start])
     results = sampler(results)
     sampled = np.asarray(results["frame_inds"])
     frames = [np.zeros((*FRAME_SIZE, channels), np.uint8)] * sampled.size
@@ -136,7 +139,7 @@ def read_sampling(
 def _apply(steps: Sequence[Any], results: dict[str, Any], split: str) -> dict[str, Any]:
     for step in steps:
         try:
-            results = TRANSFORMS.build(step)(results)
+            results = compat.TRANSFORMS.build(step)(results)
         except Exception as error:  # a transform of any kind; the cause is in its own words
             raise UserError(
                 f"{split} pipeline: {step['type']}: {type(error).__name__}: {error}"
@@ -170,7 +173,7 @@ def _segments(sampler: Any, num_frames: int) -> list[tuple[float, float]]:
     Training draws each clip's start from its part, a test of single frames takes the middle of
     equal parts (its `_get_train_clips` and `_get_test_clips`). Other samplers have none.
     """
-    if type(sampler) is not SampleFrames:
+    if type(sampler) is not compat.SampleFrames:
         return []
     length = num_frames / sampler.num_clips
     if sampler.test_mode:

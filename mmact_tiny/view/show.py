@@ -6,9 +6,10 @@ import numpy as np
 from PIL import Image
 
 from ..compat import Compose
-from ..recognizer import PICTURES, Recognizer
-from ..video.frames import PacketDecode, PacketInit, choose_evenly
+from ..recognizer import Recognizer
+from ..video.frames import PacketDecode, PacketInit
 from ..video.isolated import GuardedReader
+from ..video.packets import choose_evenly
 from ..video.source import Source, as_file
 from ..video.times import ask_frame_times
 from .sheet import Panel, lay_out, to_pixels
@@ -16,7 +17,6 @@ from .sheet import Panel, lay_out, to_pixels
 NUM_FRAMES = 6  # of a video, from its first to its last
 
 
-@PICTURES.register_module(name="answer")
 def draw_answer(recognizer: Recognizer, video: Source, k: int) -> Image.Image:
     """Returns frames of a video with their times, its best label above, the k best with scores.
 

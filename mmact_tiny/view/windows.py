@@ -10,7 +10,7 @@ half-way between their middles. Neighbours with the same best label make one seg
 mean of their scores for it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby, pairwise
 from pathlib import Path
 from statistics import fmean
@@ -24,9 +24,9 @@ from ..files import Row, printable, write_answers
 from ..infer import Prediction
 from ..progress import track
 from ..recognizer import Recognizer
-from ..video.files import sample_of
-from ..video.frames import EDGE, decode, frames_between, upright
+from ..video.files import sample_of, upright
 from ..video.isolated import VIDEO_SECONDS, GuardedReader, ReadAhead, blame
+from ..video.packets import EDGE, decode, frames_between
 from ..video.times import FrameTimes, ask_frame_times
 from ..video.window import WindowPipeline
 
@@ -117,7 +117,7 @@ def score_windows(
     """
     times = ask_frame_times(video)
     windows = cut_windows(times, window=window, stride=stride)
-    views = WindowViews(video, times, windows, recognizer.steps)
+    views = WindowViews(video, times, windows, recognizer.steps, recognizer.compose)
     reader = GuardedReader(
         views, video_seconds=VIDEO_SECONDS + 10 * window, calls_a_process=len(windows)
     )
@@ -152,12 +152,18 @@ class WindowViews:
         times: When its frames are shown.
         windows: What `cut_windows` made of it.
         steps: The protocol's pipeline.
+        compose: Makes of steps what runs them.
     """
 
     def __init__(
-        self, video: str | Path, times: FrameTimes, windows: Sequence[Window], steps: Sequence[Any]
+        self,
+        video: str | Path,
+        times: FrameTimes,
+        windows: Sequence[Window],
+        steps: Sequence[Any],
+        compose: Callable[[Sequence[Any]], Callable[[dict], dict]],
     ) -> None:
-        self._pipeline = WindowPipeline(steps)
+        self._pipeline = WindowPipeline(steps, compose)
         self._samples = []
         for window in windows:  # as a video that has only the window's frames
             num_frames = window.last - window.first

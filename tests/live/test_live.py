@@ -19,7 +19,7 @@ from pattern_videos import make_video
 from small_recognizer import small_recognizer
 from torch import Tensor
 
-from mmact_tiny.compat import init_default_scope
+from mmact_tiny.compat import Compose, init_default_scope
 from mmact_tiny.errors import UserError
 from mmact_tiny.live import frames
 from mmact_tiny.live.frames import Frames
@@ -27,7 +27,7 @@ from mmact_tiny.live.source import Reader
 from mmact_tiny.live.watch import Answer, Settings, Watch
 from mmact_tiny.recognizer import Recognizer
 from mmact_tiny.video.files import upright
-from mmact_tiny.video.frames import decode
+from mmact_tiny.video.packets import decode
 
 WINDOW, STRIDE = 1.0, 0.25
 PIPELINE = [
@@ -47,7 +47,7 @@ class ClockReader:
     """
 
     steps, labels, thresholds = PIPELINE, ["nothing", "running"], None
-    top_k = Recognizer.top_k
+    top_k, compose = Recognizer.top_k, Compose
 
     def __init__(self, seconds: float = 0.0) -> None:
         init_default_scope("mmaction")

@@ -17,7 +17,7 @@ from video_files import write_audio
 
 from mmact_tiny.errors import UserError
 from mmact_tiny.pipeline import DECODERS, exact_pipeline, with_decoder
-from mmact_tiny.video import frames as packets
+from mmact_tiny.video import packets
 from mmact_tiny.video.frames import (
     DecodedReader,
     PacketReader,

@@ -128,7 +128,7 @@ def test_a_window_is_sampled_as_a_clip_of_its_length(clip_len, tmp_path):
     times = read_frame_times(video)
     cut = cut_windows(times, window=1.0, stride=0.5)
     assert len(cut) > 5
-    views = WindowViews(video, times, cut, with_decoder(pipeline, "packets"))
+    views = WindowViews(video, times, cut, with_decoder(pipeline, "packets"), Compose)
     frames = decord.VideoReader(str(video))
     for number, window in enumerate(cut):
         alone = dict(sample_of(video), total_frames=window.last - window.first)
@@ -149,7 +149,7 @@ def test_each_frame_is_decoded_once(tmp_path, monkeypatch):
     )
     times = read_frame_times(video)
     cut = cut_windows(times, window=1.0, stride=0.25)
-    views = WindowViews(video, times, cut, with_decoder(PIPELINE, "packets"))
+    views = WindowViews(video, times, cut, with_decoder(PIPELINE, "packets"), Compose)
     for number in range(len(cut)):
         views(number)
         assert len(views._frames) <= 3 * 4  # what overlapping windows take, no more
@@ -176,7 +176,7 @@ def test_a_frame_that_does_not_decode_costs_its_windows(tmp_path):
         [*found.pts, found.pts[-1] + 10**6],
     )
     cut = [Window(0, 1, 0, 25), Window(1, 2, 50, 51), Window(0, 1, 0, 25)]
-    views = WindowViews(video, times, cut, with_decoder(PIPELINE, "packets"))
+    views = WindowViews(video, times, cut, with_decoder(PIPELINE, "packets"), Compose)
     assert views(0)["inputs"].shape == (3, 3, 48, 48)
     with pytest.raises(UserError, match="1 of its frames cannot be decoded"):
         views(1)
@@ -187,7 +187,7 @@ def test_a_lost_decoder_ends_the_windows_after_it(tmp_path):
     video = write_video(tmp_path / "video.mp4", num_frames=50)
     times = read_frame_times(video)
     cut = [Window(0, 1, 0, 25), Window(1, 2, 25, 50)]
-    views = WindowViews(video, times, cut, with_decoder(PIPELINE, "packets"))
+    views = WindowViews(video, times, cut, with_decoder(PIPELINE, "packets"), Compose)
     with pytest.raises(UserError, match="the decoder was lost at an earlier window"):
         views(1)
 
