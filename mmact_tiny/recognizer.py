@@ -21,7 +21,7 @@ from .errors import UserError, need_room
 from .pipeline import describe_protocol, pipeline_of, with_decoder
 from .video.files import sample_of
 from .video.isolated import VIDEO_SECONDS, GuardedReader, ReadAhead, blame
-from .video.source import Source, as_file
+from .video.packets import Source, as_file
 
 if TYPE_CHECKING:
     from PIL.Image import Image

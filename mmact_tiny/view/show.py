@@ -9,8 +9,7 @@ from ..compat import Compose
 from ..recognizer import Recognizer
 from ..video.frames import PacketDecode, PacketInit
 from ..video.isolated import GuardedReader
-from ..video.packets import choose_evenly
-from ..video.source import Source, as_file
+from ..video.packets import Source, as_file, choose_evenly
 from ..video.times import ask_frame_times
 from .sheet import Panel, lay_out, to_pixels
 

@@ -25,7 +25,7 @@ from mmact_tiny.video.frames import (
     decode,
     open_video,
 )
-from mmact_tiny.video.source import as_file
+from mmact_tiny.video.packets import as_file
 from mmact_tiny.video.times import ask_frame_times, read_frame_times
 from mmact_tiny.view.windows import score_windows
 
