@@ -24,7 +24,6 @@ from typing import Any
 import av
 import decord
 import numpy as np
-from mmact_tiny.video.source import as_file
 
 from mmact_tiny.cache.clip import ClipReader
 from mmact_tiny.cache.encode import write_clip
@@ -34,6 +33,7 @@ from mmact_tiny.prepare.examine import examine
 from mmact_tiny.video.files import best_stream, sample_of
 from mmact_tiny.video.frames import open_video
 from mmact_tiny.video.isolated import GuardedReader
+from mmact_tiny.video.packets import as_file
 from mmact_tiny.video.times import read_frame_times
 from mmact_tiny.view.render import render_video
 from mmact_tiny.view.windows import Cell, WindowViews, cut_windows

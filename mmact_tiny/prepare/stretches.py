@@ -160,7 +160,7 @@ def _background(findings: Findings, listed: dict[str, list[Video]], name: str) -
             message = f"no gap of {length:.1f} s, the median stretch: none of it is {name!r}"
             findings.report("no background", videos[0].where, f"{path} has {message}")
             continue
-        for index in _of_video("frames").choose_evenly(len(windows), len(used)):
+        for index in _of_video("packets").choose_evenly(len(windows), len(used)):
             start = math.floor(windows[index] * 1000) / 1000
             end = math.floor((start + length) * 1000) / 1000
             labels = (findings.classes.index(name),)

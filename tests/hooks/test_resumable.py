@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 import torch
 from jobs import run
+from mmengine import ConfigDict
 from mmengine.optim import LinearLR, OptimWrapper, StepLR
 from mmengine.runner import ValLoop
+from torch.utils.data import DataLoader
 
 from benchmarks.small_job import differences, outcome
 from mmact_tiny.checkpoints.load import load_checkpoint
@@ -207,10 +209,12 @@ def test_another_number_of_epochs_is_counted_within_an_epoch_too():
     runner, checkpoint = saved_by(lr=0.01, step_size=3)
     warmup = dict(start_factor=0.1, by_epoch=False, begin=0, end=10)
     runner.build_param_scheduler = lambda _: [LinearLR(runner.optim_wrapper.optimizer, **warmup)]
-    runner.cfg = SimpleNamespace(param_scheduler=[])
-    runner.train_loop = SimpleNamespace(dataloader=range(4), max_epochs=9)
-    checkpoint["meta"]["epoch"], checkpoint["progress"] = 1, dict(batches=2)
-    resume_hook.reschedule(checkpoint, runner)
+    runner.cfg = ConfigDict(param_scheduler=[warmup])
+    runner.train_dataloader = DataLoader(range(20), batch_size=5)
+    runner.train_loop = SimpleNamespace(dataloader=runner.train_dataloader)
+    checkpoint["meta"]["epoch"] = 1
+    checkpoint["progress"] = dict(batches=2, batch_size=5, num_processes=1)
+    resume_hook.reschedule(checkpoint, runner, "2 epochs, not 3")
     assert checkpoint["optimizer"]["param_groups"][0]["lr"] == pytest.approx(0.007)
 
 
