@@ -16,6 +16,7 @@ from ..annotations.lists import GROUPS
 from ..dataset import Dataset
 from ..errors import UserError
 from ..files import sha256, write_atomically
+from ..video.files import split_name
 
 COLUMNS = ["path", "group"]
 SEED = 0  # the same folds for all runs of a dataset: their videos compare in pairs
@@ -56,13 +57,14 @@ def group_videos(
 
     Args:
         root: The dataset's folder.
-        paths: From there.
+        paths: From there; a stretch is of its video's group.
         content_of: Returns a hash of a file; by default only files of equal size are read.
 
     Raises:
         UserError: a groups.csv that cannot be read, or names none of the videos.
     """
     listed = _read_groups(root / GROUPS)
+    paths = [split_name(path)[0] for path in paths]
     if listed and not listed.keys() & {*paths}:
         raise UserError(
             f"{root / GROUPS} names none of the videos in the lists: expected paths as {paths[0]}"
@@ -159,22 +161,27 @@ def divide_dataset(
 
 
 def write_lists(
-    folder: Path, dataset: Dataset, videos: Sequence[Listed], held_out: np.ndarray
+    folder: Path,
+    dataset: Dataset,
+    videos: Sequence[Listed],
+    held_out: np.ndarray,
+    *,
+    replace: bool = True,
 ) -> bool:
     """Writes the lists of a fold; returns whether others were there.
 
     Args:
         folder: Gets `train.txt`, `val.txt` and the dataset's label map.
         held_out: Whether a video is one of `val.txt`.
+        replace: Whether others are replaced.
     """
     lines = np.array([f"{video.path} {video.label}\n" for video in videos])
     texts = {"train.txt": "".join(lines[~held_out]), "val.txt": "".join(lines[held_out])}
     if dataset.label_map is not None:
         texts["label_map.txt"] = dataset.label_map.read_text(encoding="utf-8-sig")
-    others = False
-    for name, text in texts.items():
-        path = folder / name
-        old = path.read_bytes() if path.is_file() else text.encode()
-        others |= old != text.encode()
-        write_atomically(text.encode(), path)
+    contents = {folder / name: text.encode() for name, text in texts.items()}
+    others = any(path.is_file() and path.read_bytes() != own for path, own in contents.items())
+    if replace or not others:
+        for path, content in contents.items():
+            write_atomically(content, path)
     return others

@@ -131,7 +131,8 @@ def cross_validate(
     with held(folder) if main else nullcontext():
         for fold in range(num_folds):
             place = folder / f"fold_{fold + 1}"
-            if write_lists(place, dataset, videos, folds == fold) and resume:
+            held_out = folds == fold
+            if write_lists(place, dataset, videos, held_out, replace=not resume) and resume:
                 raise UserError(f"{place} is of other videos or folds: start without --resume")
             sizes = fold + 1, num_folds, (folds != fold).sum(), (folds == fold).sum()
             logger.info("fold %d of %d: %d videos to train on, %d held out", *sizes)

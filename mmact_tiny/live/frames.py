@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import av
 import numpy as np
 
-from ..compat import Compose
 from ..video.files import upright
 from ..video.packets import EDGE
+from ..video.window import Compose
 from .source import Opened, Reader
 
 JUMP_SECONDS = 1.0  # that a time stamp may be ahead of the clock's way since the last
@@ -170,9 +170,9 @@ class Frames:
             self._changed.notify_all()
 
 
-def resize_of(steps: Sequence[Any]) -> Callable[[np.ndarray], np.ndarray]:
+def resize_of(steps: Sequence[Any], compose: Compose) -> Callable[[np.ndarray], np.ndarray]:
     """Returns what does the work of a pipeline's `Resize` steps for one picture."""
-    transforms = Compose(list(steps))
+    transforms = compose(steps)
 
     def resize(image: np.ndarray) -> np.ndarray:
         sample = dict(imgs=[image], img_shape=image.shape[:2], modality="RGB")

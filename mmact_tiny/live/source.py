@@ -7,6 +7,7 @@ speed and ends with its last packet. So is HLS read, whose segments come whole.
 
 import logging
 import re
+import select
 import threading
 import time
 from collections import deque
@@ -57,6 +58,9 @@ class Opened:
         options["live_start_index"] = "-1"  # HLS: its newest segment
         if not is_device:
             options["protocol_whitelist"] = "pipe" if source == "-" else NETWORK
+        # FFmpeg waits for a pipe without end.
+        if source == "-" and not select.select([0], [], [], OPEN_SECONDS)[0]:
+            raise UserError(f"-: nothing came in {OPEN_SECONDS:g} s on standard input")
         try:
             self.container: Any = av.open(
                 "pipe:0" if source == "-" else source,
@@ -236,6 +240,11 @@ class Reader:
                 if self._stopped.is_set():
                     return None
         except av.FFmpegError as error:
+            if self.source == "-":
+                raise UserError(
+                    f"-: {_explain(error)}; standard input cannot be read again, and an MP4 has to "
+                    "begin with its index"
+                ) from None
             return _explain(error)
         return None if opened.ends else "it ended"
 

@@ -117,7 +117,7 @@ class Watch:
         self._first = self._said = np.array([self._zero, reader.num_read, 0, 0, 0])
         self._next_report = self._zero + 10
         self._thread: threading.Thread | None = None
-        resize = resize_of(steps[end:rest])
+        resize = resize_of(steps[end:rest], recognizer.compose)
         self._frames = Frames(reader, resize, window=self.window, late_seconds=self.stride)
 
     def __iter__(self) -> Generator[Answer, None, None]:

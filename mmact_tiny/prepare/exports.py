@@ -246,18 +246,27 @@ def read_cvat(page: Page, match: re.Match[str]) -> list[Entry] | None:
     if page.tier is not None:
         raise NotUnderstood(1, "CVAT's labels are in no tiers: leave --tier out")
     tasks = {task.findtext("id"): _cvat_task(task) for task in root.iter("task")}
-    only = _cvat_task(root)
+    if len(tasks) < 2:  # what is labelled names no task then
+        tasks[None] = _cvat_task(root)
+
+    def task_of(number: str | None) -> tuple[str, int]:
+        if number not in tasks:
+            known = ", ".join(map(str, filter(None, tasks)))
+            raise NotUnderstood(1, f"task {number}: expected one of the file's tasks, {known}")
+        return tasks[number]
+
     entries: list[Entry] = []
     frames: dict[tuple[str | None, str], dict[int, int]] = {}  # of tags: the line of each frame
 
     def read_tag(parent: ElementTree.Element, tag: ElementTree.Element) -> Iterator[Entry]:
         task = tag.get("task_id") or parent.get("task_id")
+        task_of(task)
         frame = _frame(tag.get("frame") or parent.get("id") or "")
         frames.setdefault((task, tag.get("label", "")), {}).setdefault(frame, _line_of(tag))
         return iter(())
 
     def read_track(track: ElementTree.Element) -> Iterator[Entry]:
-        video, step = tasks.get(track.get("task_id"), only)
+        video, step = task_of(track.get("task_id"))
         marks = {_frame(s.get("frame", "")): s.get("outside") != "1" for s in track}
         parts = list(_cvat_parts(marks, step))
         if not parts:
@@ -273,7 +282,7 @@ def read_cvat(page: Page, match: re.Match[str]) -> list[Entry] | None:
         text = f"track {track.get('label')!r}"
         entries += _read_item(_line_of(track), text, partial(read_track, track))
     for (task, label), lines in frames.items():
-        video, step = tasks.get(task, only)
+        video, step = tasks[task]
         for start, end in _runs(sorted(lines), step):
             entries.append(_cvat_entry(lines[start], video, label, start, end))
     if not entries:

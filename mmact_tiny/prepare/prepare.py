@@ -32,6 +32,8 @@ def prepare_data(
     """
     settings = settings or Settings()
     out = Path(out)
+    if settings.videos is not None and out.resolve() == Path(settings.videos).resolve():
+        raise UserError(f"--out {out} is the folder of the videos: give another folder")
     findings = find_source(src, out=out, settings=settings)
     with held(out, advice="choose another --out"):
         try:

@@ -33,6 +33,9 @@ def find_sampler(pipeline: Sequence[Mapping[str, Any]], split: str) -> tuple[int
     return start, decoders[-1] + 1
 
 
+Compose = Callable[[Sequence[Any]], Callable[[dict], dict]]  # as `Recognizer.compose`
+
+
 class WindowPipeline:
     """A test pipeline for frames that are decoded already: those of a window, counted from 0.
 
@@ -47,7 +50,7 @@ class WindowPipeline:
     def __init__(
         self,
         steps: Sequence[Mapping[str, Any]],
-        compose: Callable[[Sequence[Any]], Callable[[dict], dict]],
+        compose: Compose,
     ) -> None:
         start, end = find_sampler(steps, "test")
         self._sampler = compose(steps[start : start + 1])

@@ -8,7 +8,7 @@ import pytest
 
 from mmact_tiny.dataset import find_dataset
 from mmact_tiny.errors import UserError
-from mmact_tiny.folds.divide import divide, divide_dataset, write_lists
+from mmact_tiny.folds.divide import divide, divide_dataset, group_videos, write_lists
 
 
 def test_folds_are_stratified_and_whole_groups() -> None:
@@ -49,6 +49,7 @@ def test_groups_of_a_dataset(toy_dataset: Path, text: str, said: str | None) -> 
     assert [video.path for video in videos][::9] == ["train/0.mp4", "val/3.mp4"]
     assert [*map(groups.count, groups)] == [2, 2, 2, 2, 2, 2, 1, 1, 2, 2]
     assert groups[0] == groups[1] == "group a" and folds[0] == folds[1]
+    assert group_videos(toy_dataset, ["train/1.mp4 [0.5 s to 2.0 s]"]) == ["group a"]
     with pytest.raises(UserError, match=r"--folds 5: 10 videos in 6 groups .*\n  expected 2 to 4:"):
         divide_dataset(dataset, 5)
     lines = [f"{path},{'a' if n < 9 else 'b'}\n" for n, (path, _) in enumerate(videos)]

@@ -63,6 +63,7 @@ def test_a_killed_cross_validation_goes_on(
     (killed / "fold_1/val.txt").write_text("train/0.mp4 0\n")
     assert train.main(words(config, killed, "--resume")) == EXIT_ERROR
     assert "is of other videos or folds: start without --resume" in capsys.readouterr().err
+    assert (killed / "fold_1/val.txt").read_text() == "train/0.mp4 0\n"  # which stay
 
 
 def test_folds_in_two_processes(config: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -17,7 +18,7 @@ from jobs import command
 from live_servers import serving
 from pattern_videos import make_video
 
-from mmact_tiny.errors import EXIT_ERROR, EXIT_INTERRUPTED
+from mmact_tiny.errors import EXIT_ERROR, EXIT_INTERRUPTED, UserError
 from mmact_tiny.live import source as sources
 from tools import infer
 
@@ -65,6 +66,32 @@ def test_standard_input_is_a_stream(tiny_checkpoint, tmp_path):
     assert process.returncode == 0, logged
     assert "50 of 50 frames kept" in said
     assert rows(out)[0]["start"] == 0 and rows(out)[-1]["end"] == pytest.approx(1.96, abs=0.01)
+
+
+def test_a_video_that_cannot_be_read_in_order_ends_standard_input(tiny_checkpoint, tmp_path):
+    """Its index comes last: a pipe cannot be read again, so it is not tried again."""
+    how = dict(codec="mjpeg", pix_fmt="yuvj420p", options={"qmin": "1", "qmax": "1"})
+    video = make_video(tmp_path / "a.mp4", size=(640, 480), num_frames=50, **how)
+    assert video.stat().st_size > 1 << 18, "FFmpeg looks back for less"
+    words = ["-", *FLAGS, "--checkpoint", tiny_checkpoint]
+    with subprocess.Popen(["cat", video], stdout=subprocess.PIPE) as cat:
+        process = start(*words, stdin=cat.stdout)
+        said, logged = process.communicate(timeout=120)
+    assert process.returncode == EXIT_ERROR, said + logged
+    assert "error: -: " in logged and "trying again" not in said + logged
+
+
+def test_a_pipe_that_gives_nothing_is_told(monkeypatch):
+    monkeypatch.setattr(sources, "OPEN_SECONDS", 0.2)
+    (reading, writing), before = os.pipe(), os.dup(0)
+    os.dup2(reading, 0)
+    try:
+        with pytest.raises(UserError, match=r"^-: nothing came in 0\.2 s on standard input$"):
+            sources.Opened("-")
+    finally:
+        os.dup2(before, 0)
+        for number in (reading, writing, before):
+            os.close(number)
 
 
 # the source, as a template of the server's address, and the words of the one line

@@ -72,6 +72,27 @@ def test_windows_are_the_checkpoints(exported, tiny_checkpoint):
     check_scores(*([scores for _, scores in each] for each in found), within=1e-4)
 
 
+LIVE = """
+import sys
+import numpy as np
+from mmact_tiny import Recognizer
+from mmact_tiny.live.frames import resize_of
+from mmact_tiny.video.window import find_sampler
+recognizer = Recognizer(sys.argv[1], protocol="val")
+end = find_sampler(recognizer.steps, "test")[1]
+assert recognizer.steps[end]["type"] == "Resize"
+image = np.arange(270 * 480 * 3, dtype=np.uint8).reshape(270, 480, 3)
+image = resize_of(recognizer.steps[end : end + 1], recognizer.compose)(image)
+print(image.shape, image.sum())
+"""
+
+
+def test_frames_of_a_stream_are_resized_as_the_checkpoints(exported, tiny_checkpoint):
+    """In a process of its own: MMEngine's registries are not set up by anything before."""
+    one, other = (run_python("-c", LIVE, path).stdout for path in (exported, tiny_checkpoint))
+    assert one.splitlines()[-1] == other.splitlines()[-1] and "(270, 480, 3)" not in one
+
+
 def test_what_is_in_the_file(exported, tiny_checkpoint):
     known = {each.key: each.value for each in onnx.load(exported).metadata_props}
     protocols = json.loads(known.pop("protocols"))

@@ -383,6 +383,25 @@ def test_the_rest_of_the_videos_is_the_background(tmp_path, videos):
         prepare_data(tmp_path / "x.csv", tmp_path / "o", Settings(videos=videos, background="no"))
 
 
+def test_a_label_of_a_task_that_is_not_there_is_left_out(tmp_path):
+    for name in ("a.mp4", "b c.mp4"):
+        write_video(tmp_path / name)
+    marks = [boxes((0, 0), (25, 1), **more) for more in ({}, {"task_id": "1"}, {"task_id": "77"})]
+    tag = '<tag label="run" frame="3" task_id="78"/>'
+    (tmp_path / "x.xml").write_text(CVAT.format("1.1", PROJECT, "".join(marks) + tag))
+    found = find_source(tmp_path / "x.xml", settings=Settings(videos=tmp_path))
+    assert [one.path for one in found.listed] == [str(tmp_path / "a.mp4")]
+    told = [one.message for one in found.problems if "task" in one.message]
+    for number, message in zip((78, None, 77), told, strict=True):
+        assert f"task {number}: expected one of the file's tasks, 1, 2" in message
+
+
+def test_a_dataset_is_not_written_beside_its_videos(videos, tmp_path):
+    (tmp_path / "x.csv").write_text("path,start,end,label\n")
+    with pytest.raises(UserError, match="is the folder of the videos: give another folder"):
+        prepare_data(tmp_path / "x.csv", videos, Settings(videos=videos / "../" / videos.name))
+
+
 def test_frames_are_those_of_the_video_or_of_a_rate(tmp_path):
     """Frames are at 0, 0.1, ... 0.9 s, and then at 1, 2, ... 10 s."""
     pts = [*range(0, 100, 10), *range(100, 1100, 100)]
