@@ -9,7 +9,7 @@ the name without what an upload puts before it.
 import json
 import logging
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import pairwise
@@ -146,7 +146,7 @@ def _task_entries(task: dict[str, Any], refs: tuple[str, ...], line: int) -> Ite
     rate = next((_rate(_data_of(task)[key]) for key in _RATES if key in _data_of(task)), None)
     for control, kind, value in _label_studio_results(task):
         text = f"task {task.get('id')}: {json.dumps(value, ensure_ascii=False)}"
-        read = partial(_value_entries, kind, value, rate or DEFAULT_RATE)
+        read = partial(_value_entries, control, kind, value, rate or DEFAULT_RATE)
         for one in _read_item(line, text, read):
             yield one._replace(refs=refs, tier=control)
 
@@ -165,17 +165,19 @@ def _label_studio_results(task: dict[str, Any]) -> Iterator[tuple[str, str, Any]
     for annotation in [a for a in kept if a.get("ground_truth")] or kept:
         for result in annotation.get("result") or []:
             if result.get("type") in _KINDS:  # not a region within frames, a rating, a relation
-                yield str(result.get("from_name")), result["type"], result["value"]
+                yield str(result.get("from_name") or ""), result["type"], result["value"]
 
 
-def _value_entries(kind: str, value: dict[str, Any], rate: float) -> Iterator[Entry]:
+def _value_entries(control: str, kind: str, value: dict[str, Any], rate: float) -> Iterator[Entry]:
     """Yields what a value says of a video or a stretch of it; nothing where it is no such value."""
+    if not control:
+        raise NotUnderstood(1, "a result without from_name, the control that it is of")
     if not kind or "sequence" in value:  # of a region within frames
         return
     times: list[Times | None] = [None]
     if kind == "timelinelabels" or "ranges" in value:  # also a choice for a stretch
         ranges = [(one["start"], one["end"]) for one in value["ranges"]]
-        if any(type(number) not in (int, float) for pair in ranges for number in pair):
+        if not ranges or any(type(one) not in (int, float) for pair in ranges for one in pair):
             raise NotUnderstood(1, "a range without the numbers of its first and last frame")
         times = [Times(str(first - 1), str(last), True, rate) for first, last in ranges]
     elif kind == "labels" or "start" in value:
@@ -249,24 +251,21 @@ def read_cvat(page: Page, match: re.Match[str]) -> list[Entry] | None:
     if len(tasks) < 2:  # what is labelled names no task then
         tasks[None] = _cvat_task(root)
 
-    def task_of(number: str | None) -> tuple[str, int]:
-        if number not in tasks:
-            known = ", ".join(map(str, filter(None, tasks)))
-            raise NotUnderstood(1, f"task {number}: expected one of the file's tasks, {known}")
-        return tasks[number]
-
+    labels = {label.findtext("name") for label in root.iter("label")}
     entries: list[Entry] = []
     frames: dict[tuple[str | None, str], dict[int, int]] = {}  # of tags: the line of each frame
 
     def read_tag(parent: ElementTree.Element, tag: ElementTree.Element) -> Iterator[Entry]:
         task = tag.get("task_id") or parent.get("task_id")
-        task_of(task)
+        _check_names(tasks, task, labels, tag.get("label"))
         frame = _frame(tag.get("frame") or parent.get("id") or "")
         frames.setdefault((task, tag.get("label", "")), {}).setdefault(frame, _line_of(tag))
         return iter(())
 
     def read_track(track: ElementTree.Element) -> Iterator[Entry]:
-        video, step = task_of(track.get("task_id"))
+        task = track.get("task_id")
+        _check_names(tasks, task, labels, track.get("label"))
+        video, step = tasks[task]
         marks = {_frame(s.get("frame", "")): s.get("outside") != "1" for s in track}
         parts = list(_cvat_parts(marks, step))
         if not parts:
@@ -288,6 +287,18 @@ def read_cvat(page: Page, match: re.Match[str]) -> list[Entry] | None:
     if not entries:
         raise NotUnderstood(1, "no tag and no track in it: label some frames, and export again")
     return _of_one_tier(page, entries, "tier")
+
+
+def _check_names(
+    tasks: Mapping[str | None, Any], task: str | None, labels: set[str | None], label: str | None
+) -> None:
+    """Raises NotUnderstood for a task or a label that the file does not have."""
+    if task not in tasks:
+        known = ", ".join(map(str, filter(None, tasks)))
+        raise NotUnderstood(1, f"task {task}: expected one of the file's tasks, {known}")
+    if label and labels and label not in labels:
+        known = ", ".join(map(str, sorted(filter(None, labels))))
+        raise NotUnderstood(1, f"label {label!r} is none of the file's own: {known}")
 
 
 def _cvat_entry(line: int, video: str, label: str, start: int, end: int) -> Entry:

@@ -387,13 +387,26 @@ def test_a_label_of_a_task_that_is_not_there_is_left_out(tmp_path):
     for name in ("a.mp4", "b c.mp4"):
         write_video(tmp_path / name)
     marks = [boxes((0, 0), (25, 1), **more) for more in ({}, {"task_id": "1"}, {"task_id": "77"})]
-    tag = '<tag label="run" frame="3" task_id="78"/>'
-    (tmp_path / "x.xml").write_text(CVAT.format("1.1", PROJECT, "".join(marks) + tag))
+    marks += ['<tag label="runn" frame="9" task_id="1"/><tag label="run" frame="3" task_id="78"/>']
+    labels = "<labels><label><name>run</name></label><label><name>sit</name></label></labels>"
+    (tmp_path / "x.xml").write_text(CVAT.format("1.1", PROJECT + labels, "".join(marks)))
     found = find_source(tmp_path / "x.xml", settings=Settings(videos=tmp_path))
     assert [one.path for one in found.listed] == [str(tmp_path / "a.mp4")]
-    told = [one.message for one in found.problems if "task" in one.message]
+    told = [one.message for one in found.problems if " of the file's " in one.message]
+    assert "label 'runn' is none of the file's own: run, sit" in told.pop(0)
     for number, message in zip((78, None, 77), told, strict=True):
         assert f"task {number}: expected one of the file's tasks, 1, 2" in message
+
+
+def test_a_result_that_is_not_whole_costs_itself(tmp_path):
+    write_video(tmp_path / "a.mp4")
+    bad = [region("run", 1, 9) | {"from_name": None}, region("run", 1, 9)]
+    bad[1]["value"] = bad[1]["value"] | {"ranges": []}
+    (tmp_path / "x.json").write_text(label_studio(("a.mp4", [*bad, region("run", 2, 8)])))
+    found = find_source(tmp_path / "x.json", settings=Settings(videos=tmp_path))
+    assert len(found.listed) == 1
+    told = [one.message for one in found.problems if one.kind == "not understood"]
+    assert [any(word in one for word in ("from_name", "a range")) for one in told] == [True, True]
 
 
 def test_a_dataset_is_not_written_beside_its_videos(videos, tmp_path):
