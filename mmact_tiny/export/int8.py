@@ -54,8 +54,7 @@ def quantize(paths: Sequence[str | Path], checkpoint: str | Path | None = None) 
     for name in ("openvino", "nncf"):
         if importlib.util.find_spec(name) is None:
             raise UserError(f"int8 needs the package {name}: pip install 'mmact-tiny[int8]'")
-    videos = find_videos(paths)
-    videos = videos[:: -(-len(videos) // MAX_VIDEOS)]
+    videos = choose_videos(find_videos(paths))
     exact = Recognizer(checkpoint, protocol=PROTOCOL, precision="fp32", engine="openvino")
     if exact.engine.takes_clips:
         raise UserError(f"precision int8: {SINGLE_FRAMES}")
@@ -70,7 +69,7 @@ def quantize(paths: Sequence[str | Path], checkpoint: str | Path | None = None) 
     of_videos = [sample["inputs"].permute(0, 2, 3, 1).contiguous().numpy() for sample in samples]
     views = [view[None] for of_video in of_videos for view in of_video]
     path = exported_path(model, cache_dir, int8=True)
-    keep(_quantize(load_exported(model, cache_dir), views), path)
+    keep(calibrate(load_exported(model, cache_dir), views), path)
     if not path.is_file():
         raise UserError(f"cannot write {path}")
     fast = Recognizer(exact.checkpoint, protocol=PROTOCOL, precision="int8")
@@ -93,10 +92,15 @@ def _scores(recognizer: Recognizer, samples: Sequence[dict]) -> np.ndarray:
     )
 
 
-def _quantize(graph: Any, views: Sequence[np.ndarray]) -> Any:
-    """Returns the exported model with the ranges seen on the views, each (1, H, W, 3) uint8."""
+def choose_videos(videos: Sequence[Path]) -> Sequence[Path]:
+    """Returns at most `MAX_VIDEOS` of the videos, at equal distances."""
+    return videos[:: -(-len(videos) // MAX_VIDEOS)]
+
+
+def calibrate(graph: Any, inputs: Sequence[Any]) -> Any:
+    """Returns a model of OpenVINO or ONNX in int8, with the ranges seen on inputs of it."""
     for noisy in ("nncf", "torch.utils.cpp_extension"):  # the latter on machines with nvcc
         logging.getLogger(noisy).setLevel(logging.ERROR)
     import nncf
 
-    return nncf.quantize(graph, nncf.Dataset(views), subset_size=len(views))
+    return nncf.quantize(graph, nncf.Dataset(inputs), subset_size=len(inputs))

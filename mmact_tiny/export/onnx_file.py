@@ -36,11 +36,11 @@ from ..portable.views import Views, views_shape
 from ..recognizer import Recognizer
 from ..video.files import find_videos, reason_of, sample_of
 from ..video.isolated import GuardedReader
+from .int8 import calibrate, choose_videos
 
 TOLERANCE = 1e-4  # of a score in fp32
 NUM_COMPARED = 3  # videos of each protocol
 MAX_FRAMES = 48  # of the views of a video that are compared: stock has them in memory at once
-MAX_CALIBRATION_VIDEOS = 100  # x 3 views: NNCF's own default is 300 samples
 SCOPE = "_scope_"  # MMEngine adds it to what comes from a base config of MMAction2
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml"}
 PACKAGES = {"onnx": ("onnxruntime", "onnxscript"), "openvino": ("onnxscript", "openvino")}
@@ -283,7 +283,7 @@ def to_ir(graph: Any) -> Any:
 
 def quantize(graph: Any, steps: Sequence[Step], videos: Sequence[Path]) -> Any:
     """Returns a model, of either kind, in int8, with the ranges seen on videos."""
-    chosen = videos[:: -(-len(videos) // MAX_CALIBRATION_VIDEOS)]
+    chosen = choose_videos(videos)
     logger.info("int8: calibrating on %d videos, %s and so on", len(chosen), chosen[0])
     reader = GuardedReader(Views(steps))
     try:
@@ -292,9 +292,7 @@ def quantize(graph: Any, steps: Sequence[Step], videos: Sequence[Path]) -> Any:
     finally:
         reader.close()
     with quiet():
-        import nncf
-
-        return nncf.quantize(graph, nncf.Dataset(items), subset_size=len(items))
+        return calibrate(graph, items)
 
 
 def read(pipeline: Sequence[Step], own: Sequence[Step], videos: Sequence[Path]) -> dict[str, Any]:

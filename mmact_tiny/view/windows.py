@@ -10,7 +10,7 @@ half-way between their middles. Neighbours with the same best label make one seg
 mean of their scores for it.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby, pairwise
 from pathlib import Path
 from statistics import fmean
@@ -28,7 +28,7 @@ from ..video.files import sample_of, upright
 from ..video.isolated import VIDEO_SECONDS, GuardedReader, ReadAhead, blame
 from ..video.packets import EDGE, decode, frames_between
 from ..video.times import FrameTimes, ask_frame_times
-from ..video.window import WindowPipeline
+from ..video.window import Compose, WindowPipeline
 
 COLUMNS = ("video", "kind", "start", "end", "label", "score", "error")
 
@@ -161,7 +161,7 @@ class WindowViews:
         times: FrameTimes,
         windows: Sequence[Window],
         steps: Sequence[Any],
-        compose: Callable[[Sequence[Any]], Callable[[dict], dict]],
+        compose: Compose,
     ) -> None:
         self._pipeline = WindowPipeline(steps, compose)
         self._samples = []
