@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from .annotations import Split, iter_annotations
+from .annotations import Split, iter_annotations, video_dir
 from .errors import UserError
 from .files import read_label_map
 from .video.files import refuse_archive, walk_videos
@@ -47,7 +47,8 @@ def find_dataset(data_root: str | Path) -> Dataset:
     for split, names in ANN_FILES.items():
         ann_file = next((root / name for name in names if (root / name).is_file()), None)
         if ann_file is not None:
-            splits[split] = Split(ann_file, _video_dir(root, split, ann_file))
+            listed = [annotation.path for annotation in islice(iter_annotations(ann_file), 50)]
+            splits[split] = Split(ann_file, video_dir(ann_file, listed))
         elif split != "test":
             raise UserError(f"no annotation file {root / names[0]}\n  {how_to_get(root)}")
     label_map = root / "label_map.txt"
@@ -71,15 +72,6 @@ def how_to_get(root: Path) -> str:
             f"  and train on that: --data {out}"
         )
     return f"make it from your videos with: python tools/prepare_data.py VIDEOS --out {root}"
-
-
-def _video_dir(root: Path, split: str, ann_file: Path) -> Path:
-    """Returns `root/split` where the listed files are in there, else `root`."""
-    listed = [annotation.path for annotation in islice(iter_annotations(ann_file), 50)]
-    folder = root / split
-    if any((root / path).exists() for path in listed) or not folder.is_dir():
-        return root
-    return folder
 
 
 def class_names(dataset: Dataset) -> list[str]:

@@ -7,6 +7,7 @@ python tools/infer.py video.mp4 --render labelled.mp4
 python tools/infer.py long.mp4 --window 4 --stride 2 --render labelled.mp4 --out segments.csv
 python tools/infer.py video.mp4 --cam why.png
 python tools/infer.py FOLDER --window 2 --for label-studio --out predictions.json
+python tools/infer.py data/mine/val.txt                    each video, or stretch, of a list
 python tools/infer.py FOLDER_OR_LIST --out answers/        any number of videos: docs/scale.md
 python tools/infer.py --collect answers/ --out answers.csv
 python tools/infer.py rtsp://CAMERA --window 2 --stride 0.5 --out events.jsonl
@@ -85,9 +86,11 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     jobs = room_of_jobs(args)
     cli.start(args, trains=False)
     if jobs and args.collect is not None:
-        return jobs.collect_job(args.collect, args.out, write_windows)
+        return jobs.collect_job(args.collect, args.out, write_windows=write_windows)
     if not args.videos:
         parser.error("expected VIDEO_OR_DIR")
+    if not jobs and any(name.lower().endswith((".txt", ".csv")) for name in args.videos):
+        args.videos = import_module("mmact_tiny.annotations").expand_lists(args.videos)
 
     from mmact_tiny.infer import infer
 

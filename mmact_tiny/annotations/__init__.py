@@ -5,10 +5,15 @@ from .lists import (
     Annotation,
     Split,
     count_annotations,
+    expand_lists,
     find_problems,
+    is_list,
     iter_annotations,
     read_annotations,
     refuse,
+    video_dir,
+    videos_in,
+    videos_of,
 )
 
 __all__ = [
@@ -16,8 +21,13 @@ __all__ = [
     "Annotation",
     "Split",
     "count_annotations",
+    "expand_lists",
     "find_problems",
+    "is_list",
     "iter_annotations",
     "read_annotations",
     "refuse",
+    "video_dir",
+    "videos_in",
+    "videos_of",
 ]

@@ -10,17 +10,21 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import UserError
 from ..files import read_lines
-from ..video.files import stretch_name
+from ..video.files import is_video, split_name, stretch_name
 
 TYPES = ("VideoDataset", "StretchDataset")  # the datasets that read them
 GROUPS = "groups.csv"  # beside train.txt: `path,group`, a path as from the dataset's folder
 COLUMNS = ["path", "start", "end", "label"]  # of a CSV
+ENCODING = "utf-8-sig", "surrogateescape"  # of names: any bytes are kept
 _SEVERAL = re.compile(r"(?P<path>.+?) (?P<labels>\d+(?: \d+)+)")
+_LABELLED = re.compile(r"(?P<path>.+?) -?\d+(?: \d+)*")
+LOOKED_AT = 50  # lines that tell from where paths count
 MAX_SHOWN = 20  # problems printed before "and N more": one screen
 
 
@@ -85,11 +89,7 @@ def iter_annotations(ann_file: str | Path) -> Iterator[Annotation]:
     """
     lines = read_lines(ann_file, "annotation file")
     if Path(ann_file).suffix == ".csv":
-        rows = list(csv.reader(lines))
-        if rows[:1] != [COLUMNS] or any(len(row) not in (0, 4) for row in rows):
-            raise UserError(f"{ann_file}: expected the columns {','.join(COLUMNS)} in each line")
-        found = (Annotation(n, row[0], row[3], *row[1:3]) for n, row in enumerate(rows, 1) if row)
-        yield from list(found)[1:]
+        yield from list(_stretches(lines, ann_file))
         return
     for number, line in enumerate(lines, start=1):
         if text := line.strip():
@@ -97,6 +97,84 @@ def iter_annotations(ann_file: str | Path) -> Iterator[Annotation]:
             if " " in path and (several := _SEVERAL.fullmatch(text)):
                 path, label = several["path"], several["labels"]
             yield Annotation(number, path or label, label if path else "")
+
+
+def _stretches(lines: Iterable[str], ann_file: str | Path) -> Iterator[Annotation]:
+    rows = csv.reader(lines)
+    is_right = next(rows, None) == COLUMNS
+    for number, row in enumerate(rows, start=2):
+        is_right = is_right and len(row) in (0, 4)
+        if row and is_right:
+            yield Annotation(number, row[0], row[3], *row[1:3])
+    if not is_right:
+        raise UserError(f"{ann_file}: expected the columns {','.join(COLUMNS)} in each line")
+
+
+def is_list(path: str | Path) -> bool:
+    """Returns whether a file's name ends like that of a list."""
+    return str(path).lower().endswith((".txt", ".csv"))
+
+
+def expand_lists(paths: Iterable[str | Path]) -> list[str | Path]:
+    """Returns paths with the videos and stretches of each list in its place; see `videos_of`."""
+    return [each for path in paths for each in (videos_of(path) if is_list(path) else [path])]
+
+
+def videos_of(path: str | Path) -> Iterator[str]:
+    """Yields the videos, or stretches, that a list on this machine names; see `videos_in`."""
+    try:
+        with Path(path).open("r", -1, *ENCODING) as lines:
+            yield from videos_in(lines, str(path))
+    except OSError as error:
+        raise UserError(f"cannot read list {path}: {error.strerror or error}") from None
+
+
+def videos_in(lines: Iterable[str], name: str) -> Iterator[str]:
+    """Yields the videos, or stretches, that a list names, as they are asked for.
+
+    A line is a path; what follows one that is named like a video is the label of a dataset's list.
+    A CSV has stretches. Relative paths count from the list's folder, or as `video_dir` has it.
+
+    Args:
+        lines: Of the list.
+        name: Its path or address.
+
+    Raises:
+        UserError: it names none; a CSV of other columns, or with what are no seconds.
+    """
+    names = _stretch_names(lines, name) if name.lower().endswith(".csv") else _paths(lines)
+    first = list(islice(names, LOOKED_AT))
+    if not first:
+        raise UserError(f"{name}: lists no video")
+    folder = video_dir(Path(name), [split_name(each)[0] for each in first])
+    start = name.rpartition("/")[0] if "://" in name else str(folder)
+    for each in chain(first, names):
+        yield each if each.startswith("/") or "://" in each else f"{start}/{each}"
+
+
+def _paths(lines: Iterable[str]) -> Iterator[str]:
+    for line in lines:
+        if (name := line.strip("\r\n")).strip():
+            found = _LABELLED.fullmatch(name) if " " in name else None
+            yield found["path"] if found and is_video(found["path"]) else name
+
+
+def _stretch_names(lines: Iterable[str], name: str) -> Iterator[str]:
+    for row in _stretches(lines, name):
+        if problem := _problem_of_times(row):
+            raise UserError(f"{name}:{row.line}: {problem}")
+        yield row.name
+
+
+def video_dir(ann_file: Path, listed: Iterable[str]) -> Path:
+    """Returns from where the paths of a list count, some of which are `listed`.
+
+    That is its folder, or `train` in there for `train.txt`, where none is in the folder itself.
+    """
+    split = next((name for name in ("train", "val", "test") if name in ann_file.stem), "")
+    root, folder = ann_file.parent, ann_file.parent / split
+    is_there = any((root / path).exists() for path in listed)
+    return root if is_there or not folder.is_dir() else folder
 
 
 def find_problems(
@@ -162,12 +240,10 @@ def refuse(problems: Iterable[Problem]) -> None:
 def _problem(
     annotation: Annotation, video_dir: Path, num_classes: int, multi_label: bool
 ) -> str | None:
-    path, times = annotation.path, (annotation.start, annotation.end)
-    if any(times) and not all(re.fullmatch(r"\d+(\.\d+)?", time) for time in times):
-        return f"{times[0]!r} to {times[1]!r} of {path!r} are not seconds, as 12 or 15.5"
-    if any(times) and not float(times[0]) < float(times[1]):
-        return f"the stretch of {path!r} ends before it begins: {times[0]} to {times[1]}"
-    if " " in path and not any(times):
+    path = annotation.path
+    if problem := _problem_of_times(annotation):
+        return problem
+    if " " in path and not annotation.start:
         return f"a space in {path!r}: MMAction2 splits lines on spaces"
     if not os.path.exists(os.path.join(video_dir, path)):  # noqa: PTH110, PTH118  a third of Path's time
         return f"no file {video_dir / path}"
@@ -176,4 +252,13 @@ def _problem(
             return f"label {label!r} of {path!r} is not a number"
         if not 0 <= int(label) < num_classes:
             return f"label {label} of {path!r} is not in 0 .. {num_classes - 1}"
+    return None
+
+
+def _problem_of_times(annotation: Annotation) -> str | None:
+    path, times = annotation.path, (annotation.start, annotation.end)
+    if any(times) and not all(re.fullmatch(r"\d+(\.\d+)?", time) for time in times):
+        return f"{times[0]!r} to {times[1]!r} of {path!r} are not seconds, as 12 or 15.5"
+    if any(times) and not float(times[0]) < float(times[1]):
+        return f"the stretch of {path!r} ends before it begins: {times[0]} to {times[1]}"
     return None

@@ -1,7 +1,7 @@
 """Computes what a frozen recognizer's last layer gets of each video, and keeps it by content."""
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import groupby
 from operator import itemgetter
@@ -38,6 +38,7 @@ VERSION = 1  # of the features that are kept: another one computes them anew
 META_KEYS = ("frame_inds", "num_clips", "avg_fps")
 Look = tuple[int, bool]  # the draw of its frames, and whether they are mirrored
 Job = tuple[Path, list[Look]]  # a video, and looks of one draw
+Found = tuple[np.ndarray, np.ndarray]  # features, and seconds (clips, 2)
 
 
 def default_root() -> Path:
@@ -71,9 +72,10 @@ class Extractor:
         head = {key: value for key, value in cfg.model.cls_head.items() if key != "num_classes"}
         model = dict(cfg.model.to_dict(), cls_head=head, steps=self.steps, version=VERSION)
         key = f"{sha256(weights)} {config_to_json(model)}"
-        name = f"{weights.stem[:40]}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
-        self.folder = default_root() / name
+        self.digest = hashlib.sha256(key.encode()).hexdigest()  # of what features depend on
+        self.folder = default_root() / f"{weights.stem[:40]}-{self.digest[:16]}"
         self._contents: dict[Path, str] = {}
+        self._noted: list[Tensor] = []  # of each part that goes through the model at once
 
     def looks(self, count: int) -> list[Look]:
         """Returns the first `count` looks."""
@@ -93,7 +95,7 @@ class Extractor:
         jobs = [job for video, count in share for job in self._missing(video, count)]
         errors: dict[Path, str] = {}
         if jobs:
-            self._reader.start()  # in this thread, and before the model, of which it has no need
+            self._reader.start()  # in this thread
             with Bar("features", len(jobs), keep=True) as bar:
                 for job, sample in zip(jobs, ReadAhead(self._sample, jobs), strict=True):
                     if isinstance(sample, UserError):
@@ -104,7 +106,21 @@ class Extractor:
             self._reader.close()
         return {video: why for part in all_gather_object(errors) for video, why in part.items()}
 
-    def load(self, video: Path, look: Look = (0, False)) -> tuple[np.ndarray, np.ndarray]:
+    def features(self, videos: Iterable[Path]) -> Iterator[Found | UserError]:
+        """Yields what `load` returns of the first look at each video, or why there is none.
+
+        Nothing is kept.
+        """
+        self._reader.start()
+        looks = [(0, False)]
+        for sample in ReadAhead(self._sample, ((video, looks) for video in videos)):
+            if isinstance(sample, UserError):
+                yield sample
+            else:
+                units, seconds = self._compute(looks, sample)
+                yield units[0], seconds
+
+    def load(self, video: Path, look: Look = (0, False)) -> Found:
         """Returns the features of a look, and the seconds (clips, 2) that its clips start and end.
 
         Raises:
@@ -129,6 +145,7 @@ class Extractor:
     @cached_property
     def engine(self) -> Engine:
         """The model in fp32, built when first needed, which notes what its last layer gets."""
+        self._reader.start()  # in this thread, and before the model, of which it has no need
         model = build_model(self.cfg)
         load_weights(model, load_checkpoint(self.weights), path=self.weights, new_head=True)
         head: Any = model.cls_head
@@ -165,17 +182,21 @@ class Extractor:
     def _keep(self, job: Job, sample: dict) -> None:
         """Computes and writes the features of a draw."""
         video, looks = job
+        units, seconds = self._compute(looks, sample)
+        for look, each in zip(looks, units, strict=True):
+            with open_atomically(self._path(video, look)) as file:
+                np.savez(file, units=each, seconds=seconds)
+
+    def _compute(self, looks: Sequence[Look], sample: dict) -> Found:
+        """Returns the features of a draw, shape (looks, units, channels), and its seconds."""
         views, meta = sample["inputs"], sample["data_samples"]
-        self._noted: list[Tensor] = []  # of each part that goes through the model at once
+        self._noted = []
         seen = [dict(sample, inputs=views.flip(-1) if mirror else views) for _, mirror in looks]
         self.engine.test_step(pseudo_collate(seen))
         noted = torch.cat(self._noted)
         units = noted.reshape(len(looks), -1, noted.shape[-1]).numpy()
         clips = np.reshape(meta.frame_inds, (meta.num_clips, -1))
-        seconds = np.stack([clips.min(axis=1), clips.max(axis=1) + 1], axis=1) / meta.avg_fps
-        for look, each in zip(looks, units, strict=True):
-            with open_atomically(self._path(video, look)) as file:
-                np.savez(file, units=each, seconds=seconds)
+        return units, np.stack([clips.min(axis=1), clips.max(axis=1) + 1], axis=1) / meta.avg_fps
 
 
 def _mirrors(pipeline: Sequence[Step]) -> bool:

@@ -8,14 +8,14 @@ What a tool needs of it is here; it imports the rest when it is used.
 """
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
 from ..errors import UserError
 from .store import is_address, names_a_folder
 
-__all__ = ["check_flags", "collect_job", "score_job"]
+__all__ = ["check_flags", "collect_job", "fill_job", "score_job"]
 
 
 def check_flags(args: argparse.Namespace, flags: Sequence[str]) -> bool:
@@ -24,12 +24,13 @@ def check_flags(args: argparse.Namespace, flags: Sequence[str]) -> bool:
     Raises:
         UserError: a flag of jobs without one.
     """
-    is_folder = args.out is not None and args.tool is None and names_a_folder(args.out)
+    own = vars(args).get  # not every tool has all flags
+    is_folder = args.out is not None and own("tool") is None and names_a_folder(args.out)
     is_job = is_folder or args.collect is not None
     others = [flag for flag in flags if flag != "--collect"]
     if others and (not is_folder or args.collect is not None):
         raise UserError(f"{others[0]}: expected --out FOLDER, without --collect")
-    if is_job and (args.render or args.cam):
+    if is_job and (own("render") or own("cam")):
         raise UserError("--render and --cam: expected --out FILE, not a folder")
     if args.collect is not None and args.videos:
         raise UserError(f"--collect {args.collect}: expected no VIDEO_OR_DIR, as {args.videos[0]}")
@@ -40,9 +41,16 @@ def check_flags(args: argparse.Namespace, flags: Sequence[str]) -> bool:
     return is_job
 
 
-def collect_job(folder: str, out: str | None, write_windows: Callable[..., None]) -> int:
+def collect_job(folder: str, out: str | None, **settings: Any) -> int:
     """Joins a job to one file, see `collect.collect`."""
-    return import_module(".collect", __name__).collect(folder, out, write_windows)
+    return import_module(".collect", __name__).collect(folder, out, **settings)
+
+
+def fill_job(args: argparse.Namespace, **settings: Any) -> int:
+    """Computes what is missing of a job of features, see `score.fill_job`."""
+    home = import_module(".score", __name__)
+    share = home.share_of(args.launcher, args.part)
+    return home.fill_job(args.videos, args.out, share=share, **settings)
 
 
 def score_job(args: argparse.Namespace, answers: dict[str, Any], settings: dict[str, Any]) -> int:

@@ -6,8 +6,7 @@ from pathlib import Path
 
 from ..errors import EXIT_ERROR, EXIT_OK, EXIT_PARTIAL, UserError
 from ..files import Row, printable
-from ..infer import OUT_SUFFIXES, write_rows
-from .job import Job
+from .job import Answers, Format, Job
 from .store import Store
 
 SHOWN = 20  # failed videos; all of them are in the file
@@ -18,6 +17,7 @@ def collect(
     folder: str,
     out: str | None,
     write_windows: Callable[[Path, Iterable[Row]], None] | None = None,
+    kind: type[Format] = Answers,
 ) -> int:
     """Writes the rows of all parts to one file, in the order of the list; returns the status.
 
@@ -26,15 +26,16 @@ def collect(
 
     Args:
         folder: A path or an address of a job.
-        out: A JSON, JSON Lines or CSV file, here or at an address.
+        out: A file that ends as `kind` has it, here or at an address.
         write_windows: Writes rows of windows.
+        kind: Of the rows.
 
     Raises:
         UserError: parts are missing or have other rows than their videos'; nothing is written.
     """
-    if out is None or Path(out).suffix not in OUT_SUFFIXES:
-        raise UserError(f"--collect needs --out, a name that ends in {', '.join(OUT_SUFFIXES)}")
-    job = Job(folder)
+    if out is None or Path(out).suffix not in kind.suffixes:
+        raise UserError(f"--collect needs --out, a name that ends in {', '.join(kind.suffixes)}")
+    job = Job(folder, kind)
     if missing := job.missing():
         count = sum(map(job.size_of, missing))
         raise UserError(
@@ -54,7 +55,7 @@ def collect(
                 yield row
 
     windows = job.facts.get("window") is not None
-    write = write_windows if windows and write_windows else write_rows
+    write = write_windows if windows and write_windows else job.format.write
     place, _, name = out.rpartition("/")
     Store(place or ".").write(name, lambda path: write(path, rows()))
     logger.info("written: %s, %s videos, each once", out, f"{job.num_videos:,}")

@@ -9,19 +9,21 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
+from ..video.files import split_name, stretch_name
 from .store import filesystem_of, is_address, persist
 
 AHEAD = 8  # videos that are fetched or wait here, beside those that are being read
 
 
 def fetch(address: str, folder: str | Path) -> Path:
-    """Copies a video into a folder, under a name of its own; returns the copy.
+    """Copies a video into a folder, under a name of its own; returns the copy, or its stretch.
 
     Of what is not there, or may not be read, there is none: reading it says so.
 
     Raises:
         UserError: the address cannot be reached.
     """
+    address, stretch = split_name(address)
     fs, root = filesystem_of(address)
     suffix = Path(address.partition("?")[0]).suffix
     with tempfile.NamedTemporaryFile(dir=folder, suffix=suffix, delete=False) as file:
@@ -30,7 +32,7 @@ def fetch(address: str, folder: str | Path) -> Path:
         persist(address, lambda: fs.get_file(root, str(copy)))
     except (FileNotFoundError, PermissionError):
         copy.unlink()
-    return copy
+    return Path(stretch_name(copy, *stretch)) if stretch else copy
 
 
 class LocalCopies:
@@ -63,7 +65,7 @@ class LocalCopies:
         for result in results:
             video, path = self._given.popleft()
             if is_address(video):
-                path.unlink(missing_ok=True)
+                Path(split_name(path)[0]).unlink(missing_ok=True)
                 if isinstance(result, UserError):
                     result = UserError(str(result).replace(str(path), video))
             yield result

@@ -13,11 +13,14 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, ClassVar, NamedTuple, Protocol
 
+from ..annotations import is_list, videos_in, videos_of
+from ..annotations.lists import ENCODING as LIST_ENCODING
 from ..errors import UserError
 from ..files import Row, open_atomically, printable
-from ..video.files import Walk, find_videos, is_video
+from ..infer import OUT_SUFFIXES, write_rows
+from ..video.files import Walk, find_videos, is_video, say_stretches
 from . import parquet
 from .store import Store, filesystem_of, is_address, persist
 
@@ -27,6 +30,57 @@ LIST, FACTS = "videos.txt", "job.json"
 # where a job would have less than 64 parts, and more where it would have over 16,384 files.
 SMALLEST_PART, USUAL_PART, FEW_PARTS, MOST_PARTS = 16, 64, 64, 1 << 14
 ENCODING = "utf-8", "surrogateescape"  # names that are not UTF-8 keep their bytes
+
+
+class Format(Protocol):
+    """How the rows of a job lie in its parts, made of what `job.json` says."""
+
+    suffixes: ClassVar[Sequence[str]]  # of the files that parts are joined to
+
+    def __init__(self, facts: Mapping[str, Any]) -> None: ...
+
+    def write(self, path: Path, rows: Iterable[Row]) -> None:
+        """Writes a part, or the rows of all, in order."""
+
+    def read(self, file: BinaryIO, videos: Sequence[str]) -> list[Row]:
+        """Returns a part's rows in the order of its videos, or raises a ValueError."""
+
+    def num_videos(self, file: BinaryIO) -> int:
+        """Returns of how many videos a part has rows; 0, or fewer, where it is cut off."""
+
+
+class Answers:
+    """Answers: the parts are JSON Lines or Parquet, joined they are what `infer` writes.
+
+    Raises:
+        UserError: a job of features.
+    """
+
+    suffixes: ClassVar[Sequence[str]] = OUT_SUFFIXES
+
+    def __init__(self, facts: Mapping[str, Any]) -> None:
+        if "per" in facts:
+            raise UserError("the job there has features: see `python tools/extract.py --help`")
+        self._is_parquet = facts["format"] == "parquet"
+        self._has_windows = facts.get("window") is not None
+
+    def write(self, path: Path, rows: Iterable[Row]) -> None:
+        if path.suffix == ".parquet":
+            parquet.write_rows(path, rows, self._has_windows)
+        elif path.suffix == ".jsonl":
+            write_lines(path, rows)
+        else:
+            write_rows(path, rows)
+
+    def read(self, file: BinaryIO, videos: Sequence[str]) -> list[Row]:
+        if self._is_parquet:
+            return parquet.read_rows(file, videos)
+        return [json.loads(line) for line in io.TextIOWrapper(file, *ENCODING, newline="\n")]
+
+    def num_videos(self, file: BinaryIO) -> int:
+        if self._is_parquet:
+            return parquet.num_rows(file)
+        return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
 
 
 class Part(NamedTuple):
@@ -41,17 +95,19 @@ class Job:
 
     Args:
         folder: A path or an address.
+        kind: Of its rows.
 
     Raises:
-        UserError: no job is there.
+        UserError: no job is there, or one of another kind.
     """
 
-    def __init__(self, folder: str | Path | Store) -> None:
+    def __init__(self, folder: str | Path | Store, kind: type[Format] = Answers) -> None:
         self.store = folder if isinstance(folder, Store) else Store(folder)
         facts = self.store.read_json(FACTS)
         if not isinstance(facts, dict) or "part_size" not in facts:
             raise UserError(f"{self.store} is not the folder of a job: it has no {FACTS}")
         self.facts: dict[str, Any] = facts
+        self.format = kind(facts)
         self.num_videos: int = facts["num_videos"]
         self.part_size: int = facts["part_size"]
         self.num_parts = -(-self.num_videos // self.part_size)
@@ -81,10 +137,7 @@ class Job:
 
     def _is_cut(self, number: int) -> bool:
         with self.store.open(self.name_of(number)) as file:
-            if self.facts["format"] == "parquet":
-                return parquet.num_rows(file) != self.size_of(number)
-            lines = sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
-            return lines != self.size_of(number)
+            return self.format.num_videos(file) != self.size_of(number)
 
     def parts(self, numbers: Sequence[int]) -> Iterator[Part]:
         """Yields parts in order, read from the list as they are asked for."""
@@ -106,11 +159,7 @@ class Job:
         Raises:
             UserError: no space, or an address that is out of reach; the parts before are there.
         """
-        if part.name.endswith(".parquet"):
-            windows = self.facts.get("window") is not None
-            self.store.write(part.name, lambda path: parquet.write_rows(path, rows, windows))
-        else:
-            self.store.write(part.name, lambda path: write_lines(path, rows))
+        self.store.write(part.name, lambda path: self.format.write(path, rows))
 
     def read(self, part: Part) -> list[Row]:
         """Returns the rows of a part.
@@ -119,13 +168,8 @@ class Job:
             UserError: they are not those of its videos, each once.
         """
         try:
-            rows: list[Row]
             with self.store.open(part.name) as file:
-                if part.name.endswith(".parquet"):
-                    rows = parquet.read_rows(file, part.videos)
-                else:
-                    text = io.TextIOWrapper(file, *ENCODING, newline="\n")
-                    rows = [json.loads(line) for line in text]
+                rows = self.format.read(file, part.videos)
             if [row["video"] for row in rows] == part.videos:
                 return rows
             reason = "its rows are not those of its videos"
@@ -135,7 +179,11 @@ class Job:
 
 
 def begin(
-    folder: str | Path, sources: Sequence[str], identity: Mapping[str, Any], suffix: str = "jsonl"
+    folder: str | Path,
+    sources: Sequence[str],
+    identity: Mapping[str, Any],
+    suffix: str = "jsonl",
+    kind: type[Format] = Answers,
 ) -> Job:
     """Begins a job, or finds the one that has begun.
 
@@ -143,7 +191,8 @@ def begin(
         folder: A path or an address.
         sources: Videos, folders, lists (`.txt`), and addresses of these.
         identity: What its answers depend on, in plain values.
-        suffix: Of the parts: jsonl or parquet.
+        suffix: Of the parts, as parquet.
+        kind: Of the rows.
 
     Raises:
         UserError: another job is there, or files that are no job's; a source has no videos.
@@ -164,7 +213,7 @@ def begin(
             count = store.write(LIST, lambda path: _write_list(path, sources))
             facts = dict(num_videos=count, part_size=part_size(count))
             store.write_json(FACTS, {**identity, **facts})
-    job = Job(store)
+    job = Job(store, kind)
     differences = [
         f"{key} {job.facts.get(key)!r} there, {value!r} now"
         for key, value in identity.items()
@@ -212,38 +261,23 @@ def _write_list(path: Path, sources: Sequence[str]) -> int:
 
 
 def _listed(source: str) -> Iterator[str]:
-    """Yields the videos of a source as they are found.
-
-    The paths in a list count from its own folder.
-    """
-    is_list = source.lower().endswith(".txt")
+    """Yields the videos of a source as they are found."""
     if is_address(source):
         fs, root = filesystem_of(source)
-        if is_list:
+        if is_list(source):
             with persist(source, lambda: fs.open(root, "rb")) as file:
-                yield from _lines(file, source.rpartition("/")[0])
+                yield from videos_in(io.TextIOWrapper(file, *LIST_ENCODING), source)
         elif is_video(source.partition("?")[0]):
             yield source
         else:
             found = persist(source, lambda: fs.find(root))
+            say_stretches(source, found)
             yield from (fs.unstrip_protocol(path) for path in found if is_video(path))
-    elif is_list:
-        try:
-            with open(source, "rb") as file:  # noqa: PTH123
-                yield from _lines(file, str(Path(source).parent))
-        except OSError as error:
-            raise UserError(f"cannot read list {source}: {error.strerror or error}") from None
+    elif is_list(source):
+        yield from videos_of(source)
     elif Path(source).is_dir():
         walk = Walk(Path(source))
         yield from map(str, walk.videos())
-        if walk.left_out:
-            logger.info("left out below %s: %s", printable(source), printable(walk.told()))
+        walk.say()
     else:
         yield from map(str, find_videos([source]))
-
-
-def _lines(file: Any, folder: str) -> Iterator[str]:
-    for line in io.TextIOWrapper(file, *ENCODING):
-        name = line.strip("\r\n")
-        if name.strip():
-            yield name if is_address(name) or name.startswith("/") else f"{folder}/{name}"

@@ -1,6 +1,6 @@
 """Writes and reads rows as Parquet, all parts with the same columns."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -31,7 +31,7 @@ def _schema(windows: bool) -> Any:
     return pa.schema(whole)
 
 
-def write_rows(path: Path, rows: Sequence[Row], windows: bool) -> None:
+def write_rows(path: Path, rows: Iterable[Row], windows: bool) -> None:
     """Writes rows, of windows or whole videos; names that are not UTF-8 with escapes."""
     import pyarrow as pa
     import pyarrow.parquet as pq

@@ -3,11 +3,12 @@
 import hashlib
 import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
 from itertools import islice, tee
+from pathlib import Path
 from typing import Any
 
 from .. import __version__, hardware, progress
@@ -19,7 +20,7 @@ from ..pipeline import num_views, sampling_step
 from ..recognizer import Recognizer
 from ..video.isolated import VIDEO_SECONDS
 from .fetch import LocalCopies
-from .job import Job, Part, begin
+from .job import Format, Job, Part, begin
 
 logger = logging.getLogger("mmact_tiny")
 # Frames that may be scored together: those of one forward pass on a GPU, see engine.CHUNK_FRAMES.
@@ -100,7 +101,33 @@ def score_job(
     if rows_of is None:
         scored = score_parts(recognizer, top_k, parts)
     else:
-        scored = score_each(recognizer, top_k, parts, rows_of)
+        ask = rows_of  # each video by itself
+        scored = rows_of_parts(
+            parts, lambda paths: (row for path in paths for row in ask(recognizer, [path], top_k))
+        )
+    return write_parts(job, scored, numbers, alone=share[1] == 1)
+
+
+def fill_job(
+    sources: Sequence[str],
+    out: str,
+    *,
+    share: tuple[int, int],
+    identity: Mapping[str, Any],
+    suffix: str,
+    kind: type[Format],
+    rows_of: Callable[[Iterable[Path]], Iterable[Row]],
+) -> int:
+    """Does what `score_job` does for rows of another kind.
+
+    Args:
+        sources, out, identity, suffix, kind: As `job.begin` has them.
+        share: What `share_of` returned.
+        rows_of: Gives the row of each video in turn, read from the file that it is given.
+    """
+    job = begin(out, sources, identity, suffix, kind)
+    numbers = to_do(job, share)
+    scored = rows_of_parts(job.parts(numbers), rows_of)
     return write_parts(job, scored, numbers, alone=share[1] == 1)
 
 
@@ -160,13 +187,13 @@ def score_parts(
             yield part, rows(part)
 
 
-def score_each(
-    recognizer: Recognizer, top_k: int, parts: Iterable[Part], rows_of: partial[Iterable[Row]]
+def rows_of_parts(
+    parts: Iterable[Part], rows_of: Callable[[Iterable[Path]], Iterable[Row]]
 ) -> Iterator[tuple[Part, Iterator[Row]]]:
-    """Yields each part with its rows, each video by itself."""
+    """Yields each part with its rows, see `fill_job`."""
     ahead, parts = tee(parts)
     with closing(LocalCopies(video for part in ahead for video in part.videos)) as copies:
-        found = (row for path in copies for row in rows_of(recognizer, [path], top_k))
+        found = iter(rows_of(copies))
 
         def rows(part: Part) -> Iterator[Row]:
             for video, row in zip(part.videos, islice(found, len(part.videos)), strict=True):

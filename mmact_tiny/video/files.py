@@ -41,6 +41,7 @@ _SIGNATURES = (
 )
 _PACKETS = ((0, 188), (4, 192))  # MPEG-TS, M2TS: where the first one begins, bytes from one on
 _NO_VIDEOS = (b"heic", b"heix", b"hevc", b"mif1", b"msf1", b"avif", b"M4A ", b"M4B ")  # or sound
+STRETCH_LISTS = {"train.csv", "val.csv", "test.csv"}  # of a dataset, see `annotations`
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 OTHER_FILES = "not videos by name or content"
 SYSTEM_FOLDERS = {"__MACOSX", "$RECYCLE.BIN", "System Volume Information", "@eaDir", "lost+found"}
@@ -186,6 +187,19 @@ class Walk:
             for reason, count in self.left_out.items()
         )
 
+    def say(self) -> None:
+        """Says what was left out, and that lists of stretches were not read."""
+        if self.left_out:
+            logger.info("left out below %s: %s", printable(str(self.root)), printable(self.told()))
+        say_stretches(self.root, [str(path) for path in self.root.glob("*.csv")])
+
+
+def say_stretches(folder: str | Path, files: Iterable[str]) -> None:
+    """Says so where a folder, whose videos are taken whole, has a dataset's lists of stretches."""
+    if lists := sorted(STRETCH_LISTS & {file.rpartition("/")[2] for file in files}):
+        words = "%s: whole videos, not the stretches in %s; for a row each, name the list itself"
+        logger.warning(words, printable(str(folder)), ", ".join(lists))
+
 
 def _reason_to_pass(name: str) -> str | None:
     if name in SYSTEM_FOLDERS:
@@ -230,8 +244,7 @@ def find_videos(paths: Sequence[str | Path]) -> list[Path]:
         if path.is_dir():
             walk = Walk(path)
             found = sorted(walk.videos())
-            if walk.left_out:
-                logger.info("left out below %s: %s", printable(str(path)), printable(walk.told()))
+            walk.say()
             if not found:
                 suffixes = " ".join(sorted(VIDEO_SUFFIXES))
                 raise UserError(f"no video in {path}; looked for {suffixes}")
