@@ -200,15 +200,17 @@ class FeatureFile:
         """Returns the rows of a part; raises a ValueError where it is broken."""
         names, failed, features, seconds = self._load(file, ("features", "seconds"))
         known = {_escaped(video): video for video in videos} if self._is_parquet else {}
-        rows: list[Row] = [dict(video=name, error=why) for name, why in failed.items()]
+        found: list[Row] = []
         start = 0
         for name, group in groupby(names):
             end = start + len(list(group))
             own = dict(features=features[start:end], seconds=seconds[start:end])
-            rows.append(dict(video=known.get(name, name), **own))
+            found.append(dict(video=known.get(name, name), **own))
             start = end
-        place = {video: number for number, video in enumerate(videos)}
-        return sorted(rows, key=lambda row: place.get(row["video"], -1))
+        for place, video in enumerate(videos):
+            if video in failed:
+                found.insert(place, dict(video=video, error=failed[video]))
+        return found
 
     def num_videos(self, file: BinaryIO) -> int:
         """Returns of how many videos a part says something; 0 where it is broken."""

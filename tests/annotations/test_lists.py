@@ -73,6 +73,54 @@ def test_a_csv_lists_stretches(toy_dataset):
     ]
 
 
+NAMED = {  # by lists in the toy dataset's folder, where a name without a slash is from there
+    "train.txt": (
+        "0.mp4 0\n1.mp4 1 2\ngone.mp4 -1\n",
+        ["train/0.mp4", "train/1.mp4", "train/gone.mp4"],
+    ),
+    "mine.txt": (
+        "\ufeffmy 2.mp4\r\n\n/x/y z.MKV 3\ns3://b/z.mp4 0\nclip 3\n4.mp4 typing\n",
+        ["my 2.mp4", "/x/y z.MKV", "s3://b/z.mp4", "clip 3", "4.mp4 typing"],
+    ),
+    "val.CSV": (
+        "path,start,end,label\n3.mp4,0,2.5,1\n\n/a.mp4,1,2,\n",
+        ["val/3.mp4 [0.0 s to 2.5 s]", "/a.mp4 [1.0 s to 2.0 s]"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_what_a_list_names(name, toy_dataset):
+    text, expected = NAMED[name]
+    (toy_dataset / name).write_text(text, newline="")
+    named = annotations.expand_lists(["a.mp4", toy_dataset / name])
+    places = [
+        each if each[0] == "/" or "://" in each else f"{toy_dataset}/{each}" for each in expected
+    ]
+    assert named == ["a.mp4", *places]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.txt", "\n", r"a\.txt: lists no video"),
+        ("a.csv", "path,start,end,label\n", r"a\.csv: lists no video"),
+        ("a.csv", "video,rank\nb.mp4,1\n", r"a\.csv: expected the columns path,start,end,label"),
+        (
+            "a.csv",
+            "path,start,end,label\nb.mp4,2,1,0\n",
+            r"a\.csv:2: .* ends before it begins: 2 to",
+        ),
+        ("gone.txt", None, r"cannot read list .*gone\.txt: No such file"),
+    ],
+)
+def test_a_list_that_names_nothing(name, text, message, tmp_path):
+    if text is not None:
+        (tmp_path / name).write_text(text)
+    with pytest.raises(UserError, match=message):
+        annotations.expand_lists([tmp_path / name])
+
+
 @pytest.mark.parametrize("text", ["", "path,label\na.mp4,1\n", "path,start,end,label\na,1,2\n"])
 def test_a_csv_of_other_columns_is_refused(tmp_path, text):
     (tmp_path / "train.csv").write_text(text)
