@@ -31,7 +31,8 @@ FLAGS = {
     "describe": "--cfg-options --data --debug --help --num-frames --video",
     "download": "--debug --force --help --list",
     "export": "--checkpoint --debug --format --help --int8 --out --videos",
-    "extract": "--checkpoint --config --debug --device --help --out --per --time-limit --verbose",
+    "extract": "--checkpoint --collect --config --debug --device --help --launcher --out --parquet "
+    "--part --per --time-limit --verbose",
     "infer": "--background --cam --checkpoint --collect --config --debug --device --engine --for "
     "--help --label-map --launcher --out --parquet --part --precision --protocol --ray --render "
     "--smooth --stride --threshold --time-limit --top-k --verbose --window",

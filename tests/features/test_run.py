@@ -325,6 +325,28 @@ def test_extract(config: Path, weights: Path, tmp_path: Path) -> None:
     assert extract_tool.main([*words, "--out", str(tmp_path / "d.txt")]) == EXIT_ERROR
 
 
+def test_extract_of_lists(config: Path, weights: Path, tmp_path: Path) -> None:
+    """A dataset's list is its videos; one of stretches has a row for each, in the video's time."""
+    data = config.with_name("data")
+    stretches = data / "val.csv"
+    stretches.write_text("path,start,end,label\n0.mp4,0,0.5,0\n0.mp4,0.5,1,1\n0.mp4,0,1.2,0\n")
+    found = {}
+    for name, source in (("list", data / "val.txt"), ("csv", stretches), ("dir", data / "val")):
+        words = [str(source), "--config", str(config), "--checkpoint", str(weights)]
+        assert extract_tool.main([*words, "--out", str(tmp_path / f"{name}.npz")]) == EXIT_OK
+        with np.load(tmp_path / f"{name}.npz") as file:
+            found[name] = dict(file)
+    stretches.unlink()
+    np.testing.assert_equal(found["list"], found["dir"])
+    assert found["csv"]["videos"].tolist() == [
+        f"{data}/val/0.mp4 [{times}]"
+        for times in ("0.0 s to 0.5 s", "0.5 s to 1.0 s", "0.0 s to 1.2 s")
+    ]
+    np.testing.assert_allclose(found["csv"]["seconds"], [[0.1, 0.4], [0.6, 0.9], [0.3, 1.0]])
+    np.testing.assert_array_equal(found["csv"]["features"][2], found["dir"]["features"][0])
+    assert not np.allclose(*found["csv"]["features"][:2])
+
+
 def test_extract_a_table(config: Path, weights: Path, tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
     video, out = config.with_name("data") / "val/0.mp4", tmp_path / "a.parquet"

@@ -178,6 +178,21 @@ def test_lists_folders_and_names(tmp_path):
     assert begin(tmp_path / "a", sources, dict(top_k=1)).num_videos == 5, "the list is frozen"
 
 
+def test_a_list_of_stretches_has_a_row_for_each(checkpoint, videos, tmp_path):
+    """In a job, and in one file, with the same scores."""
+    lines = ["path,start,end,label", "00.mp4,0,0.15,0", "00.mp4,0.15,0.3,0"]
+    (tmp_path / "val.csv").write_text("\n".join(lines).replace("00", f"{videos}/00"))
+    for out in ("a", "a.jsonl"):
+        source = (tmp_path / "val.csv", "--out", tmp_path / out, "--checkpoint", checkpoint)
+        assert run(*source, "--protocol", "val") == EXIT_OK
+    rows = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
+    assert [row["video"] for row in rows] == [
+        f"{videos}/00.mp4 [{times}]" for times in ("0.0 s to 0.15 s", "0.15 s to 0.3 s")
+    ]
+    assert parts_of(tmp_path / "a") == {"part-00000.jsonl": (tmp_path / "a.jsonl").read_bytes()}
+    assert rows[0]["predictions"] != rows[1]["predictions"]
+
+
 def other_files(folder: Path) -> None:
     folder.mkdir()
     (folder / "thesis.doc").touch()

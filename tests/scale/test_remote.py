@@ -130,13 +130,15 @@ def test_an_address_that_means_nothing(address, message, tmp_path, capsys):
     assert message in error and error.count("\n") == 1
 
 
-def test_a_video_by_http(videos, tmp_path):
+def test_a_video_and_a_stretch_by_http(videos, tmp_path):
     pytest.importorskip("aiohttp")
     handler = partial(SimpleHTTPRequestHandler, directory=str(videos))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as site:
         Thread(target=site.serve_forever, daemon=True).start()
         address = f"http://127.0.0.1:{site.server_port}/00.mp4"
-        assert run(address, "--out", tmp_path / "a") == EXIT_OK
+        (tmp_path / "list.csv").write_text(f"path,start,end,label\n{address},0,0.15,0\n")
+        assert run(address, tmp_path / "list.csv", "--out", tmp_path / "a") == EXIT_OK
         site.shutdown()
-    (row,) = rows_of((tmp_path / "a" / "part-00000.jsonl").read_text())
-    assert row["video"] == address and len(row["predictions"]) == 5
+    rows = rows_of((tmp_path / "a" / "part-00000.jsonl").read_text())
+    assert [row["video"] for row in rows] == [address, f"{address} [0.0 s to 0.15 s]"]
+    assert len(rows[0]["predictions"]) == 5 and rows[0]["predictions"] != rows[1]["predictions"]

@@ -22,6 +22,16 @@ def test_videos_of_files_and_folders(tmp_path):
         find_videos([tmp_path / "empty"])
 
 
+def test_stretches_that_are_not_taken_are_told(tmp_path, caplog):
+    for name in ("a.mp4", "train.csv", "val.csv", "videos.csv"):
+        (tmp_path / name).touch()
+    find_videos([tmp_path])
+    assert caplog.messages[-1] == (
+        f"{tmp_path}: whole videos, not the stretches in train.csv, val.csv; "
+        "for a row each, name the list itself"
+    )
+
+
 @pytest.mark.parametrize(
     ("video", "opened"),
     [
