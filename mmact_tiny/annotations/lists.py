@@ -111,8 +111,8 @@ def _stretches(lines: Iterable[str], ann_file: str | Path) -> Iterator[Annotatio
 
 
 def is_list(path: str | Path) -> bool:
-    """Returns whether a file's name ends like that of a list."""
-    return str(path).lower().endswith((".txt", ".csv"))
+    """Returns whether a name ends like that of a list, and is not a folder's."""
+    return str(path).lower().endswith((".txt", ".csv")) and not Path(path).is_dir()
 
 
 def expand_lists(paths: Iterable[str | Path]) -> list[str | Path]:

@@ -49,8 +49,8 @@ def write_features(
     if out.suffix not in FeatureFile.suffixes:
         expected = ", ".join(FeatureFile.suffixes)
         raise UserError(f"--out {out}: expected a name that ends in {expected}")
-    if out.suffix == ".parquet":
-        need_parquet(f"--out {out}")
+    if out.suffix == ".parquet" and find_spec("pyarrow") is None:
+        raise UserError(f"--out {out} needs pyarrow: pip install 'mmact-tiny[parquet]'")
     videos = find_videos(expand_lists(paths))
     extractor = open_extractor(**settings)
     errors = extractor.compute(dict.fromkeys(videos, 1))
@@ -98,8 +98,6 @@ def job_of_features(*, per: str, parquet: bool, **settings: Any) -> dict[str, An
         parquet: Whether parts are Parquet, not `.npz`.
         settings: As for `open_extractor`.
     """
-    if parquet:
-        need_parquet("--parquet")
     extractor = open_extractor(**settings)
     logger.info("checkpoint: %s", extractor.weights)
 
@@ -143,12 +141,6 @@ def row_of(video: Path, found: Found | UserError, per: str) -> Row:
     if per == "video":
         clips, seconds = clips.mean(axis=0)[None], np.array([[seconds.min(), seconds.max()]])
     return dict(video=str(video), features=clips, seconds=seconds)
-
-
-def need_parquet(what: str) -> None:
-    """Raises a UserError where pyarrow is not installed."""
-    if find_spec("pyarrow") is None:
-        raise UserError(f"{what} needs pyarrow: pip install 'mmact-tiny[parquet]'")
 
 
 class FeatureFile:
@@ -216,7 +208,7 @@ class FeatureFile:
         """Returns of how many videos a part says something; 0 where it is broken."""
         try:
             names, failed = self._load(file)
-        except ValueError:
+        except (ValueError, KeyError, TypeError):
             return 0
         return len(set(names)) + len(failed)
 

@@ -189,7 +189,7 @@ def begin(
 
     Args:
         folder: A path or an address.
-        sources: Videos, folders, lists (`.txt`), and addresses of these.
+        sources: Videos, folders, lists (`.txt`, `.csv`), and addresses of these.
         identity: What its answers depend on, in plain values.
         suffix: Of the parts, as parquet.
         kind: Of the rows.

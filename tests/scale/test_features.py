@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 from h264_videos import write_video
-from jobs import wait_for
+from jobs import full_disk, wait_for
 from small_recognizer import small_recognizer
 
 from benchmarks.small_job import fork_ranks
@@ -131,6 +131,18 @@ def test_killed_processes_and_others_in_their_place(whole, videos, tmp_path):
     for process in ranks:
         process.join()
     assert parts_of(tmp_path / "a") == parts_of(whole), (tmp_path / "output.txt").read_text()
+
+
+def test_a_full_disk_keeps_the_parts_before(whole, videos, tmp_path, capsys):
+    shutil.copytree(whole, tmp_path / "a")
+    (tmp_path / "a" / "part-00001.npz").unlink()
+    with full_disk(5000):
+        assert run(videos, "--out", tmp_path / "a") == EXIT_ERROR
+    error = capsys.readouterr().err
+    assert f"error: no space to write {tmp_path}/a/part-00001.npz: File too large" in error
+    assert {path.name for path in (tmp_path / "a").glob("*.*")} == {
+        *("videos.txt", "job.json", "part-00000.npz", "part-00002.npz", ".job.lock"),
+    }
 
 
 def test_another_job_in_the_folder_is_refused(whole, videos, tmp_path, capsys):
