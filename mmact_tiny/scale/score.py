@@ -49,7 +49,7 @@ def share_of(launcher: str = "none", part: str | None = None) -> tuple[int, int]
     if not {"RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK"} & set(os.environ):
         raise UserError(
             f"--launcher {launcher}: no launcher has started this process\n"
-            "  start with: torchrun --nproc_per_node=2 tools/infer.py ... --launcher pytorch"
+            "  start the same command with torchrun --nproc_per_node=2 in the place of python"
         )
     return hardware.rank(), hardware.world_size()
 

@@ -191,7 +191,7 @@ class Walk:
         """Says what was left out, and that lists of stretches were not read."""
         if self.left_out:
             logger.info("left out below %s: %s", printable(str(self.root)), printable(self.told()))
-        say_stretches(self.root, [str(path) for path in self.root.glob("*.csv")])
+        say_stretches(self.root, [name for name in STRETCH_LISTS if (self.root / name).is_file()])
 
 
 def say_stretches(folder: str | Path, files: Iterable[str]) -> None:
