@@ -10,6 +10,7 @@ What a tool needs of it is here; it imports the rest when it is used.
 
 import argparse
 import functools
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from importlib import import_module
@@ -49,6 +50,8 @@ def calls_on(address: str, folder: str | None) -> Iterator[Callable[..., Any]]:
 
     The first call connects with the cluster at the address, see `cluster.connected`.
     """
+    # Ray would go on for ever with a video that needs more memory than a machine has.
+    os.environ.setdefault("RAY_task_oom_retries", "3")
     home = import_module(".cluster", __name__)
     with home.plain_errors(), ExitStack() as stack:
         connect = functools.cache(lambda: stack.enter_context(home.connected(address)))

@@ -60,26 +60,22 @@ def call_each(
 def _result(done: Any, path: str, mark: str | None) -> Any:
     """Returns what a task found, or a `Lost`."""
     import ray
-    from ray.exceptions import (
-        LocalRayletDiedError,
-        NodeDiedError,
-        OutOfMemoryError,
-        WorkerCrashedError,
-    )
+    from ray import exceptions as of
 
     try:
         found, lost, machine, missing = ray.get(done)
-    except OutOfMemoryError:
+    except of.OutOfMemoryError:  # Ray ended it to save the machine
         return Lost("decoder crashed", "out of memory", "the decoder ran out of memory")
-    except (LocalRayletDiedError, NodeDiedError, WorkerCrashedError):
+    except (of.LocalRayletDiedError, of.NodeDiedError, of.WorkerCrashedError):
         each = "with its worker of Ray, each time"
         return Lost("decoder crashed", each, f"the decoder crashed {each}")
     if missing is None:
         return found if lost is None else Lost(*lost)
     if not os.access(missing, os.R_OK):  # gone meanwhile
         return Lost("unreadable", os.strerror(errno.ENOENT), "it is not there any more")
-    where = f"--out {Path(missing).parent}" if missing == mark else path
-    advice = ", or add --no-convert" if missing == mark else ""
+    where, advice = path, ""
+    if missing == mark:
+        where, advice = f"--out {Path(missing).parent}", ", or add --no-convert"
     raise UserError(
         f"--ray: {machine} of the cluster cannot read {where}, which has to be at the same path "
         f"on every machine{advice}"
