@@ -18,7 +18,7 @@ from mmact_tiny.errors import as_typed
 PACKAGE = ROOT / "mmact_tiny"
 ROOMS = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
 MOST_LINES_OF_A_FUNCTION = 50
-MOST_LINES = 25_999
+MOST_LINES = 26_145
 # Of pip, torchrun, docker, nvidia-smi, tensorboard and mlflow; names of colours in a style sheet.
 OTHER_FLAGS = {
     *("--backend-store-uri", "--c", "--force-reinstall", "--line", "--logdir"),
@@ -38,8 +38,8 @@ FLAGS = {
     "--smooth --stride --threshold --time-limit --top-k --verbose --window",
     "prepare_data": "--background --batch-size --cache --cache-size --clear-cache --copy --debug "
     "--frame-rate --group --help --keep-leaks "
-    "--min-frames --multi-label --no-convert --out --seed --split --tier --time-limit --val "
-    "--videos --workers",
+    "--min-frames --multi-label --no-convert --out --ray --seed --split --tier --time-limit "
+    "--val --videos --workers",
     "probe": "--cfg-options --checkpoint --config --data --debug --device --folds --help "
     "--launcher --looks --nproc_per_node --rank --time-limit --verbose --work-dir",
     "quantize": "--checkpoint --debug --help --precision --verbose",

@@ -18,8 +18,10 @@ again after adding videos, or after an interruption: only what is new is decoded
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
+from importlib import import_module
 
-from mmact_tiny.cli import add_cache, make_parser, tool
+from mmact_tiny.cli import add_cache, make_parser, need_room, tool
 from mmact_tiny.prepare.types import Settings
 
 DEFAULTS = Settings()
@@ -77,10 +79,19 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="for one video, and 5 s for each megabyte (default %(default)g)",
     )
     add_cache(parser, "write the clip cache too")
+    parser.add_argument(
+        "--ray",
+        nargs="?",
+        const="local",
+        metavar="ADDRESS",
+        help="read and convert on a cluster, by default on this machine (extra): docs/scale.md",
+    )
     parser.add_argument("--clear-cache", action="store_true", help="remove all cached clips")
     args = parser.parse_args(argv)
     if args.cache_size and not args.cache:
         parser.error("--cache-size bounds the cache of --cache")
+    if args.ray and args.workers:
+        parser.error("--workers: expected without --ray, which takes the cores of the cluster")
     if args.clear_cache:
         from mmact_tiny.cache.cache import clear_cache
 
@@ -110,7 +121,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         num_workers=args.workers,
         seconds_per_video=args.time_limit,
     )
-    prepare_data(args.src, args.out, settings)
+    if args.ray:
+        need_room("scale", "--ray")
+        scale = import_module("mmact_tiny.scale")
+        with scale.calls_on(args.ray, None if args.no_convert else args.out) as call_each:
+            prepare_data(args.src, args.out, replace(settings, call_each=call_each))
+    else:
+        prepare_data(args.src, args.out, settings)
     if args.cache:
         from mmact_tiny.cache.cache import cache_dataset
 

@@ -44,7 +44,7 @@ def convert_videos(findings: Findings, out: Path, settings: Settings) -> None:
             todo[video.path].append(video)
 
     def arguments(path: str) -> tuple[str, Path]:
-        return path, out / todo[path][0].place
+        return path, (out / todo[path][0].place).absolute()
 
     what = "converting videos to H.264"
     for path, result in call_each(convert, todo, arguments, what, settings, _TIMES_SLOWER):

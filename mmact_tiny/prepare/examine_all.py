@@ -125,7 +125,7 @@ def call_each(
     settings: Settings,
     times_slower: float = 1,
 ) -> Iterator[tuple[str, Any]]:
-    """Calls a function for each video in processes of its own; yields `(path, result or Lost)`.
+    """Calls a function for each video, away from this process; yields `(path, result or Lost)`.
 
     `what` is being done, in words; a video may take `times_slower` the time of its decoding.
     """
@@ -136,10 +136,14 @@ def call_each(
         for_size = Path(path).stat().st_size / 1e6 * SECONDS_PER_MEGABYTE
         return (settings.seconds_per_video + for_size) * times_slower
 
-    count = settings.num_processes(len(paths))
-    reader = GuardedReader(function, calls_a_process=0, num_processes=count, niceness=0)
+    calls = ((path, arguments(path), seconds(path)) for path in paths)
+    if settings.call_each is not None:
+        answers = settings.call_each(function, calls)
+    else:
+        count = settings.num_processes(len(paths))
+        reader = GuardedReader(function, calls_a_process=0, num_processes=count, niceness=0)
+        answers = reader.call_each(calls)
     with Bar(what, len(paths), keep=True) as bar:
-        calls = ((path, arguments(path), seconds(path)) for path in paths)
-        for answer in reader.call_each(calls):
+        for answer in answers:
             yield answer
             bar.advance()

@@ -294,6 +294,14 @@ class Findings:
         self.problems.append(Problem(kind, where, message, fatal))
 
 
+# Calls a function for each `(path, arguments, time limit in seconds)`, guarded against what crashes
+# or hangs, and yields `(path, result or Lost)` as they are done. Functions, arguments and results
+# can be pickled, and what is called may run on another machine that has the same folders.
+CallEach = Callable[
+    [Callable[..., Any], Iterable[tuple[str, tuple[Any, ...], float]]], Iterator[tuple[str, Any]]
+]
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What the user can choose."""
@@ -314,6 +322,7 @@ class Settings:
     convert: bool = True  # write videos that decord cannot read (AV1, MPEG-TS) as H.264
     num_workers: int | None = None  # processes; None: one for each core
     seconds_per_video: float = 60.0  # time limit, plus 5 s for each megabyte of a video
+    call_each: CallEach | None = None  # reads and converts; None: in processes of this machine
 
     def num_processes(self, num_videos: int) -> int:
         """Returns how many processes read so many videos."""

@@ -2,20 +2,24 @@
 
 `job` has the folder of a job: its list of videos, its identity, and its parts. `score` fills the
 parts in this process, `cluster` with Ray, `collect` joins them. `store` reads and writes folders
-here and by address, `fetch` brings videos that have an address.
+here and by address, `fetch` brings videos that have an address. `call_each` has the cluster read
+videos without a recognizer.
 
 What a tool needs of it is here; it imports the rest when it is used.
 """
 
 import argparse
-from collections.abc import Sequence
+import functools
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from typing import Any
 
 from ..errors import UserError
 from .store import is_address, names_a_folder
 
-__all__ = ["check_flags", "collect_job", "fill_job", "score_job"]
+__all__ = ["calls_on", "check_flags", "collect_job", "fill_job", "score_job"]
 
 
 def check_flags(args: argparse.Namespace, flags: Sequence[str]) -> bool:
@@ -39,6 +43,25 @@ def check_flags(args: argparse.Namespace, flags: Sequence[str]) -> bool:
     if is_job and args.launcher != "none" and args.device == "auto":
         args.device = import_module(".score", __name__).device_of_rank()
     return is_job
+
+
+@contextmanager
+def calls_on(address: str, folder: str | None) -> Iterator[Callable[..., Any]]:
+    """Gives `call_each.call_each` for calls that write to a folder.
+
+    The first call connects with the cluster at the address, see `cluster.connected`.
+    """
+    # Ray would go on for ever with a video that needs more memory than a machine has.
+    os.environ.setdefault("RAY_task_oom_retries", "3")
+    home = import_module(".cluster", __name__)
+    with home.plain_errors(), ExitStack() as stack:
+        connect = functools.cache(lambda: stack.enter_context(home.connected(address)))
+
+        def call_each(function: Callable[..., Any], calls: Any) -> Any:
+            connect()
+            return import_module(".call_each", __name__).call_each(function, calls, folder)
+
+        yield call_each
 
 
 def collect_job(folder: str, out: str | None, **settings: Any) -> int:

@@ -60,7 +60,7 @@ def score_job(
         if settings.get(name) and Path(settings[name]).exists():
             settings[name] = str(Path(settings[name]).absolute())
     settings["video_seconds"] = time_limit or VIDEO_SECONDS
-    with connected(ray) as resources, _plain_errors():
+    with connected(ray) as resources, plain_errors():
         from ray import get, remote
 
         ask = remote(**_share(resources))(describe)
@@ -248,7 +248,7 @@ class Scorer:
 
 
 @contextmanager
-def _plain_errors() -> Iterator[None]:
+def plain_errors() -> Iterator[None]:
     """Turns what failed in a worker into the error that it was there."""
     from ray.exceptions import RayError
 

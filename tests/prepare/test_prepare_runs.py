@@ -2,20 +2,17 @@
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from messy_folder import lists, write_classes
+from messy_folder import examine_or_fail, lists, write_classes
 from video_files import write_video
 
 from mmact_tiny.errors import UserError
 from mmact_tiny.prepare import examine_all
-from mmact_tiny.prepare.examine import examine
 from mmact_tiny.prepare.examine_all import RecordLog
 from mmact_tiny.prepare.prepare import prepare_data
 from mmact_tiny.prepare.types import Record, Settings
@@ -54,16 +51,6 @@ def test_an_interrupted_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         file.write('{"path": "torn')
     assert prepare_data(source, out)["read_now"] == 2
     assert prepare_data(source, out)["read_now"] == 0
-
-
-def examine_or_fail(path: str, *arguments: Any) -> Record:
-    """Examines a video, unless its name says to crash or to hang."""
-    name = Path(path).name
-    if "crash" in name:
-        os.kill(os.getpid(), signal.SIGKILL)
-    if "hang" in name:
-        time.sleep(60)
-    return examine(path, *arguments)
 
 
 def test_a_crash_or_a_hang_costs_one_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,10 @@
 
 import os
 import shutil
+import signal
+import time
 from pathlib import Path
+from typing import Any
 
 from h264_videos import rotate
 from video_files import (
@@ -14,6 +17,9 @@ from video_files import (
     write_two_sizes,
     write_video,
 )
+
+from mmact_tiny.prepare.examine import examine
+from mmact_tiny.prepare.types import Record
 
 ODD_NAMES = ["two words.mp4", 'it\'s "quoted".mp4', "тест видео 动作.mp4", "100%.mp4", "a\nb.mp4"]
 
@@ -65,3 +71,15 @@ def make_messy(root: Path) -> None:
     (root / "files.txt").write_text("wave/two words.mp4\nwave/100%.mp4\n")
     os.mkfifo(root / "wave" / "pipe.mp4")
     write_video(root / "stray.mp4", seed=306)
+
+
+def examine_or_fail(path: str, *arguments: Any) -> Record:
+    """Examines a video, unless its name says to crash, to hang, or to end the process above."""
+    name = Path(path).name
+    if "crash" in name:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if "hang" in name:
+        time.sleep(60)
+    if "above" in name:
+        os.kill(os.getppid(), signal.SIGKILL)
+    return examine(path, *arguments)
