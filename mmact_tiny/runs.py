@@ -156,11 +156,10 @@ def set_aside(work_dir: str | Path, keep: str | Path | None = None) -> Path | No
     target = folder / "earlier" / datetime.now().strftime("%Y%m%d_%H%M%S_%f")
     target.mkdir(parents=True)
     for path in old:
-        if path.resolve() == kept:
-            shutil.copy2(path, target)
-        else:
-            path.rename(target / path.name)
+        move = shutil.copy2 if path.resolve() == kept else shutil.move
+        move(path, target)
     (folder / "last_checkpoint").unlink(missing_ok=True)
+    logger.info("checkpoints of an earlier run: moved to %s", target)
     return target
 
 

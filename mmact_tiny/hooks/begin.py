@@ -1,6 +1,5 @@
 """Leaves an earlier run in the work directory as it is until the new one has begun."""
 
-import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
 
 # What a machine that is gone may hold the work directory for: an NFSv4 server's lease is 90 s.
 PATIENCE = 120.0
-logger = logging.getLogger("mmact_tiny")
 
 
 class BeginHook(Hook):
@@ -31,9 +29,7 @@ class BeginHook(Hook):
 
     def after_train_iter(self, runner: "Runner", batch_idx: int, **batch: Any) -> None:
         if not self.begun and rank() == 0 and not runner.cfg.get("resume"):
-            moved = set_aside(runner.work_dir, keep=runner.cfg.get("load_from"))
-            if moved is not None:
-                logger.info("checkpoints of an earlier run: moved to %s", moved)
+            set_aside(runner.work_dir, keep=runner.cfg.get("load_from"))
         self.begun = True
 
 
