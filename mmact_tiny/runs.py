@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from . import hardware
 from .checkpoints.load import checkpoint_config, read_meta
 from .errors import UserError
-from .files import write_atomically, write_json
+from .files import write_json
 
 if TYPE_CHECKING:
     from .compat import Runner
@@ -122,18 +122,6 @@ def newest_checkpoint(work_dir: str | Path) -> Path | None:
     if errors and not found:
         raise UserError(f"no checkpoint in {work_dir} can be read\n  " + "\n  ".join(errors))
     return max(found)[2] if found else None
-
-
-def point_to_newest(work_dir: str | Path) -> None:
-    """Makes `last_checkpoint`, which stock resumes from, name the newest checkpoint.
-
-    Raises:
-        UserError: there is none.
-    """
-    checkpoint = newest_checkpoint(work_dir)
-    if checkpoint is None:
-        raise UserError(f"{say_empty(work_dir)} to resume from: start without --resume")
-    write_atomically(str(checkpoint).encode(), Path(work_dir) / "last_checkpoint")
 
 
 def set_aside(work_dir: str | Path, keep: str | Path | None = None) -> Path | None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..checkpoints.load import config_of, load_checkpoint
 from ..errors import UserError
-from ..files import open_atomically
+from ..files import check_out, open_atomically
 from ..pipeline import describe_protocol
 from ..video.files import find_videos
 from .extract import Extractor
@@ -48,8 +48,7 @@ def write_features(
         UserError: a path, checkpoint or `out` that cannot be used; no video that can be read.
     """
     out = Path(out)
-    if out.suffix not in SUFFIXES:
-        raise UserError(f"--out {out}: expected a name that ends in {', '.join(SUFFIXES)}")
+    check_out(out, SUFFIXES)
     if out.suffix == ".parquet" and find_spec("pyarrow") is None:
         raise UserError(f"--out {out} needs pyarrow: pip install 'mmact-tiny[parquet]'")
     videos = find_videos(paths)

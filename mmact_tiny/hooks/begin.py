@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..compat import Config, Hook
+from ..errors import UserError
 from ..files import held, write_atomically
 from ..hardware import rank
-from ..runs import best_checkpoint, newest_checkpoint, point_to_newest, set_aside
+from ..runs import best_checkpoint, newest_checkpoint, say_empty, set_aside
 from .processes import check_same_start
 
 if TYPE_CHECKING:
@@ -51,7 +52,11 @@ def keeping_earlier_run(cfg: Config) -> Iterator[BeginHook]:
         return
     with held(cfg.work_dir, patience=PATIENCE if _is_restarted() else 0):
         if cfg.get("resume") and cfg.load_from is None:
-            point_to_newest(cfg.work_dir)
+            newest = newest_checkpoint(cfg.work_dir)
+            if newest is None:
+                raise UserError(f"{say_empty(cfg.work_dir)} to resume from: start without --resume")
+            # Stock takes what this file says.
+            write_atomically(str(newest).encode(), Path(cfg.work_dir, "last_checkpoint"))
         check_same_start(_start_of(cfg))
         before = dump.read_bytes() if dump.is_file() else None
         has_run = best_checkpoint(cfg.work_dir) is not None
