@@ -95,7 +95,8 @@ class Extractor:
         if jobs:
             self._reader.start()  # in this thread, and before the model, of which it has no need
             with Bar("features", len(jobs), keep=True) as bar:
-                for job, sample in zip(jobs, ReadAhead(self._sample, jobs), strict=True):
+                samples = ReadAhead(lambda job: self._reader(job[0], job[1][0][0]), jobs)
+                for job, sample in zip(jobs, samples, strict=True):
                     if isinstance(sample, UserError):
                         errors[job[0]] = str(sample)
                     else:
@@ -150,12 +151,6 @@ class Extractor:
             job = video, list(looks)
             if not all(self._path(video, look).is_file() for look in job[1]):
                 yield job
-
-    def _sample(self, job: Job) -> dict | UserError:
-        try:
-            return self._reader(job[0], job[1][0][0])
-        except UserError as error:
-            return error
 
     def _read(self, video: Path, draw: int) -> dict:
         """Returns the views of a video as the pipeline packs them, in a process for reading."""

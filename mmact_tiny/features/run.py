@@ -260,10 +260,8 @@ def _rank(
         return result
     listed = dict.fromkeys(unlabelled, -1)
     paths, _, features = load_features(setting.extractor, listed, 1, setting.errors)
-    scores, classes = (
-        fitted.scores(features[:, 0]),
-        dict(split_datasets(cfg))["val"].metainfo.classes,
-    )
+    scores = fitted.scores(features[:, 0])
+    classes = dict(split_datasets(cfg))["val"].metainfo.classes
     rows: list[dict[str, Any]] = []
     for index in label_next(features[:, 0], scores):
         best = np.argsort(-scores[index], kind="stable")[:2].tolist()
