@@ -121,37 +121,31 @@ def positive_float(text: str) -> float:
 
 
 def add_cfg_options(parser: argparse.ArgumentParser) -> None:
-    """Adds `--cfg-options k=v ...`, read by `parse_cfg_options`."""
+    """Adds `--cfg-options k=v ...`: pairs for a dict."""
     parser.add_argument(
         "--cfg-options",
         nargs="+",
+        action="extend",
+        type=key_value,
         default=[],
         metavar="K=V",
         help="values by dotted key, set last; a key that is not there is an error, +K=V adds it",
     )
 
 
-def parse_cfg_options(args: argparse.Namespace) -> dict[str, Any]:
-    """Returns `{key: value}`; a value is a Python literal, else text.
+def key_value(item: str) -> tuple[str, Any]:
+    """Returns both sides of `k=v`, for argparse; the value is a Python literal, else text.
 
     Raises:
-        UserError: an item without `=`.
+        UserError: no `=`, or nothing before it.
     """
-    options: dict[str, Any] = {}
-    for item in args.cfg_options:
-        key, equals, text = item.partition("=")
-        if not equals or not key:
-            raise UserError(f"--cfg-options {item!r}: expected key=value")
-        try:
-            options[key] = ast.literal_eval(text)
-        except (ValueError, SyntaxError):
-            options[key] = {"true": True, "false": False, "none": None}.get(text.lower(), text)
-    return options
-
-
-def int_or_auto(text: str) -> int | str:
-    """Returns a whole number, or `auto`, for argparse."""
-    return text if text == "auto" else int(text)
+    key, equals, text = item.partition("=")
+    if not equals or not key:
+        raise UserError(f"--cfg-options {item!r}: expected key=value")
+    try:
+        return key, ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return key, {"true": True, "false": False, "none": None}.get(text.lower(), text)
 
 
 def add_cache(parser: argparse.ArgumentParser, what: str) -> None:
@@ -166,11 +160,6 @@ def add_cache(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument(
         "--cache-size", type=num_bytes, metavar="SIZE", help="bound on the cache, as 20G"
     )
-
-
-def names(text: str) -> list[str]:
-    """Returns the names of `a,b`, for argparse."""
-    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def num_bytes(text: str) -> int:

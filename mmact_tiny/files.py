@@ -11,6 +11,7 @@ import math
 import os
 import socket
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -176,6 +177,21 @@ def writing_to(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def check_out(out: str | Path, suffixes: Sequence[str], flag: str = "--out") -> None:
+    """Checks the name of a file to write, and that it can be written there, before any work.
+
+    Raises:
+        UserError: another suffix, or a place where no file can be made.
+    """
+    path = Path(out)
+    if path.suffix.lower() not in suffixes:
+        expected = "ends in " + ", ".join(suffixes) if suffixes[0] else "is a folder's"
+        raise UserError(f"{flag} {out}: expected a name that {expected}")
+    with writing_to(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path.parent).close()
 
 
 def write_json(path: str | Path, value: Any) -> None:

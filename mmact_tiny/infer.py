@@ -9,7 +9,7 @@ from typing import Any, Required, TypedDict
 
 from . import progress
 from .errors import EXIT_ERROR, EXIT_OK, EXIT_PARTIAL, UserError
-from .files import Row, printable, write_answers
+from .files import Row, check_out, printable, write_answers
 from .recognizer import Recognizer
 from .video.files import find_videos
 from .video.isolated import VIDEO_SECONDS
@@ -128,9 +128,8 @@ def infer(
         UserError: a path, checkpoint, label map, `top_k` or `out` that cannot be used.
     """
     videos = find_videos(paths)
-    if out is not None and Path(out).suffix not in suffixes:
-        expected = "ends in " + ", ".join(suffixes) if suffixes[0] else "is a folder's"
-        raise UserError(f"--out {out}: expected a name that {expected}")
+    if out is not None:
+        check_out(out, suffixes)
     settings["video_seconds"] = time_limit or VIDEO_SECONDS
     recognizer, top_k = open_recognizer(top_k, default_top_k, **settings)
     answers = rows_of(recognizer, videos, top_k)

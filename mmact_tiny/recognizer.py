@@ -177,14 +177,14 @@ class Recognizer:
         scores = [one.pred_score.float().cpu() for one in found]
         return [(one if self.thresholds is None else one.sigmoid()).numpy() for one in scores]
 
-    def _read(self, video: Source) -> dict | UserError:
-        """Returns the views of a video as the pipeline packs them, or why there are none."""
+    def _read(self, video: Source) -> dict:
+        """Returns the views of a video as the pipeline packs them."""
         try:
             with as_file(video) as path:
                 return self._pipeline(sample_of(path))
         except UserError as error:
             name = video if isinstance(video, str | Path) else f"in {type(video).__name__}"
-            return UserError(blame(name, error))
+            raise UserError(blame(name, error)) from error
 
     def top_k(self, scores: np.ndarray, k: int) -> list[tuple[str, float]]:
         """Returns the k best `(label, score)`, best first.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from . import hardware
 from .checkpoints.load import checkpoint_config, read_meta
 from .errors import UserError
-from .files import write_atomically, write_json
+from .files import write_json
 
 if TYPE_CHECKING:
     from .compat import Runner
@@ -124,18 +124,6 @@ def newest_checkpoint(work_dir: str | Path) -> Path | None:
     return max(found)[2] if found else None
 
 
-def point_to_newest(work_dir: str | Path) -> None:
-    """Makes `last_checkpoint`, which stock resumes from, name the newest checkpoint.
-
-    Raises:
-        UserError: there is none.
-    """
-    checkpoint = newest_checkpoint(work_dir)
-    if checkpoint is None:
-        raise UserError(f"{say_empty(work_dir)} to resume from: start without --resume")
-    write_atomically(str(checkpoint).encode(), Path(work_dir) / "last_checkpoint")
-
-
 def set_aside(work_dir: str | Path, keep: str | Path | None = None) -> Path | None:
     """Moves the checkpoints of an earlier run out of the way of one that starts anew.
 
@@ -156,11 +144,10 @@ def set_aside(work_dir: str | Path, keep: str | Path | None = None) -> Path | No
     target = folder / "earlier" / datetime.now().strftime("%Y%m%d_%H%M%S_%f")
     target.mkdir(parents=True)
     for path in old:
-        if path.resolve() == kept:
-            shutil.copy2(path, target)
-        else:
-            path.rename(target / path.name)
+        move = shutil.copy2 if path.resolve() == kept else shutil.move
+        move(path, target)
     (folder / "last_checkpoint").unlink(missing_ok=True)
+    logger.info("checkpoints of an earlier run: moved to %s", target)
     return target
 
 

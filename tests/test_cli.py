@@ -4,16 +4,16 @@ import os
 import shutil
 import subprocess
 import sys
-from argparse import Namespace
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
 
 from mmact_tiny import cli
-from mmact_tiny.cli import int_or_auto, names, num_bytes, parse_cfg_options
+from mmact_tiny.cli import num_bytes
 from mmact_tiny.errors import UserError
 from mmact_tiny.runs import run_facts
+from tools import train
 
 
 @pytest.mark.parametrize(
@@ -31,17 +31,21 @@ def test_no_size(text):
 
 
 def test_names_and_numbers():
-    assert names(" a, ,b") == ["a", "b"]
-    assert [int_or_auto("auto"), int_or_auto("12")] == ["auto", 12]
+    assert train.names(" a, ,b") == ["a", "", "b"]  # no name either, which is told
+    assert [train.int_or_auto("auto"), train.int_or_auto("12")] == ["auto", 12]
 
 
 def test_config_options():
+    """The flag may be there several times."""
+    parser = cli.make_parser("")
+    cli.add_cfg_options(parser)
     items = ["a.b=1", "c='x'", "d=x=y", "e=True", "f=false", "g=none", "h=[1, 2]", "i="]
     expected = {"a.b": 1, "c": "x", "d": "x=y", "e": True, "f": False, "g": None, "h": [1, 2]}
-    assert parse_cfg_options(Namespace(cfg_options=items)) == {**expected, "i": ""}
+    args = parser.parse_args(["--cfg-options", *items[:5], "--cfg-options", *items[5:]])
+    assert dict(args.cfg_options) == {**expected, "i": ""}
     for wrong in ("a", "=1"):
         with pytest.raises(UserError, match="expected key=value"):
-            parse_cfg_options(Namespace(cfg_options=[wrong]))
+            parser.parse_args(["--cfg-options", wrong])
 
 
 def seen_by(argv: list[str]) -> list[str | None]:

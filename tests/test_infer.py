@@ -128,8 +128,12 @@ def test_defaults(checkpoint, monkeypatch, caplog):
 
 
 def test_a_wrong_name_to_write_is_told_before_any_work(tmp_path):
-    with pytest.raises(UserError, match=r"--out a\.txt: expected a name that ends in \.json, "):
-        infer_videos([VIDEO], checkpoint=tmp_path / "gone.pth", out="a.txt")
+    for out, said in (
+        ("a.txt", r"--out a\.txt: expected a name that ends in \.json, "),
+        ("/proc/a.json", "cannot write /proc/a.json: "),
+    ):
+        with pytest.raises(UserError, match=said):
+            infer_videos([VIDEO], checkpoint=tmp_path / "gone.pth", out=out)
 
 
 def test_windows_and_a_labelled_video(tiny_checkpoint, tmp_path, capsys):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
+from mmact_tiny.errors import EXIT_ERROR
 from tools import render_tiny
 from tools.render_tiny import ACTIONS, FPS, NUM_CLIPS, SEED, clip_rng, encode_clip, render_clip
 
@@ -100,6 +101,9 @@ def test_tool_renders_the_dataset(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(render_tiny, "NUM_CLIPS", {"train": 1, "val": 1})
     assert render_tiny.main(["--out", str(tmp_path), "--seed", "7"]) == 0
     assert "8 clips in" in capsys.readouterr().out
+    (tmp_path / "file").touch()
+    assert render_tiny.main(["--out", str(tmp_path / "file")]) == EXIT_ERROR
+    assert f"cannot write {tmp_path}/file: Not a directory" in capsys.readouterr().err
     assert (tmp_path / "label_map.txt").read_text() == (TINY / "label_map.txt").read_text()
     for split in ("train", "val"):
         lines = (tmp_path / f"{split}.txt").read_text().splitlines()

@@ -10,10 +10,10 @@ With VIDEO: which of its frames training, validation and test take.
 
 import logging
 from collections.abc import Sequence
-from pathlib import Path
 
 from mmact_tiny import cli
-from mmact_tiny.errors import EXIT_OK, UserError
+from mmact_tiny.errors import EXIT_OK
+from mmact_tiny.files import check_out
 
 
 @cli.tool
@@ -32,15 +32,14 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     cli.add_cfg_options(parser)
     args = parser.parse_intermixed_args(argv)  # VIDEO may come last
     cli.start(args)
-    if Path(args.out).suffix.lower() != ".png":
-        raise UserError(f"--out {args.out}: expected a name that ends in .png")
+    check_out(args.out, [".png"])
 
     from mmact_tiny.view.browse import browse_split, browse_video
     from mmact_tiny.view.describe import config_to_describe
     from mmact_tiny.view.sheet import write_picture
 
     logging.getLogger("mmact_tiny").setLevel(logging.WARNING)  # the overrides' changes
-    options = cli.parse_cfg_options(args)
+    options = dict(args.cfg_options)
     cfg = config_to_describe(
         args.config, data_root=args.data, pretrained=args.pretrained, options=options
     )

@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int | None:
 
     from mmact_tiny.view.describe import config_to_describe, describe
 
-    cfg = config_to_describe(args.config, data_root=args.data, options=cli.parse_cfg_options(args))
+    cfg = config_to_describe(args.config, data_root=args.data, options=dict(args.cfg_options))
     print(describe(cfg, num_frames=args.num_frames, video=args.video))
     return EXIT_OK
 

@@ -94,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int | None:
         work_dir=args.work_dir,
         launcher=args.launcher,
         time_limit=args.time_limit,
-        options=cli.parse_cfg_options(args),
+        options=dict(args.cfg_options),
         command=cli.command_line(),
     )
     if cli.has_room("report") and result.folder:

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mmact_tiny.cli import make_parser, tool
+from mmact_tiny.files import writing_to
 
 SEED = 2024  # of the committed clips
 NUM_CLIPS = {"train": 10, "val": 4}  # in each class
@@ -222,7 +223,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--seed", type=int, default=SEED, help="default: %(default)s, that of the committed clips"
     )
     args = parser.parse_args(argv)
-    paths = render_dataset(args.out, args.seed)
+    with writing_to(args.out):
+        paths = render_dataset(args.out, args.seed)
     num_bytes = sum(path.stat().st_size for path in paths)
     print(f"{len(paths)} clips in {args.out}, {num_bytes / 1e6:.2f} MB")
 

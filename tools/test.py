@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from mmact_tiny import cli
 from mmact_tiny.errors import EXIT_OK, EXIT_PARTIAL
+from mmact_tiny.files import check_out
 
 
 @cli.tool
@@ -28,6 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     cli.add_verbose(parser)
     args = parser.parse_args(argv)
     cli.start(args)
+    if args.out is not None:
+        check_out(args.out, [".json"])
 
     from mmact_tiny import evaluate
 
@@ -41,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int | None:
         engine=args.engine,
         launcher=args.launcher,
         time_limit=args.time_limit,
-        options=cli.parse_cfg_options(args),
+        options=dict(args.cfg_options),
         out=args.out,
         command=cli.command_line(),
     )

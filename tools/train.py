@@ -15,9 +15,19 @@ from mmact_tiny import cli
 from mmact_tiny.errors import EXIT_OK, EXIT_PARTIAL
 
 
+def int_or_auto(text: str) -> int | str:
+    """Returns a whole number, or `auto`, for argparse."""
+    return text if text == "auto" else int(text)
+
+
 def float_or_auto(text: str) -> float | str:
     """Returns a number, or `auto`, for argparse."""
     return text if text == "auto" else float(text)
+
+
+def names(text: str) -> list[str]:
+    """Returns the names of `a,b`, for argparse."""
+    return [name.strip() for name in text.split(",")]
 
 
 def add_finetuning(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +40,7 @@ def add_finetuning(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--label-smoothing", type=float, metavar="EPS")
     group.add_argument(
-        "--blend", type=cli.names, metavar="mixup|cutmix", help="blend videos; both with a comma"
+        "--blend", type=names, metavar="mixup|cutmix", help="blend videos; both with a comma"
     )
     group.add_argument(
         "--ema",
@@ -52,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     parser.add_argument("--data", metavar="DIR", help="dataset folder")
     parser.add_argument("--work-dir", metavar="DIR", help="default: work_dirs/<config stem>")
     parser.add_argument("--epochs", type=int, metavar="N")
-    parser.add_argument("--batch-size", type=cli.int_or_auto, metavar="N|auto")
+    parser.add_argument("--batch-size", type=int_or_auto, metavar="N|auto")
     parser.add_argument(
         "--global-batch",
         type=int,
@@ -88,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     parser.add_argument("--launcher", choices=("none", "pytorch", "slurm", "mpi"))
     parser.add_argument(
         "--track",
-        type=cli.names,
+        type=names,
         action="extend",
         metavar="tensorboard|wandb|mlflow",
         help="log to this tracker too; several with commas",
@@ -138,7 +148,7 @@ def main(argv: Sequence[str] | None = None) -> int | None:
         changes["pretrained"]["work_dir"] = args.work_dir
     if args.recipe:
         changes = with_recipe(args.recipe, changes)
-    options = cli.parse_cfg_options(args)
+    options = dict(args.cfg_options)
     if args.folds is not None and not args.dry_run:
         return cross_validate(args.config, args.folds, changes, options)
     cfg = load_config(args.config, changes=changes, options=options)

@@ -88,7 +88,6 @@ def fetch_backbone(item: BackboneWeights, *, force: bool = False) -> Path:
     """
     if not item.member:
         return download(item.url, item.path, sha256_prefix=item.sha256, force=force)
-    item.path.parent.mkdir(parents=True, exist_ok=True)
     with locked(item.path):
         if force or not item.path.is_file():
             import torch

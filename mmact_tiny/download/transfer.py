@@ -50,8 +50,6 @@ def download(
     if path.is_dir():
         raise UserError(f"cannot download to {path}: it is a folder, expected a file's path")
     part = path.with_name(f"{path.name}.part")
-    with writing_to(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
     with locked(path):
         if path.exists() and not force:
             if _has_hash(path, sha256_prefix):

@@ -247,7 +247,6 @@ def fetch_weights(item: Published, *, force: bool = False) -> Path:
 
 
 def _fetch_dataset(item: Published, force: bool) -> Path:
-    item.path.parent.mkdir(parents=True, exist_ok=True)
     with locked(item.path):
         if item.path.exists() and not force:
             _check(item.path)

@@ -97,7 +97,8 @@ class Extractor:
         if jobs:
             self._reader.start()  # in this thread
             with Bar("features", len(jobs), keep=True) as bar:
-                for job, sample in zip(jobs, ReadAhead(self._sample, jobs), strict=True):
+                samples = ReadAhead(lambda job: self._reader(job[0], job[1][0][0]), jobs)
+                for job, sample in zip(jobs, samples, strict=True):
                     if isinstance(sample, UserError):
                         errors[job[0]] = str(sample)
                     else:
@@ -113,7 +114,7 @@ class Extractor:
         """
         self._reader.start()
         looks = [(0, False)]
-        for sample in ReadAhead(self._sample, ((video, looks) for video in videos)):
+        for sample in ReadAhead(lambda video: self._reader(video, 0), videos):
             if isinstance(sample, UserError):
                 yield sample
             else:
@@ -167,12 +168,6 @@ class Extractor:
             job = video, list(looks)
             if not all(self._path(video, look).is_file() for look in job[1]):
                 yield job
-
-    def _sample(self, job: Job) -> dict | UserError:
-        try:
-            return self._reader(job[0], job[1][0][0])
-        except UserError as error:
-            return error
 
     def _read(self, video: Path, draw: int) -> dict:
         """Returns the views of a video as the pipeline packs them, in a process for reading."""

@@ -15,6 +15,7 @@ from ..metrics import Accuracy, wilson_interval
 POOLINGS = ("mean", "thirds")
 STRENGTHS = (0.01, 0.001, 0.1, 1.0)  # scikit-learn's C; the first where there is no choice
 UNEVEN = 1.5  # times as many videos of one class as of another
+FOLDS = 5
 MAX_CHOSEN_BY = 500  # videos: the choice needs no more, the fit takes all
 NEVER = -30.0  # bias of a class without a training video: a score of 1e-13
 
@@ -70,9 +71,6 @@ def choose(
     features: np.ndarray,
     labels: np.ndarray,
     groups: Sequence[Any],
-    *,
-    folds: int = 5,
-    seed: int = 0,
 ) -> tuple[Choice, Accuracy | None]:
     """Returns the probe of the highest accuracy in cross-validation, and that accuracy.
 
@@ -84,23 +82,22 @@ def choose(
     Args:
         features: Of training videos, shape (videos, looks, parts, channels).
         labels: Shape (videos,).
-        groups: Hashable; videos of one group would tell of each other.
-        folds: At most; as many as the rarest class has groups, where that is fewer. Of a class
-            with one group nothing can be learned where it is held out: it counts as wrong.
-        seed: Of the order in which videos are dealt out.
+        groups: Hashable; videos of one group would tell of each other. There are as many folds as
+            the rarest class has groups, at most `FOLDS`. Of a class with one group nothing can be
+            learned where it is held out: it counts as wrong.
     """
     from sklearn.decomposition import PCA
     from sklearn.model_selection import PredefinedSplit, cross_val_predict
 
-    some = _sample(labels, seed)
+    some = _sample(labels)
     features, labels, groups = features[some], labels[some], [groups[index] for index in some]
     each_group = np.bincount([label for label, _ in {*zip(labels.tolist(), groups, strict=True)}])
-    folds = min(folds, int(min(each_group[each_group > 1], default=0)))
+    folds = min(FOLDS, int(min(each_group[each_group > 1], default=0)))
     if folds < 2:
         return Choice(), None
     counts = np.bincount(labels)[np.unique(labels)]
     balances = (False, True) if counts.max() > UNEVEN * counts.min() else (False,)
-    num_looks, fold_of = features.shape[1], divide(labels, groups, folds, seed=seed)
+    num_looks, fold_of = features.shape[1], divide(labels, groups, folds)
     if any(len({*labels[fold_of != fold].tolist()}) < 2 for fold in fold_of):
         return Choice(), None
     options = dict(cv=PredefinedSplit(fold_of.repeat(num_looks)), method="predict_proba")
@@ -168,9 +165,9 @@ def _one_thread() -> Any:
     return threadpool_limits(1, user_api="blas")
 
 
-def _sample(labels: np.ndarray, seed: int) -> np.ndarray:
+def _sample(labels: np.ndarray) -> np.ndarray:
     """Returns the indices of at most `MAX_CHOSEN_BY` videos, about the same part of each class."""
-    order = np.random.default_rng(seed).permutation(len(labels))
+    order = np.random.default_rng(0).permutation(len(labels))
     by_class = order[np.argsort(labels[order], kind="stable")]
     step = max(1.0, len(labels) / MAX_CHOSEN_BY)
     return np.sort(by_class[np.arange(0, len(labels), step).astype(int)])

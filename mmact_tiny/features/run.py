@@ -120,7 +120,7 @@ def probe(
     train, val = listed_videos(cfg, "train"), listed_videos(cfg, "val")
     listed = {**train, **val}
     _warn_of_leaks(extractor, train, val)
-    unlabelled = [] if rank is None else _without_labels(unlabelled, listed)
+    unlabelled = [] if rank is None else _without_labels(extractor, unlabelled, listed)
     counts = dict.fromkeys([*unlabelled, *val], 1) | dict.fromkeys(train, looks)
     if folds is not None:  # told before minutes of features, too
         divided = divide_dataset(dataset, folds, extractor.content)
@@ -134,16 +134,18 @@ def probe(
     return result if rank is None else _rank(cfg, setting, fitted, unlabelled, result)
 
 
-def _without_labels(videos: Sequence[Path], listed: Collection[Path]) -> list[Path]:
-    """Returns the videos that the dataset does not list, and says how many it does.
+def _without_labels(
+    extractor: Extractor, videos: Sequence[Path], listed: Iterable[Path]
+) -> list[Path]:
+    """Returns the videos whose content the dataset does not list, and says how many it does.
 
     Raises:
         UserError: it lists all.
     """
-    labelled = {path.resolve() for path in listed}
-    others = [path for path in videos if path.resolve() not in labelled]
-    if len(others) < len(videos):
-        logger.info("left out: %d videos that have labels", len(videos) - len(others))
+    labelled = set(map(extractor.content, listed))
+    others = [path for path in videos if extractor.content(path) not in labelled]
+    if num_known := len(videos) - len(others):
+        logger.info("left out: %d video(s) that have labels, or are copies of such", num_known)
     if not others:
         raise UserError(f"--rank: all of the {len(videos)} videos have labels, as {videos[0]}")
     return others
@@ -258,10 +260,8 @@ def _rank(
         return result
     listed = dict.fromkeys(unlabelled, -1)
     paths, _, features = load_features(setting.extractor, listed, 1, setting.errors)
-    scores, classes = (
-        fitted.scores(features[:, 0]),
-        dict(split_datasets(cfg))["val"].metainfo.classes,
-    )
+    scores = fitted.scores(features[:, 0])
+    classes = dict(split_datasets(cfg))["val"].metainfo.classes
     rows: list[dict[str, Any]] = []
     for index in label_next(features[:, 0], scores):
         best = np.argsort(-scores[index], kind="stable")[:2].tolist()

@@ -17,7 +17,7 @@ from .. import __version__
 from ..annotations import expand_lists
 from ..checkpoints.load import config_of, load_checkpoint
 from ..errors import UserError
-from ..files import Row, open_atomically, sha256
+from ..files import Row, check_out, open_atomically, sha256
 from ..pipeline import describe_protocol
 from ..video.files import find_videos, split_name
 from ..video.isolated import blame
@@ -46,9 +46,7 @@ def write_features(
         UserError: a path, checkpoint or `out` that cannot be used; no video that can be read.
     """
     out = Path(out)
-    if out.suffix not in FeatureFile.suffixes:
-        expected = ", ".join(FeatureFile.suffixes)
-        raise UserError(f"--out {out}: expected a name that ends in {expected}")
+    check_out(out, FeatureFile.suffixes)
     if out.suffix == ".parquet" and find_spec("pyarrow") is None:
         raise UserError(f"--out {out} needs pyarrow: pip install 'mmact-tiny[parquet]'")
     videos = find_videos(expand_lists(paths))

@@ -102,8 +102,6 @@ def divide(
     labels: Sequence[int] | np.ndarray,
     groups: Sequence[Hashable],
     num_folds: int,
-    *,
-    seed: int = SEED,
 ) -> np.ndarray:
     """Returns the fold of each video, from 0 on: scikit-learn's StratifiedGroupKFold.
 
@@ -114,7 +112,6 @@ def divide(
         labels: The class of each video.
         groups: Videos of one group are in one fold.
         num_folds: From 2 to the number of groups, and of the videos of the largest class.
-        seed: Of the order in which groups are dealt out.
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
@@ -122,7 +119,7 @@ def divide(
     folds = np.zeros(len(labels), dtype=int)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of classes with fewer videos than folds
-        splits = StratifiedGroupKFold(num_folds, shuffle=True, random_state=seed)
+        splits = StratifiedGroupKFold(num_folds, shuffle=True, random_state=SEED)
         for fold, (_, held_out) in enumerate(splits.split(names, labels, names)):
             folds[held_out] = fold
     return folds

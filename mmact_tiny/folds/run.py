@@ -21,7 +21,7 @@ from ..evaluate import TestResult, test, write_result
 from ..files import held, read_json
 from ..metrics import Accuracy, VideoResult, summarize
 from ..pipeline import pipeline_of, set_pipeline, split_datasets
-from ..runs import RESULTS, last_checkpoint, run_facts
+from ..runs import RESULTS, last_checkpoint, run_facts, set_aside
 from ..train import check_inputs, train
 from .divide import Division, divide_dataset, write_lists
 
@@ -50,11 +50,12 @@ def train_folds(
     Raises:
         UserError: what `train` and `cross_validate` find.
     """
-    cfg = load_config(config, changes=changes, options=options)
+    resume = bool(changes["pretrained"].get("resume"))  # which each fold has for itself
+    whole = {**changes, "pretrained": {**changes["pretrained"], "resume": None}}
+    cfg = load_config(config, changes=whole, options=options)
     cfg.work_dir += "" if changes["run"].get("work_dir") else "_folds"
     check_inputs(cfg)
     dataset = dataset_of(cfg)
-    resume = bool(changes["pretrained"].get("resume"))
     settings = changes, options or {}, command
     run_fold = partial(_train_fold, config, dataset, *settings)
     divided = divide_dataset(dataset, num_folds)
@@ -124,24 +125,25 @@ def cross_validate(
     videos, groups, folds = divided
     dataset, num_folds, noted = dataset_of(cfg), int(folds.max()) + 1, run_facts(command)
     unit = GROUPS if any(group.startswith("group ") for group in groups) else "copies of a file"
-    logger.info("%d folds of %d videos, groups: %s", num_folds, len(videos), unit)
+    places = [folder / f"fold_{number + 1}" for number in range(num_folds)]
     rows: list[VideoResult] = []
     errors: list[VideoResult] = []
     by_fold, seconds = [], 0.0
     with held(folder) if main else nullcontext():
-        for fold in range(num_folds):
-            place = folder / f"fold_{fold + 1}"
-            held_out = folds == fold
-            if write_lists(place, dataset, videos, held_out, replace=not resume) and resume:
+        for fold, place in enumerate(places):
+            if write_lists(place, dataset, videos, folds == fold, replace=not resume) and resume:
                 raise UserError(f"{place} is of other videos or folds: start without --resume")
+            if main and not resume:  # of an earlier run: a resume of this one would take them
+                (place / RESULTS).unlink(missing_ok=True)
+                set_aside(place, keep=cfg.get("load_from"))
+        logger.info("%d folds of %d videos, groups: %s", num_folds, len(videos), unit)
+        for fold, place in enumerate(places):
             sizes = fold + 1, num_folds, (folds != fold).sum(), (folds == fold).sum()
             logger.info("fold %d of %d: %d videos to train on, %d held out", *sizes)
             result = _results_of(place) if resume else None
             if result is not None:
                 logger.info("  done before: %s", place / RESULTS)
-            else:
-                (place / RESULTS).unlink(missing_ok=True)
-                result = run_fold(place)
+            result = result or run_fold(place)
             rows += result.rows
             errors += result.errors
             seconds += result.seconds

@@ -1,6 +1,5 @@
 """Leaves an earlier run in the work directory as it is until the new one has begun."""
 
-import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..compat import Config, Hook
+from ..errors import UserError
 from ..files import held, write_atomically
 from ..hardware import rank
-from ..runs import best_checkpoint, newest_checkpoint, point_to_newest, set_aside
+from ..runs import best_checkpoint, newest_checkpoint, say_empty, set_aside
 from .processes import check_same_start
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 # What a machine that is gone may hold the work directory for: an NFSv4 server's lease is 90 s.
 PATIENCE = 120.0
-logger = logging.getLogger("mmact_tiny")
 
 
 class BeginHook(Hook):
@@ -31,9 +30,7 @@ class BeginHook(Hook):
 
     def after_train_iter(self, runner: "Runner", batch_idx: int, **batch: Any) -> None:
         if not self.begun and rank() == 0 and not runner.cfg.get("resume"):
-            moved = set_aside(runner.work_dir, keep=runner.cfg.get("load_from"))
-            if moved is not None:
-                logger.info("checkpoints of an earlier run: moved to %s", moved)
+            set_aside(runner.work_dir, keep=runner.cfg.get("load_from"))
         self.begun = True
 
 
@@ -55,7 +52,11 @@ def keeping_earlier_run(cfg: Config) -> Iterator[BeginHook]:
         return
     with held(cfg.work_dir, patience=PATIENCE if _is_restarted() else 0):
         if cfg.get("resume") and cfg.load_from is None:
-            point_to_newest(cfg.work_dir)
+            newest = newest_checkpoint(cfg.work_dir)
+            if newest is None:
+                raise UserError(f"{say_empty(cfg.work_dir)} to resume from: start without --resume")
+            # Stock takes what this file says.
+            write_atomically(str(newest).encode(), Path(cfg.work_dir, "last_checkpoint"))
         check_same_start(_start_of(cfg))
         before = dump.read_bytes() if dump.is_file() else None
         has_run = best_checkpoint(cfg.work_dir) is not None

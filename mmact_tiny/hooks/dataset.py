@@ -172,7 +172,11 @@ class Draws:
         self.drain = False  # ends a pass early: the batches under way are still read
 
     def __len__(self) -> int:
-        return len(self._batches())
+        stock = self.loader.batch_sampler
+        if not self.start:
+            return len(stock)
+        left = range(self.start, len(self.loader.dataset), self.loader.sampler.world_size)
+        return len(BatchSampler(left, stock.batch_size, stock.drop_last))
 
     def _batches(self) -> BatchSampler:
         """Returns stock's batches, or those of the videos that are left, divided as stock does."""

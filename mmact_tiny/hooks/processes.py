@@ -45,10 +45,10 @@ def start_processes(cfg: Mapping[str, Any]) -> None:
     if "MASTER_ADDR" not in os.environ:
         if cuda:
             return
-        raise UserError(
-            f"--launcher {launcher}: MASTER_ADDR is not set\n"
-            "  start with: torchrun --nproc_per_node=2 tools/train.py ... --launcher pytorch"
-        )
+        fix = "set it to the name of the machine of process 0"
+        if launcher == "pytorch":
+            fix = "start with: torchrun --nproc_per_node=2 tools/train.py ... --launcher pytorch"
+        raise UserError(f"--launcher {launcher}: MASTER_ADDR is not set\n  {fix}")
     if cuda:
         torch.cuda.set_device(hardware.local_rank())
     seconds = ((cfg.get("env_cfg") or {}).get("dist_cfg") or {}).get("timeout")

@@ -49,9 +49,9 @@ def batch_size(
     Raises:
         UserError: a number below 1, or a `total` that the processes cannot divide.
     """
+    counts = {split: count_annotations(dataset.ann_file) for split, dataset in split_datasets(cfg)}
     if train == "auto" and hardware.has_cuda():
-        ann_file = next(split_datasets(cfg))[1].ann_file
-        train = fit_batch(cfg, count_annotations(ann_file))
+        train = fit_batch(cfg, counts["train"])
     if train in (None, "auto"):
         train = cfg.train_dataloader.batch_size if hardware.has_cuda() else CPU_BATCH_SIZE
     wanted = {"train": train, "val": train if val is None else val, "test": test}
@@ -60,16 +60,21 @@ def batch_size(
             raise UserError(f"batch_size {key}={value!r}: expected a whole number or 'auto'")
         if value is not None and value < 1:
             raise UserError(f"batch_size {key}={value}: expected 1 or more")
-    for split, dataset in split_datasets(cfg):
+    for split, num_videos in counts.items():
         loader = cfg[f"{split}_dataloader"]
         size = wanted[split] or loader.batch_size
-        num_videos = count_annotations(dataset.ann_file)
         if split != "train" and (cfg.model.get("test_cfg") or {}).get("max_testing_views"):
             size = 1  # stock's models compute the views of one video in parts, not of several
         loader.batch_size = max(1, min(size, num_videos))
     if total is not None:
         if accumulate is not None:
             raise UserError(f"batch_size total={total} sets accumulate={accumulate}: give one")
+        if total > counts["train"]:
+            logger.warning(
+                "*** --global-batch %d: the weights change less than once an epoch of %d videos, "
+                "at the rate of that batch; expected %d or less ***",
+                *(total, counts["train"], counts["train"]),
+            )
         loader = cfg.train_dataloader
         loader.batch_size, accumulate = divide_batch(total, loader.batch_size)
     if accumulate is not None and accumulate != accumulated_steps(cfg):

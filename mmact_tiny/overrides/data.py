@@ -12,7 +12,7 @@ from .. import dataset as datasets
 from ..compat import Config, ConfigDict
 from ..errors import UserError
 from ..hooks.dataset import SIZE_KEYS, input_side
-from ..pipeline import SPLITS, Step, set_pipeline, split_datasets
+from ..pipeline import SPLITS, set_pipeline, split_datasets
 from .registry import OVERRIDES, comes_after, use_plugin
 
 METHODS = ("sample", "loss")
@@ -164,7 +164,9 @@ def classes(cfg: Config, label_map: str | None = None, names: list[str] | None =
             logger.info(
                 "%s pipeline: Flip changes no label: flip_label_map is of the stock classes", split
             )
-            steps = [_without(step, "flip_label_map") for step in dataset.pipeline]
+            steps = [
+                {k: step[k] for k in step if k != "flip_label_map"} for step in dataset.pipeline
+            ]
             set_pipeline(cfg, split, dataset, steps)
 
 
@@ -177,10 +179,6 @@ def _class_counts(cfg: Config) -> Iterator[tuple[ConfigDict, str]]:
     auxiliary = (cfg.model.get("neck") or {}).get("aux_head_cfg")
     if auxiliary is not None:
         yield auxiliary, "out_channels"
-
-
-def _without(step: Step, name: str) -> Step:
-    return {key: value for key, value in step.items() if key != name}
 
 
 @OVERRIDES.register_module()

@@ -17,10 +17,7 @@ TRANSFORMERS = (
     *("MViT", "SwinTransformer3D", "TimeSformer"),
     *("UniFormer", "UniFormerV2", "VisionTransformer"),
 )
-STAGED = {
-    *TRANSFORMERS,
-    "C3D",
-}  # whose stages `FreezeHook` knows; stock's `frozen_stages` goes first
+STAGED = {*TRANSFORMERS, "C3D"}  # whose stages `FreezeHook` knows; stock's own goes first
 # Stages of the backbones that have stock's `frozen_stages`, where they are not four.
 NUM_STAGES = {"MobileNetV2": 8, "MobileNetV2TSM": 8}
 # The argument of stock's transformers that counts their blocks; the stages of the others.

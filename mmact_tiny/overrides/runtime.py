@@ -1,5 +1,7 @@
 """Overrides of the machine and the run: precision, workers, work directory, checkpoints, guard."""
 
+from pathlib import Path
+
 from .. import hardware
 from ..compat import Config
 from ..errors import UserError
@@ -126,7 +128,9 @@ def run(
         launcher: none, pytorch, slurm or mpi.
         track: Trackers to log to: tensorboard, wandb, mlflow; by default the config's.
     """
-    if work_dir is not None and (not work_dir.strip() or "\0" in work_dir):
+    if work_dir is not None and (
+        not work_dir.strip() or "\0" in work_dir or Path(work_dir).is_file()
+    ):
         raise UserError(f"--work-dir {work_dir!r}: expected the name of a folder")
     cfg.work_dir = work_dir or cfg.get("work_dir") or default_work_dir(cfg)
     log_epoch_means(cfg)

@@ -107,7 +107,7 @@ def read_listing(
         raise NotUnderstood(int(line), why, names_videos=names_videos) from None
     text = re.sub(r"\Asep=.\n", "#\\g<0>", text)  # of Excel
     page = Page(file, text, find, settings.tier, settings.group, settings.multi_label)
-    for one in FORMATS:
+    for one in FORMATS if re.search(r"\w", text) else ():  # `[]` and `{}` are empty, too
         match = re.fullmatch(one.files, file.name, re.I)
         try:
             entries = one.read(page, match) if match and re.search(one.content, text) else None
@@ -126,9 +126,11 @@ def read_listing(
     is_export = settings.videos and suffix in (*EXPORT_SUFFIXES, ".csv", ".tsv")
     if should or names_videos or is_list_like(file.name) or is_export:
         number_of_line, first = next(page.lines(), (1, ""))
-        why = f"{first[:80]!r}: expected" if first else "empty, expected"
-        why += " a path and a label, of a known format"
-        if first and suffix in EXPORT_SUFFIXES:
+        lines = (set(re.findall(r"\w+", line.lower())) for _, line in page.lines())
+        is_empty = all(line <= _HEADER_WORDS for line in lines)  # or a heading alone
+        why = "empty" if is_empty else repr(first[:80])
+        why += ": expected a path and a label, of a known format"
+        if not is_empty and suffix in EXPORT_SUFFIXES:
             why = exports.name_foreign(text) or f"{why}; or {exports.READ}"
         raise NotUnderstood(number_of_line, why, names_videos=names_videos)
     return None

@@ -139,9 +139,10 @@ def find_source(
     listings = _find_listings(findings, src, index, settings)
     if videos is not None and not listings:
         raise UserError(f"--videos {settings.videos}: {src} is no list of them")
-    walk = index.walk
+    walk, is_export = index.walk, bool(listings) and _is_export(listings[0])
+    if settings.tier is not None and not is_export:
+        raise UserError(f"--tier {settings.tier}: {src} is no export of a labelling tool")
     if listings:
-        is_export = _is_export(listings[0])
         _read_listings(findings, listings, index, whole=src.is_dir() and not is_export)
         if not is_export:
             _compare_with_folders(findings)

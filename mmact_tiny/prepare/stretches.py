@@ -27,6 +27,8 @@ def place_stretches(findings: Findings, settings: Settings) -> None:
     if not any(video.times for video in findings.videos):
         if settings.background is not None:
             raise UserError("--background: nothing lists stretches, so there is no rest of a video")
+        if settings.frame_rate is not None:
+            raise UserError("--frame-rate: nothing lists stretches: leave it out")
         return
     frame_times: dict[str, FrameTimes] = {}
     good: dict[str, list[Video]] = defaultdict(list)

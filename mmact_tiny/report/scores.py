@@ -28,9 +28,7 @@ def analyze(results: dict[str, Any]) -> Test:
     counted = {"num_videos": len(rows), "classes": names, "unreadable": unreadable}
     kept = {key: results[key] for key in results if key not in ("videos", "nearest")}
     found = cast(Test, kept | counted)
-    if not rows:
-        return found
-    if isinstance(rows[0]["label"], list):  # each label is judged by itself: see the accuracies
+    if not rows or isinstance(rows[0]["label"], list):  # several: see the accuracies of each
         return found
     scores = np.array([row["scores"] for row in rows], dtype=float)
     labels = np.array([row["label"] for row in rows])

@@ -211,9 +211,9 @@ def _is_below(path: str, folder: str) -> bool:
     return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
 
 
-def walk_videos(folder: Path, skip: Path | None = None) -> Iterator[Path]:
+def walk_videos(folder: Path) -> Iterator[Path]:
     """Yields the video files below a folder in order, as `Walk` finds them."""
-    return Walk(folder, skip).videos()
+    return Walk(folder).videos()
 
 
 def refuse_archive(path: Path) -> None:

@@ -316,7 +316,8 @@ def _call_here(function: Callable[..., Any], arguments: tuple[Any, ...]) -> byte
 class ReadAhead(Generic[Item, Result]):
     """What `read` returns for each item, in order, a few of them read ahead in a thread.
 
-    Reading begins at once, before the first result is asked for.
+    Of an item that it raises a UserError for, that is the result. Reading begins at once, before
+    the first result is asked for.
     """
 
     def __init__(self, read: Callable[[Item], Result], items: Iterable[Item]) -> None:
@@ -334,7 +335,11 @@ class ReadAhead(Generic[Item, Result]):
             if len(self._ahead) > VIDEOS_AHEAD:
                 return
 
-    def __iter__(self) -> Iterator[Result]:
+    def __iter__(self) -> Iterator[Result | UserError]:
         while self._ahead:
-            yield self._ahead.popleft().result()
+            try:
+                result: Result | UserError = self._ahead.popleft().result()
+            except UserError as error:
+                result = error
+            yield result
             self._fill()

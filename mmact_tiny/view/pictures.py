@@ -19,7 +19,7 @@ from ..checkpoints.load import load_checkpoint, load_weights
 from ..compat import MODELS, Compose
 from ..engine.engine import normalize
 from ..errors import UserError
-from ..files import Row
+from ..files import Row, check_out
 from ..pipeline import CROPS
 from ..recognizer import Recognizer
 from ..video.files import find_videos, sample_of
@@ -47,9 +47,8 @@ def check_pictures(
             continue
         if len(found) != 1:
             raise UserError(f"{flag} {out}: expected one video, not {len(found)}")
+        check_out(out, [suffix], flag)
         path = Path(out)
-        if path.suffix.lower() != suffix:
-            raise UserError(f"{flag} {out}: expected a name that ends in {suffix}")
         if path.resolve() == found[0].resolve() or (path.exists() and found[0].samefile(path)):
             raise UserError(f"{flag} {out}: that is the video itself; name another file")
     if cam is not None and importlib.util.find_spec("pytorch_grad_cam") is None:

@@ -56,14 +56,14 @@ def write_label_studio(path: Path, rows: Sequence[Row]) -> None:
     for video, answers, times in _by_video(rows):
         results: list[dict[str, Any]] = []
         for number, one in enumerate(answers):
+            control, kind, ranges = CHOICES, "choices", {}
+            if one.stretch is not None:
+                start, end = (round(seconds * times.fps) for seconds in one.stretch)
+                ranges = {"ranges": [{"start": start + 1, "end": end}]}
+                control, kind = CONTROL, "timelinelabels"
             shared = dict(id=f"answer{len(tasks)}.{number}", to_name=VIDEO, score=one.score)
-            if one.stretch is None:
-                value: dict[str, Any] = {"choices": [one.label]}
-                results.append(dict(from_name=CHOICES, type="choices", value=value, **shared))
-                continue
-            start, end = (round(seconds * times.fps) for seconds in one.stretch)
-            value = {"ranges": [{"start": start + 1, "end": end}], "timelinelabels": [one.label]}
-            results.append(dict(from_name=CONTROL, type="timelinelabels", value=value, **shared))
+            value = {**ranges, kind: [one.label]}
+            results.append(dict(from_name=control, type=kind, value=value, **shared))
         data = {VIDEO: f"/data/local-files/?d={video}", "fps": round(times.fps, 6)}
         tasks.append({"data": data, "predictions": [{"result": results}]})
     write_json(path, tasks)

@@ -121,15 +121,8 @@ def score_windows(
     reader = GuardedReader(
         views, video_seconds=VIDEO_SECONDS + 10 * window, calls_a_process=len(windows)
     )
-
-    def read(number: int) -> Any:
-        try:
-            return reader(number)
-        except UserError as error:
-            return error
-
     try:
-        scored = recognizer.score_samples(ReadAhead(read, range(len(windows))))
+        scored = recognizer.score_samples(ReadAhead(reader, range(len(windows))))
         found = list(
             track(zip(windows, scored, strict=True), "windows", len(windows), unit="windows")
         )

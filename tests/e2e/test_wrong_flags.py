@@ -7,6 +7,7 @@ import pytest
 from conftest import STOCK
 
 from mmact_tiny.errors import EXIT_ERROR, UserError
+from mmact_tiny.hooks.processes import start_processes
 from tools import infer, test, train
 
 BASE = f'_base_ = ["{STOCK}"]\n'
@@ -30,6 +31,8 @@ TRAIN_FLAGS = {
     "--seed 4294967296": "expected 0 to 4294967295",
     "--work-dir ''": "--work-dir '': expected the name of a folder",
     "--work-dir a\0b": "--work-dir 'a\\x00b': expected the name of a folder",
+    "--work-dir README.md": "--work-dir 'README.md': expected the name of a folder",
+    "--track ''": "--track : no such tracker; known: mlflow, tensorboard, wandb",
     "--cfg-options train_cfg.max_epochs=0": "max_epochs=0: expected 1",
     "--cfg-options val_dataloader.batch_size=0": "val_dataloader.batch_size=0: expected 1 or more",
     "--cfg-options optim_wrapper.optimiser.lr=1": "no key 'optim_wrapper.optimiser'",
@@ -135,6 +138,8 @@ def test_a_wrong_flag_of_inference(flags, tiny_checkpoint, tmp_path, capsys, mon
 TEST_FLAGS = {
     "--work-dir gone": "no checkpoint in gone",
     "gone.py gone.pth": "no config gone.py",
+    "--out x.txt": "--out x.txt: expected a name that ends in .json",
+    "--out /proc/x.json": "cannot write /proc/x.json: ",
     "configs/tsn_tiny.py gone.pth": "gone.pth",
     "--device cuda:99": "--device cuda:99: this machine has",
 }
@@ -146,3 +151,12 @@ def test_a_wrong_flag_of_testing(flags, toy_dataset, capsys):
     error = capsys.readouterr().err
     assert TEST_FLAGS[flags] in error
     assert error.startswith("error: ") and "Traceback" not in error
+
+
+@pytest.mark.parametrize(
+    ("launcher", "fix"), [("pytorch", "start with: torchrun"), ("slurm", "set it to the name of")]
+)
+def test_a_launcher_that_did_not_start_it(launcher, fix, monkeypatch):
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    with pytest.raises(UserError, match=f"--launcher {launcher}: MASTER_ADDR is not set\n  {fix}"):
+        start_processes({"launcher": launcher})

@@ -182,9 +182,12 @@ def test_folds_and_what_to_label_next(
 
     (data / "new").mkdir()
     for name in ("val/0.mp4", "val/1.mp4", "train/5.mp4"):
-        shutil.copy(data / name, data / "new" / Path(name).name)
+        content = (data / name).read_bytes() + b"\0\0\0\x08free"  # another file, the same frames
+        (data / "new" / Path(name).name).write_bytes(content)
     (data / "new/broken.mp4").write_text("no video")
-    (data / "new/listed.mp4").symlink_to(data / "val/2.mp4")  # has a label
+    for number in range(2):  # these have labels
+        shutil.copy(data / f"train/{number}.mp4", data / f"new/copy{number}.mp4")
+    (data / "new/listed.mp4").symlink_to(data / "val/2.mp4")
     words = ["--rank", str(data / "new")]
     assert probe(config, weights, tmp_path / "one", *words, data=data) == EXIT_PARTIAL
     with (tmp_path / "one/rank.csv").open() as file:

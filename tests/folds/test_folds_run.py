@@ -1,6 +1,7 @@
 """Cross-validation by train.py: a run for each fold, resumable, and one result of all videos."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -26,9 +27,14 @@ def scores(work_dir: Path) -> dict[str, list[float]]:
 def test_a_killed_cross_validation_goes_on(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Killed in the second fold: the first is kept as it is, and the end is the undisturbed one."""
+    """Killed in the second fold: the first is kept as it is, and the end is the undisturbed one.
+
+    What an earlier run has left in the folder, all done, is not taken for the new one's.
+    """
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert train.main(words(config, whole)) == EXIT_OK
+    shutil.copytree(whole, killed)
+    (killed / "test/results.json").unlink()
     (process,) = job.fork_ranks(train.main, (words(config, killed),), killed, 1)
     wait_for(lambda: [*killed.glob("fold_2/iter_*.pth")], process)
     process.kill()
@@ -37,7 +43,9 @@ def test_a_killed_cross_validation_goes_on(
     before, printed = first.stat().st_mtime_ns, capsys.readouterr().out
     assert not (killed / "test/results.json").exists() and "fold 2 of 2: 10 videos" in printed
     assert train.main(words(config, killed, "--resume")) == EXIT_OK
-    assert f"done before: {first}" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"done before: {first}" in printed and printed.count("done before") == 1
+    assert "no checkpoint" not in printed and [*killed.glob("fold_2/earlier/*/epoch_2.pth")]
     assert first.stat().st_mtime_ns == before
     assert scores(killed) == scores(whole)
 
@@ -62,7 +70,11 @@ def test_a_killed_cross_validation_goes_on(
 
     (killed / "fold_1/val.txt").write_text("train/0.mp4 0\n")
     assert train.main(words(config, killed, "--resume")) == EXIT_ERROR
-    assert "is of other videos or folds: start without --resume" in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert said.err == (
+        f"error: {killed}/fold_1 is of other videos or folds: start without --resume\n"
+    )
+    assert said.out == ""
     assert (killed / "fold_1/val.txt").read_text() == "train/0.mp4 0\n"  # which stay
 
 

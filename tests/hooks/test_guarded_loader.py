@@ -106,6 +106,23 @@ def test_an_epoch_goes_on_at_any_batch_as_it_would_have(tmp_path):
     assert {GOOD[index] for index in reads} == {name for name, _ in whole[1][3]}
 
 
+@pytest.mark.parametrize(("start", "world", "left"), [(5, 1, 3), (4, 3, 1), (12, 2, 0), (0, 1, 4)])
+def test_the_videos_that_are_left_of_an_epoch_are_divided_once(start, world, left, tmp_path):
+    """How many batches they make is known before the order is; each process draws that once."""
+    seen: list[int] = []
+    for rank in range(world):
+        draws, passes = loader_of(GOOD, tmp_path, workers=0).draws, []
+        sampler = draws.loader.sampler
+        sampler.world_size, sampler.rank, draws.rank, draws.start = world, rank, rank, start
+        draws._batches = lambda own=draws._batches, passes=passes: passes.append(1) or own()
+        assert len(draws) == left and passes == []
+        batches = list(draws)
+        assert len(batches) == left and passes == [1]
+        seen += [draw.item for batch in batches for draw in batch]
+    sampler.rank, sampler.world_size = 0, 1
+    assert set(seen) >= set(list(sampler)[start:])
+
+
 def test_bad_videos_are_replaced_counted_and_recorded(tmp_path, monkeypatch):
     names = [*GOOD[:9], "bad.mp4", "crash.mp4", "hang.mp4"]
     loader = loader_of(names, tmp_path)

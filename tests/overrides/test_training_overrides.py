@@ -355,6 +355,7 @@ def test_a_batch_that_cannot_be(toy_dataset: Path, arguments: dict, message: str
 def test_a_global_batch_is_kept_by_any_number_of_processes_that_divides_it(
     many_videos: Path,
     monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
     num_processes: int,
     size: int,
     steps: int,
@@ -365,6 +366,11 @@ def test_a_global_batch_is_kept_by_any_number_of_processes_that_divides_it(
     assert cfg.train_dataloader.batch_size == size
     assert cfg.optim_wrapper.get("accumulative_counts", 1) == steps
     assert num_processes * size * steps == 48
+    (said,) = caplog.messages
+    assert said == (
+        "*** --global-batch 48: the weights change less than once an epoch of 20 videos, at the "
+        "rate of that batch; expected 20 or less ***"
+    )
     monkeypatch.setenv("WORLD_SIZE", "5")
     with pytest.raises(UserError, match="--global-batch 48: 5 processes cannot divide it"):
         apply_overrides(stock(many_videos), [dict(type="batch_size", train=8, total=48)])

@@ -73,7 +73,9 @@ def test_an_empty_export_and_another_version_write_nothing(tmp_path, videos, too
     file, write = EXPORTS[tool_name]
     version = {"CVAT": "1.0", "ELAN": "4.0", "VIA": "2"}.get(tool_name, "old")
     fixes = r"label some|export it from|expected"
-    for text in (write([]), write(GOOD, version), "", "[]", "{}", "<a/>", "hello\n"):
+    headed = ["path,start,end,label\n"] if file.endswith(".csv") else []
+    empty = ["", "\n\n", "[]", "{\n}", *headed]
+    for text in (write([]), write(GOOD, version), *empty, "<a/>", "hello\n"):
         (tmp_path / file).write_text(text)
         for source in (tmp_path / file, tmp_path):
             words = [str(source), "--videos", str(videos), "--out", str(tmp_path / "out")]
@@ -81,6 +83,7 @@ def test_an_empty_export_and_another_version_write_nothing(tmp_path, videos, too
             said = capsys.readouterr().err.strip()
             assert "Traceback" not in said and len(said.splitlines()) <= 2, said
             assert re.search(rf"{file}:\d+", said) and re.search(fixes, said), said
+            assert (": empty: expected a path and a label" in said) == (text in empty), said
             assert not (tmp_path / "out").exists()
 
 

@@ -229,7 +229,7 @@ def test_what_tools_export_is_read(tmp_path, name, caplog):
 @pytest.mark.parametrize(
     ("file", "text", "message"),
     [
-        ("x.json", "[]", "of a known format; or Label Studio 1"),
+        ("x.json", "[7]", "of a known format; or Label Studio 1"),
         ("x.json", label_studio((UPLOAD, [])), "no label in it: label some"),
         ("x.json", '[{"data":{},"completions":[]}]', "before 1.0: export it from 1.0 or later"),
         (
@@ -378,9 +378,14 @@ def test_the_rest_of_the_videos_is_the_background(tmp_path, videos):
     problems = json.loads((tmp_path / "out" / "summary.json").read_text())["problems"]
     (told,) = [one for one in problems if one["kind"] == "no background"]
     assert "has no gap of 0.5 s, the median stretch: none of it is 'nothing'" in told["message"]
-    with pytest.raises(UserError, match="--background: nothing lists stretches"):
-        (tmp_path / "x.csv").write_text("video,label\np0_a.mp4,run\np1_b.mp4,sit\n")
-        prepare_data(tmp_path / "x.csv", tmp_path / "o", Settings(videos=videos, background="no"))
+    (tmp_path / "x.csv").write_text("video,label\np0_a.mp4,run\np1_b.mp4,sit\n")
+    for setting, message in (
+        ({"background": "no"}, "--background: nothing lists stretches"),
+        ({"frame_rate": 24.0}, "--frame-rate: nothing lists stretches"),
+        ({"tier": "a"}, "--tier a: .*x.csv is no export of a labelling tool"),
+    ):
+        with pytest.raises(UserError, match=message):
+            prepare_data(tmp_path / "x.csv", tmp_path / "o", Settings(videos=videos, **setting))
 
 
 def test_a_label_of_a_task_that_is_not_there_is_left_out(tmp_path):

@@ -16,6 +16,7 @@ import torch
 from conftest import ROOT
 from jobs import run_python
 
+from mmact_tiny.errors import UserError
 from mmact_tiny.video.isolated import VIDEOS_AHEAD, GuardedReader, Lost, ReadAhead
 
 CRASHED = ("decoder crashed", "SIGKILL", "the decoder crashed (SIGKILL)")
@@ -206,8 +207,15 @@ def test_the_next_item_is_read_while_the_caller_works():
 
 
 def test_an_exception_comes_where_its_item_would():
-    results = iter(ReadAhead(lambda number: 1 // number, [1, 0, 1]))
-    assert next(results) == 1
+    """A UserError is a result: the others are read as well."""
+
+    def read(number: int) -> float:
+        if number < 0:
+            raise UserError("below 0")
+        return 1 // number
+
+    results = iter(ReadAhead(read, [1, -1, 0, 1]))
+    assert next(results) == 1 and str(next(results)) == "below 0"
     with pytest.raises(ZeroDivisionError):
         next(results)
 
