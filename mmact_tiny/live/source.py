@@ -77,7 +77,7 @@ class Opened:
             raise UserError(f"{without_password(source)}: {error}") from None
         self.context, self.time_base = self.stream.codec_context, self.stream.time_base
         self.context.thread_type = "SLICE"  # a thread for each frame would hold frames back
-        kind, has_length = self.container.format, self.container.duration is not None
+        kind, has_length = self.container.format, bool(self.container.duration)  # live FLV has 0
         self.has_times = not kind.flags & NO_TIMESTAMPS
         self.is_paced = has_length or kind.name in SEGMENTED
         has_size = self.container.size > 0 and kind.name not in SEGMENTED

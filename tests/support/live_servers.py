@@ -1,4 +1,4 @@
-"""Real servers of live video on loopback, MPEG-TS over HTTP, HLS and RTSP, that fail as told.
+"""Real servers of live video on loopback, over HTTP, HLS, RTSP, UDP and RTP, that fail as told.
 
 Each frame shows when it was made: the milliseconds of `time.monotonic` in 32 black or white blocks.
 """
@@ -6,6 +6,8 @@ Each frame shows when it was made: the milliseconds of `time.monotonic` in 32 bl
 import socket
 import socketserver
 import subprocess
+import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -174,23 +176,35 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         pass
 
 
+def free_port(kind: int = socket.SOCK_STREAM) -> int:
+    with socket.socket(socket.AF_INET, kind) as taken:
+        taken.bind(("127.0.0.1", 0))
+        return taken.getsockname()[1]
+
+
 @contextmanager
 def serving(kind: str, folder: Path) -> Iterator[tuple[str, Camera, Server]]:
-    """Gives the address of live video of a kind, `http`, `hls` or `rtsp`, and what is behind it."""
+    """Gives the address of live video, `http`, `hls`, `rtsp`, `udp` or `rtp`, and what makes it."""
     camera = Camera()
     handler: Any = {"http": HttpHandler, "rtsp": RtspHandler}.get(kind)
     server = Server(handler or partial(QuietFiles, directory=folder), camera)
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    if kind == "hls":
-        settings = dict(format="hls", options=HLS)
-        film = partial(camera.film, str(folder / "live.m3u8"), **settings)
-        threading.Thread(target=film, daemon=True).start()
-        while not (folder / "live.m3u8").exists():
-            time.sleep(0.05)
-    name = {"http": "live.ts", "hls": "live.m3u8", "rtsp": "live"}[kind]
-    scheme = "rtsp" if kind == "rtsp" else "http"
+    source = f"{'rtsp' if kind == 'rtsp' else 'http'}://127.0.0.1:{server.server_address[1]}"
+    source += "/live.m3u8" if kind == "hls" else "/live.ts"
+    if kind in ("udp", "rtp"):
+        source = f"{kind}://127.0.0.1:{free_port(socket.SOCK_DGRAM)}"
+    sent: dict[str, tuple[str, dict[str, Any]]] = {
+        "hls": (f"{folder}/live.m3u8", dict(format="hls", options=HLS)),
+        "udp": (f"{source}?pkt_size=1316", {}),
+        "rtp": (source, dict(format="rtp_mpegts")),
+    }
+    if kind in sent:
+        sink, muxer = sent[kind]
+        threading.Thread(target=partial(camera.film, sink, **muxer), daemon=True).start()
+    while kind == "hls" and not (folder / "live.m3u8").exists():
+        time.sleep(0.05)
     try:
-        yield f"{scheme}://127.0.0.1:{server.server_address[1]}/{name}", camera, server
+        yield source, camera, server
     finally:
         camera.generation += 1
         server.shutdown()
@@ -220,19 +234,38 @@ print(f"rtsp://127.0.0.1:{server.get_bound_port()}/live", flush=True)
 GLib.MainLoop().run()
 """
 FFMPEG = "ffmpeg -v error -re -f lavfi -i testsrc=size=320x180:rate=25 -c:v libx264 -g 25"
+LISTENING = {  # the words that have FFmpeg wait for a client at an address
+    "ffmpeg http": "-f mpegts -listen 1 http://127.0.0.1:{port}/live.ts",
+    "ffmpeg rtmp": "-f flv -listen 1 rtmp://127.0.0.1:{port}/live/cam",
+    "ffmpeg tcp": "-f mpegts tcp://127.0.0.1:{port}?listen=1",
+}
+OTHER_KINDS = ("gstreamer", *LISTENING)
 
 
 @contextmanager
 def other_server(kind: str) -> Iterator[str]:
-    """Gives the address of a server that others wrote: `gstreamer` or `ffmpeg`, from Debian."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    address = f"http://127.0.0.1:{port}/live.ts"
-    command = ["/usr/bin/python3", "-c", GST]
-    if kind == "ffmpeg":
-        command = [*FFMPEG.split(), "-tune", "zerolatency", "-f", "mpegts", "-listen", "1", address]
+    """Gives the address of a server that others wrote, from Debian: of `OTHER_KINDS`."""
+    command, address = ["/usr/bin/python3", "-c", GST], ""
+    if kind != "gstreamer":
+        words = LISTENING[kind].format(port=free_port()).split()
+        command = [*FFMPEG.split(), "-tune", "zerolatency", *words]
+        address = words[-1].removesuffix("?listen=1")
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
-            yield process.stdout.readline().strip() if kind == "gstreamer" else address
+            yield address or process.stdout.readline().strip()
         finally:
             process.kill()
+
+
+def main() -> None:
+    """Serves until standard input ends: `python tests/support/live_servers.py rtsp`."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        serving(sys.argv[1], Path(folder)) as (source, *_),
+    ):
+        print(source, flush=True)
+        sys.stdin.read()
+
+
+if __name__ == "__main__":
+    main()
