@@ -69,7 +69,8 @@ class Opened:
                 timeout=(OPEN_SECONDS, silent_seconds),
             )
         except av.FFmpegError as error:
-            raise UserError(f"{without_password(source)}: {_explain(error)}") from None
+            hint = "; PyAV's wheels read no DASH" if ".mpd" in source else ""
+            raise UserError(f"{without_password(source)}: {_explain(error)}{hint}") from None
         try:
             self.stream = best_stream(self.container)
         except UserError as error:

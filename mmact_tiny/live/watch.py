@@ -1,5 +1,6 @@
 """Scores the newest window of a live source, one after the other, and tells what happens."""
 
+import gc
 import logging
 import math
 import os
@@ -250,6 +251,7 @@ def open_watch(reader: Reader, recognizer: dict[str, Any], settings: Settings) -
     opened = Recognizer(**{"precision": "auto", **recognizer})
     for name in ("checkpoint", "protocol", "engine"):
         logger.info("%s: %s", name, getattr(opened, name))
+    gc.freeze()  # to walk through PyTorch's modules stops all for 0.2 s
     return Watch(reader, opened, settings)
 
 

@@ -25,7 +25,7 @@ from mmact_tiny.errors import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_OK, UserError
 from mmact_tiny.live import source as sources
 from tools import infer
 
-FLAGS = ["--window", "0.8", "--stride", "0.2", "--protocol", "val", "--threshold", "0.01"]
+FLAGS = "--window 0.8 --stride 0.2 --protocol val --threshold 0.01 --engine torch".split()
 
 
 def rows(path: Path) -> list[dict[str, Any]]:
@@ -72,6 +72,7 @@ def test_standard_input_is_a_stream(tiny_checkpoint, tmp_path, capsys):
     video = make_video(tmp_path / "a.mkv", size=(160, 90), num_frames=40)
     out = tmp_path / "events.jsonl"
     words = ["-", *FLAGS, "--checkpoint", str(tiny_checkpoint), "--out", str(out)]
+    words += ["--stride", "0.8"]  # so late a frame may be and is kept
     with video.open("rb") as file, standard_input(file.fileno()):
         assert infer.main(words) == EXIT_OK
     assert "40 of 40 frames kept" in capsys.readouterr().out
@@ -110,6 +111,10 @@ REFUSED = {
     "nobody is there": ("rtsp://user:secret@127.0.0.1:1/cam", "rtsp://127.0.0.1:1/cam: Connection"),
     "no such page": ("{server}/gone", "{server}/gone: Server returned 5XX"),
     "no video": ("{server}/page.html", "{server}/page.html: it is no video stream that can be"),
+    "DASH": (
+        "{server}/live.mpd",
+        "{server}/live.mpd: it is no video stream that can be",
+    ),
     "sound alone": ("{server}/sound.ts", "{server}/sound.ts: no video stream"),
     "it says nothing": ("{silent}", "{silent}: nothing came in time"),
     "a list of this machine's files": ("{server}/list.m3u8", "{server}/list.m3u8: "),
@@ -135,6 +140,7 @@ def test_a_source_that_cannot_be_used_is_a_line(name, tmp_path, capsys, monkeypa
     playlist = f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nfile://{video}\n#EXT-X-ENDLIST\n"
     with serving("http", tmp_path) as (live, _, server), socket.create_server(("", 0)) as silent:
         files = {"/page.html": b"<p>no video</p>" * 99, "/sound.ts": sound(tmp_path)}
+        files["/live.mpd"] = b'<?xml version="1.0"?><MPD type="dynamic"></MPD>'
         server.files = files | {"/list.m3u8": playlist.encode()}
         port = silent.getsockname()[1]
         names = dict(server=live.removesuffix("/live.ts"), silent=f"http://127.0.0.1:{port}/")
@@ -142,6 +148,7 @@ def test_a_source_that_cannot_be_used_is_a_line(name, tmp_path, capsys, monkeypa
         assert infer.main([source, "--window", "1"]) == EXIT_ERROR
     error = capsys.readouterr().err
     assert error.startswith(f"error: {message}") and error.count("\n") == 1, error
+    assert ("PyAV's wheels read no DASH" in error) == (name == "DASH")
 
 
 @pytest.mark.parametrize(

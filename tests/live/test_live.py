@@ -81,6 +81,27 @@ def test_the_newest_window_is_scored_at_once(name, watched):
         assert np.median(np.diff(ends)) < STRIDE + 1.5 / FPS
 
 
+# the server, whether it is read at its own speed, and whether its end is the video's
+READ = {
+    "MPEG-TS": ("http", "", False, False),
+    "FLV, which tells a length of 0": ("flv", "", False, False),
+    "HLS": ("hls", "", True, False),
+    "a file": ("http", "a.mp4", True, True),
+}
+
+
+def test_what_has_its_own_speed_and_an_end(tmp_path):
+    video = make_video(tmp_path / "a.mp4", size=(64, 64), num_frames=5).read_bytes()
+
+    def open_it(kind: str, file: str, *expected: bool) -> tuple[bool, ...]:
+        with serving(kind, tmp_path) as (source, _, server):
+            server.files["/a.mp4"] = video
+            opened = sources.Opened(source.replace("live.ts", file or "live.ts"))
+            return opened.is_paced, opened.ends
+
+    assert side_by_side(open_it, READ) == {name: case[2:] for name, case in READ.items()}
+
+
 HAS = {
     "gstreamer": "/usr/bin/python3 -c __import__('gi').require_version('GstRtspServer','1.0')",
     "ffmpeg": "ffmpeg -version",

@@ -24,6 +24,7 @@ import numpy as np
 FPS = 25
 BLOCKS = 4, 8  # rows and columns of the clock
 X264 = {"preset": "ultrafast", "tune": "zerolatency"}
+LIVE = {"/live.ts": "mpegts", "/live.flv": "flv"}
 HLS = {"hls_time": "1", "hls_list_size": "4", "hls_flags": "delete_segments"}
 # An answer of RTSP to DESCRIBE: MPEG-TS, which has the number 33 in RFC 3551.
 SDP = "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=cam\r\nt=0 0\r\nm=video 0 RTP/AVP 33\r\na=control:0\r\n"
@@ -100,7 +101,7 @@ class Camera:
 
 
 class HttpHandler(BaseHTTPRequestHandler):
-    """MPEG-TS without an end at /live.ts; else what the server's `files` have."""
+    """MPEG-TS without an end at /live.ts, FLV at /live.flv; else what the server's `files` have."""
 
     server: Any
 
@@ -109,14 +110,14 @@ class HttpHandler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         data = self.server.files.get(self.path)
-        is_live = self.path == "/live.ts" and not self.server.camera.is_away
+        is_live = self.path in LIVE and not self.server.camera.is_away
         self.send_response(200 if is_live or data else 503)
         if data:
             self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         with suppress(OSError):  # the client has gone
             if is_live:
-                self.server.camera.film(self.wfile)
+                self.server.camera.film(self.wfile, format=LIVE[self.path])
             elif data:
                 self.wfile.write(data)
 
@@ -184,13 +185,16 @@ def free_port(kind: int = socket.SOCK_STREAM) -> int:
 
 @contextmanager
 def serving(kind: str, folder: Path) -> Iterator[tuple[str, Camera, Server]]:
-    """Gives the address of live video, `http`, `hls`, `rtsp`, `udp` or `rtp`, and what makes it."""
+    """Gives the address of live video and what makes it.
+
+    `kind` is `http`, `flv` (over HTTP), `hls`, `rtsp`, `udp` or `rtp`.
+    """
     camera = Camera()
-    handler: Any = {"http": HttpHandler, "rtsp": RtspHandler}.get(kind)
+    handler: Any = dict(http=HttpHandler, flv=HttpHandler, rtsp=RtspHandler).get(kind)
     server = Server(handler or partial(QuietFiles, directory=folder), camera)
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     source = f"{'rtsp' if kind == 'rtsp' else 'http'}://127.0.0.1:{server.server_address[1]}"
-    source += "/live.m3u8" if kind == "hls" else "/live.ts"
+    source += {"hls": "/live.m3u8", "flv": "/live.flv"}.get(kind, "/live.ts")
     if kind in ("udp", "rtp"):
         source = f"{kind}://127.0.0.1:{free_port(socket.SOCK_DGRAM)}"
     sent: dict[str, tuple[str, dict[str, Any]]] = {
