@@ -25,7 +25,10 @@ from mmact_tiny.errors import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_OK, UserError
 from mmact_tiny.live import source as sources
 from tools import infer
 
-FLAGS = "--window 0.8 --stride 0.2 --protocol val --threshold 0.01 --engine torch".split()
+FLAGS = [
+    *("--window", "0.8", "--stride", "0.2", "--protocol", "val"),
+    *("--threshold", "0.01", "--engine", "torch"),
+]
 
 
 def rows(path: Path) -> list[dict[str, Any]]:

@@ -26,8 +26,10 @@ BLOCKS = 4, 8  # rows and columns of the clock
 X264 = {"preset": "ultrafast", "tune": "zerolatency"}
 LIVE = {"/live.ts": "mpegts", "/live.flv": "flv"}
 HLS = {"hls_time": "1", "hls_list_size": "4", "hls_flags": "delete_segments"}
-# An answer of RTSP to DESCRIBE: MPEG-TS, which has the number 33 in RFC 3551.
-SDP = "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=cam\r\nt=0 0\r\nm=video 0 RTP/AVP 33\r\na=control:0\r\n"
+# Answers of RTSP to DESCRIBE: MPEG-TS has the number 33 in RFC 3551, H.264 is described (RFC 6184).
+SDP = "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=cam\r\nt=0 0\r\nm=video 0 RTP/AVP {}\r\na=control:0\r\n"
+MPEG_TS = SDP.format(33)
+H264 = SDP.format(96) + "a=rtpmap:96 H264/90000\r\na=fmtp:96 packetization-mode=1\r\n"
 
 
 def clock_picture(milliseconds: int, size: tuple[int, int]) -> np.ndarray:
@@ -141,17 +143,31 @@ class RtpWriter:
         return len(data)
 
 
+class PacketWriter:
+    """A file to which FFmpeg writes packets of RTP and RTCP, for the connection of RTSP."""
+
+    def __init__(self, connection: Any) -> None:
+        self.connection = connection
+
+    def write(self, data: bytes) -> int:
+        channel = b"\x01" if data[1] == 200 else b"\x00"  # a sender's report, RFC 3550, 6.4.1
+        self.connection.write(b"$" + channel + len(data).to_bytes(2) + bytes(data))
+        self.connection.flush()
+        return len(data)
+
+
 class RtspHandler(socketserver.StreamRequestHandler):
-    """As much of RTSP as a player over TCP needs."""
+    """As much of RTSP as a player over TCP needs; sends MPEG-TS."""
 
     server: Any
+    sdp, writer, format = MPEG_TS, RtpWriter, "mpegts"
 
     def handle(self) -> None:
         with suppress(OSError):
             while request := self.rfile.readline().decode().split():
                 lines = iter(lambda: self.rfile.readline().decode().strip(), "")
                 headers = dict(line.lower().split(": ", 1) for line in lines)
-                method, body = request[0], SDP if request[0] == "DESCRIBE" else ""
+                method, body = request[0], self.sdp if request[0] == "DESCRIBE" else ""
                 status = "503 Service Unavailable" if self.server.camera.is_away else "200 OK"
                 answer = f"RTSP/1.0 {status}\r\nCSeq: {headers['cseq']}\r\nSession: 1\r\n"
                 if method == "SETUP":
@@ -160,7 +176,14 @@ class RtspHandler(socketserver.StreamRequestHandler):
                 answer += f"{kind}Content-Length: {len(body)}\r\n\r\n{body}"
                 self.wfile.write(answer.encode())
                 if method == "PLAY":
-                    return self.server.camera.film(RtpWriter(self.wfile))
+                    sink = self.writer(self.wfile)
+                    return self.server.camera.film(sink, format=self.format)
+
+
+class H264Handler(RtspHandler):
+    """Sends H.264 itself, as cameras do."""
+
+    sdp, writer, format = H264, PacketWriter, "rtp"
 
 
 class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
@@ -177,6 +200,9 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         pass
 
 
+HANDLERS = dict(http=HttpHandler, flv=HttpHandler, rtsp=RtspHandler, h264=H264Handler)
+
+
 def free_port(kind: int = socket.SOCK_STREAM) -> int:
     with socket.socket(socket.AF_INET, kind) as taken:
         taken.bind(("127.0.0.1", 0))
@@ -187,13 +213,15 @@ def free_port(kind: int = socket.SOCK_STREAM) -> int:
 def serving(kind: str, folder: Path) -> Iterator[tuple[str, Camera, Server]]:
     """Gives the address of live video and what makes it.
 
-    `kind` is `http`, `flv` (over HTTP), `hls`, `rtsp`, `udp` or `rtp`.
+    `kind` is `http`, `flv` (over HTTP), `hls`, `rtsp`, `h264` (over RTSP), `udp` or `rtp`.
     """
     camera = Camera()
-    handler: Any = dict(http=HttpHandler, flv=HttpHandler, rtsp=RtspHandler).get(kind)
+    handler: Any = HANDLERS.get(kind)
     server = Server(handler or partial(QuietFiles, directory=folder), camera)
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    source = f"{'rtsp' if kind == 'rtsp' else 'http'}://127.0.0.1:{server.server_address[1]}"
+    source = (
+        f"{'rtsp' if kind in ('rtsp', 'h264') else 'http'}://127.0.0.1:{server.server_address[1]}"
+    )
     source += {"hls": "/live.m3u8", "flv": "/live.flv"}.get(kind, "/live.ts")
     if kind in ("udp", "rtp"):
         source = f"{kind}://127.0.0.1:{free_port(socket.SOCK_DGRAM)}"
