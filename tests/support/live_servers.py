@@ -23,8 +23,10 @@ import numpy as np
 
 FPS = 25
 BLOCKS = 4, 8  # rows and columns of the clock
-X264 = {"preset": "ultrafast", "tune": "zerolatency"}
-LIVE = {"/live.ts": "mpegts", "/live.flv": "flv"}
+ZERO = {"preset": "ultrafast", "tune": "zerolatency"}
+X264: dict[str, Any] = dict(name="libx264", pixels="yuv420p", options=ZERO)
+JPEG: dict[str, Any] = dict(name="mjpeg", pixels="yuvj420p", options={})
+LIVE = {"/live.ts": "mpegts", "/live.flv": "flv", "/live.mjpg": "mpjpeg"}
 HLS = {"hls_time": "1", "hls_list_size": "4", "hls_flags": "delete_segments"}
 # Answers of RTSP to DESCRIBE: MPEG-TS has the number 33 in RFC 3551, H.264 is described (RFC 6184).
 SDP = "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=cam\r\nt=0 0\r\nm=video 0 RTP/AVP {}\r\na=control:0\r\n"
@@ -84,7 +86,9 @@ class Camera:
         while self.generation == generation:
             state = self.size, self.offset
             with av.open(sink, "w", **({"format": "mpegts"} | muxer)) as container:
-                stream: Any = container.add_stream("libx264", rate=FPS, options=X264)
+                codec = JPEG if container.format.name == "mpjpeg" else X264
+                stream: Any = container.add_stream(codec["name"], rate=FPS)
+                stream.pix_fmt, stream.options = codec["pixels"], codec["options"]
                 stream.width, stream.height = self.size
                 stream.gop_size = FPS
                 while self.generation == generation and state == (self.size, self.offset):
@@ -103,7 +107,7 @@ class Camera:
 
 
 class HttpHandler(BaseHTTPRequestHandler):
-    """MPEG-TS without an end at /live.ts, FLV at /live.flv; else what the server's `files` have."""
+    """Live video at the addresses of `LIVE`; else what the server's `files` have."""
 
     server: Any
 
@@ -200,7 +204,9 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         pass
 
 
-HANDLERS = dict(http=HttpHandler, flv=HttpHandler, rtsp=RtspHandler, h264=H264Handler)
+HANDLERS = dict(
+    http=HttpHandler, flv=HttpHandler, mjpeg=HttpHandler, rtsp=RtspHandler, h264=H264Handler
+)
 
 
 def free_port(kind: int = socket.SOCK_STREAM) -> int:
@@ -213,7 +219,8 @@ def free_port(kind: int = socket.SOCK_STREAM) -> int:
 def serving(kind: str, folder: Path) -> Iterator[tuple[str, Camera, Server]]:
     """Gives the address of live video and what makes it.
 
-    `kind` is `http`, `flv` (over HTTP), `hls`, `rtsp`, `h264` (over RTSP), `udp` or `rtp`.
+    `kind` is `http` (MPEG-TS), `flv` or `mjpeg` (over HTTP), `hls`, `rtsp` (MPEG-TS), `h264` (over
+    RTSP), `udp` or `rtp`.
     """
     camera = Camera()
     handler: Any = HANDLERS.get(kind)
@@ -222,7 +229,7 @@ def serving(kind: str, folder: Path) -> Iterator[tuple[str, Camera, Server]]:
     source = (
         f"{'rtsp' if kind in ('rtsp', 'h264') else 'http'}://127.0.0.1:{server.server_address[1]}"
     )
-    source += {"hls": "/live.m3u8", "flv": "/live.flv"}.get(kind, "/live.ts")
+    source += {"hls": "/live.m3u8", "flv": "/live.flv", "mjpeg": "/live.mjpg"}.get(kind, "/live.ts")
     if kind in ("udp", "rtp"):
         source = f"{kind}://127.0.0.1:{free_port(socket.SOCK_DGRAM)}"
     sent: dict[str, tuple[str, dict[str, Any]]] = {
