@@ -64,7 +64,7 @@ class Camera:
         self.fps = self.told_fps = FPS
         self.offset = 0.0
         self.is_silent = self.is_away = False
-        self.generation = self.num_clients = 0
+        self.generation = 0
 
     def cut(self, seconds: float = 0.0) -> None:
         """Ends all connections, and answers no new ones for some seconds."""
@@ -81,7 +81,6 @@ class Camera:
 
     def film(self, sink: Any, **muxer: Any) -> None:
         """Writes to a file until the connections are cut or the client is gone."""
-        self.num_clients += 1
         generation, index, due = self.generation, 0, time.monotonic()
         while self.generation == generation:
             state = self.size, self.offset
@@ -204,9 +203,17 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         pass
 
 
-HANDLERS = dict(
-    http=HttpHandler, flv=HttpHandler, mjpeg=HttpHandler, rtsp=RtspHandler, h264=H264Handler
-)
+# Kinds of live video: the address, and what answers there; FFmpeg sends the others by itself.
+KINDS: dict[str, tuple[str, Any]] = {
+    "http": ("http://{}/live.ts", HttpHandler),
+    "flv": ("http://{}/live.flv", HttpHandler),
+    "mjpeg": ("http://{}/live.mjpg", HttpHandler),
+    "hls": ("http://{}/live.m3u8", None),
+    "rtsp": ("rtsp://{}/live", RtspHandler),
+    "h264": ("rtsp://{}/live", H264Handler),
+    "udp": ("udp://{}", None),
+    "rtp": ("rtp://{}", None),
+}
 
 
 def free_port(kind: int = socket.SOCK_STREAM) -> int:
@@ -217,21 +224,13 @@ def free_port(kind: int = socket.SOCK_STREAM) -> int:
 
 @contextmanager
 def serving(kind: str, folder: Path) -> Iterator[tuple[str, Camera, Server]]:
-    """Gives the address of live video and what makes it.
-
-    `kind` is `http` (MPEG-TS), `flv` or `mjpeg` (over HTTP), `hls`, `rtsp` (MPEG-TS), `h264` (over
-    RTSP), `udp` or `rtp`.
-    """
-    camera = Camera()
-    handler: Any = HANDLERS.get(kind)
+    """Gives the address of live video of one of `KINDS`, and what makes it."""
+    camera, (address, handler) = Camera(), KINDS[kind]
     server = Server(handler or partial(QuietFiles, directory=folder), camera)
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    source = (
-        f"{'rtsp' if kind in ('rtsp', 'h264') else 'http'}://127.0.0.1:{server.server_address[1]}"
-    )
-    source += {"hls": "/live.m3u8", "flv": "/live.flv", "mjpeg": "/live.mjpg"}.get(kind, "/live.ts")
-    if kind in ("udp", "rtp"):
-        source = f"{kind}://127.0.0.1:{free_port(socket.SOCK_DGRAM)}"
+    is_datagram = kind in ("udp", "rtp")
+    port = free_port(socket.SOCK_DGRAM) if is_datagram else server.server_address[1]
+    source = address.format(f"127.0.0.1:{port}")
     sent: dict[str, tuple[str, dict[str, Any]]] = {
         "hls": (f"{folder}/live.m3u8", dict(format="hls", options=HLS)),
         "udp": (f"{source}?pkt_size=1316", {}),
