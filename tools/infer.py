@@ -17,6 +17,7 @@ python tools/infer.py rtsp://CAMERA --window 2 --stride 0.5 --out events.jsonl
 
 import argparse
 from collections.abc import Sequence
+from contextlib import closing
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -158,11 +159,10 @@ def watch(args: argparse.Namespace, stream: str) -> None:
     """Watches a stream until it ends."""
     cli.need_room("live", stream)
     live = import_module("mmact_tiny.live")
-    live.check_flags(args, stream)
-    cli.start(args, trains=False)
-    settings = {name: getattr(args, name) for name in ("window", "out", *LIVE_FLAGS)}
-    settings = {name: value for name, value in settings.items() if value is not None}
-    live.watch_stream(stream, cli.recognizer_settings(args), stride=stride_of(args), **settings)
+    settings = live.settings_of(args, stream)
+    with closing(live.open_reader(stream)) as reader:
+        cli.start(args, trains=False)
+        live.watch_stream(reader, cli.recognizer_settings(args), settings)
 
 
 def room_of_jobs(args: argparse.Namespace) -> Any:

@@ -7,6 +7,7 @@ curl -F video=@clip.mp4 http://127.0.0.1:7860/api/recognize
 """
 
 from collections.abc import Sequence
+from contextlib import closing, nullcontext
 
 from mmact_tiny import cli
 
@@ -29,30 +30,30 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--stride", type=float, default=0.5, help="of --live (default: 0.5)")
     cli.add_device(parser)
     args = parser.parse_args(argv)
-    cli.start(args, trains=False)
-
-    from mmact_tiny.serve.server import serve
-
-    settings, live = cli.recognizer_settings(args), None
+    reader, watch = None, None
     if args.live is not None:
         cli.need_room("live", "--live")
-        from mmact_tiny.live import open_watch
+        from mmact_tiny import live
 
-        # It has a recognizer of its own, so that it waits for nobody's upload.
-        live = open_watch(args.live, settings, window=args.window, stride=args.stride)
-    try:
+        how, reader = live.Settings(args.window, args.stride), live.open_reader(args.live)
+    with closing(reader) if reader else nullcontext():
+        cli.start(args, trains=False)
+
+        from mmact_tiny.serve.server import serve
+
+        settings = cli.recognizer_settings(args)
+        if reader is not None:
+            # It has a recognizer of its own, so that it waits for nobody's upload.
+            watch = live.open_watch(reader, settings, how)
         serve(
             host=args.host,
             port=args.port,
             max_mb=args.max_mb,
             max_seconds=args.max_seconds,
             examples=args.examples,
-            live=live,
+            live=watch,
             **settings,
         )
-    finally:
-        if live is not None:
-            live.close()
 
 
 if __name__ == "__main__":

@@ -69,7 +69,8 @@ class Opened:
                 timeout=(OPEN_SECONDS, silent_seconds),
             )
         except av.FFmpegError as error:
-            raise UserError(f"{without_password(source)}: {_explain(error)}") from None
+            hint = "; PyAV's wheels read no DASH" if ".mpd" in source else ""
+            raise UserError(f"{without_password(source)}: {_explain(error)}{hint}") from None
         try:
             self.stream = best_stream(self.container)
         except UserError as error:
@@ -77,7 +78,7 @@ class Opened:
             raise UserError(f"{without_password(source)}: {error}") from None
         self.context, self.time_base = self.stream.codec_context, self.stream.time_base
         self.context.thread_type = "SLICE"  # a thread for each frame would hold frames back
-        kind, has_length = self.container.format, self.container.duration is not None
+        kind, has_length = self.container.format, bool(self.container.duration)  # live FLV has 0
         self.has_times = not kind.flags & NO_TIMESTAMPS
         self.is_paced = has_length or kind.name in SEGMENTED
         has_size = self.container.size > 0 and kind.name not in SEGMENTED

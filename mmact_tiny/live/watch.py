@@ -1,5 +1,6 @@
 """Scores the newest window of a live source, one after the other, and tells what happens."""
 
+import gc
 import logging
 import math
 import os
@@ -10,9 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Generator
 from contextlib import closing
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,12 +21,12 @@ from ..files import printable
 from ..progress import say
 from ..recognizer import Recognizer
 from ..video.packets import EDGE
-from ..video.window import WindowPipeline, check_window, find_sampler
+from ..video.window import WindowPipeline, find_sampler
+from . import THRESHOLD, Settings
 from .events import Event, Events, Lines, Smoothing
 from .frames import Frame, Frames, resize_of
 from .source import Reader, without_password
 
-SMOOTH, THRESHOLD = 3, 0.6
 TOP_K = 5
 REPORT_SECONDS = 60.0  # between two words on the rate that is kept
 logger = logging.getLogger("mmact_tiny")
@@ -43,38 +42,6 @@ class Answer(NamedTuple):
     end: float
     predictions: list[tuple[str, float]]
     delay: float
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How a source is watched.
-
-    Args:
-        window, stride: Seconds.
-        smooth: How many windows' mean score counts.
-        threshold: The score that begins an event; by default `THRESHOLD`, or each label's own
-            where a video may have several.
-        background: The label that stands for nothing.
-        out: A JSON Lines file for events and losses.
-
-    Raises:
-        UserError: a value that cannot be used.
-    """
-
-    window: float
-    stride: float
-    smooth: int = SMOOTH
-    threshold: float | None = None
-    background: str | None = None
-    out: str | Path | None = None
-
-    def __post_init__(self) -> None:
-        check_window(self.window, self.stride)
-        if self.smooth < 1:
-            raise UserError(f"--smooth {self.smooth}: expected 1 window or more")
-        if self.threshold is not None and not 0 < self.threshold <= 1:
-            words = "expected a score above 0 and at most 1"
-            raise UserError(f"--threshold {self.threshold:g}: {words}")
 
 
 class Watch:
@@ -270,37 +237,32 @@ class Watch:
             )
 
 
-def open_watch(source: str, recognizer: dict[str, Any], **settings: Any) -> Watch:
-    """Opens a source, then a recognizer, to watch it.
+def open_watch(reader: Reader, recognizer: dict[str, Any], settings: Settings) -> Watch:
+    """Opens a recognizer to watch a source.
 
     Args:
-        source: As of `source.Opened`.
+        reader: Of the source; the caller closes it.
         recognizer: Arguments of `Recognizer`; the precision is `auto` by default.
-        **settings: Those of `Settings`.
+        settings: How.
 
     Raises:
-        UserError: a value, source or recognizer that cannot be used.
+        UserError: a value or recognizer that cannot be used.
     """
-    how = Settings(**settings)
-    reader = Reader(source)  # before the model, so that a mistake shows at once
-    try:
-        opened = Recognizer(**{"precision": "auto", **recognizer})
-        for name in ("checkpoint", "protocol", "engine"):
-            logger.info("%s: %s", name, getattr(opened, name))
-        return Watch(reader, opened, how)
-    except BaseException:
-        reader.close()
-        raise
+    opened = Recognizer(**{"precision": "auto", **recognizer})
+    for name in ("checkpoint", "protocol", "engine"):
+        logger.info("%s: %s", name, getattr(opened, name))
+    gc.freeze()  # to walk through PyTorch's modules stops all for 0.2 s
+    return Watch(reader, opened, settings)
 
 
-def watch_stream(source: str, recognizer: dict[str, Any], **settings: Any) -> None:
+def watch_stream(reader: Reader, recognizer: dict[str, Any], settings: Settings) -> None:
     """Watches a source until it ends, or Ctrl-C or SIGTERM does; takes what `open_watch` takes.
 
     Raises:
         UserError: a value, source or recognizer that cannot be used.
         KeyboardInterrupt: after the last event was written.
     """
-    watch = open_watch(source, recognizer, **settings)
+    watch = open_watch(reader, recognizer, settings)
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with closing(iter(watch)) as answers:

@@ -13,7 +13,7 @@ pytest.importorskip("fastapi", reason="the web extra is not installed")
 
 import web_site
 
-from mmact_tiny.live import open_watch
+from mmact_tiny.live import Settings, open_reader, open_watch
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,8 @@ def page(tmp_path_factory, tiny_checkpoint):
     with serving("rtsp", folder) as (source, camera, _):
         secret = source.replace("rtsp://", "rtsp://user:secret@")
         settings = dict(checkpoint=tiny_checkpoint, protocol="val")
-        watch = open_watch(secret, settings, window=0.8, stride=0.2, threshold=0.01)
+        how = Settings(window=0.8, stride=0.2, threshold=0.01)
+        watch = open_watch(open_reader(secret), settings, how)
         watch.start()
         with web_site.serving(folder, live=watch) as served:
             yield served, camera, source

@@ -1,4 +1,4 @@
-"""Real servers of live video on loopback, MPEG-TS over HTTP, HLS and RTSP, that fail as told.
+"""Real servers of live video on loopback, over HTTP, HLS, RTSP, UDP and RTP, that fail as told.
 
 Each frame shows when it was made: the milliseconds of `time.monotonic` in 32 black or white blocks.
 """
@@ -6,6 +6,8 @@ Each frame shows when it was made: the milliseconds of `time.monotonic` in 32 bl
 import socket
 import socketserver
 import subprocess
+import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -21,10 +23,15 @@ import numpy as np
 
 FPS = 25
 BLOCKS = 4, 8  # rows and columns of the clock
-X264 = {"preset": "ultrafast", "tune": "zerolatency"}
+ZERO = {"preset": "ultrafast", "tune": "zerolatency"}
+X264: dict[str, Any] = dict(name="libx264", pixels="yuv420p", options=ZERO)
+JPEG: dict[str, Any] = dict(name="mjpeg", pixels="yuvj420p", options={})
+LIVE = {"/live.ts": "mpegts", "/live.flv": "flv", "/live.mjpg": "mpjpeg"}
 HLS = {"hls_time": "1", "hls_list_size": "4", "hls_flags": "delete_segments"}
-# An answer of RTSP to DESCRIBE: MPEG-TS, which has the number 33 in RFC 3551.
-SDP = "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=cam\r\nt=0 0\r\nm=video 0 RTP/AVP 33\r\na=control:0\r\n"
+# Answers of RTSP to DESCRIBE: MPEG-TS has the number 33 in RFC 3551, H.264 is described (RFC 6184).
+SDP = "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=cam\r\nt=0 0\r\nm=video 0 RTP/AVP {}\r\na=control:0\r\n"
+MPEG_TS = SDP.format(33)
+H264 = SDP.format(96) + "a=rtpmap:96 H264/90000\r\na=fmtp:96 packetization-mode=1\r\n"
 
 
 def clock_picture(milliseconds: int, size: tuple[int, int]) -> np.ndarray:
@@ -57,7 +64,7 @@ class Camera:
         self.fps = self.told_fps = FPS
         self.offset = 0.0
         self.is_silent = self.is_away = False
-        self.generation = self.num_clients = 0
+        self.generation = 0
 
     def cut(self, seconds: float = 0.0) -> None:
         """Ends all connections, and answers no new ones for some seconds."""
@@ -74,12 +81,13 @@ class Camera:
 
     def film(self, sink: Any, **muxer: Any) -> None:
         """Writes to a file until the connections are cut or the client is gone."""
-        self.num_clients += 1
         generation, index, due = self.generation, 0, time.monotonic()
         while self.generation == generation:
             state = self.size, self.offset
             with av.open(sink, "w", **({"format": "mpegts"} | muxer)) as container:
-                stream: Any = container.add_stream("libx264", rate=FPS, options=X264)
+                codec = JPEG if container.format.name == "mpjpeg" else X264
+                stream: Any = container.add_stream(codec["name"], rate=FPS)
+                stream.pix_fmt, stream.options = codec["pixels"], codec["options"]
                 stream.width, stream.height = self.size
                 stream.gop_size = FPS
                 while self.generation == generation and state == (self.size, self.offset):
@@ -98,7 +106,7 @@ class Camera:
 
 
 class HttpHandler(BaseHTTPRequestHandler):
-    """MPEG-TS without an end at /live.ts; else what the server's `files` have."""
+    """Live video at the addresses of `LIVE`; else what the server's `files` have."""
 
     server: Any
 
@@ -107,14 +115,14 @@ class HttpHandler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         data = self.server.files.get(self.path)
-        is_live = self.path == "/live.ts" and not self.server.camera.is_away
+        is_live = self.path in LIVE and not self.server.camera.is_away
         self.send_response(200 if is_live or data else 503)
         if data:
             self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         with suppress(OSError):  # the client has gone
             if is_live:
-                self.server.camera.film(self.wfile)
+                self.server.camera.film(self.wfile, format=LIVE[self.path])
             elif data:
                 self.wfile.write(data)
 
@@ -138,17 +146,31 @@ class RtpWriter:
         return len(data)
 
 
+class PacketWriter:
+    """A file to which FFmpeg writes packets of RTP and RTCP, for the connection of RTSP."""
+
+    def __init__(self, connection: Any) -> None:
+        self.connection = connection
+
+    def write(self, data: bytes) -> int:
+        channel = b"\x01" if data[1] == 200 else b"\x00"  # a sender's report, RFC 3550, 6.4.1
+        self.connection.write(b"$" + channel + len(data).to_bytes(2) + bytes(data))
+        self.connection.flush()
+        return len(data)
+
+
 class RtspHandler(socketserver.StreamRequestHandler):
-    """As much of RTSP as a player over TCP needs."""
+    """As much of RTSP as a player over TCP needs; sends MPEG-TS."""
 
     server: Any
+    sdp, writer, format = MPEG_TS, RtpWriter, "mpegts"
 
     def handle(self) -> None:
         with suppress(OSError):
             while request := self.rfile.readline().decode().split():
                 lines = iter(lambda: self.rfile.readline().decode().strip(), "")
                 headers = dict(line.lower().split(": ", 1) for line in lines)
-                method, body = request[0], SDP if request[0] == "DESCRIBE" else ""
+                method, body = request[0], self.sdp if request[0] == "DESCRIBE" else ""
                 status = "503 Service Unavailable" if self.server.camera.is_away else "200 OK"
                 answer = f"RTSP/1.0 {status}\r\nCSeq: {headers['cseq']}\r\nSession: 1\r\n"
                 if method == "SETUP":
@@ -157,7 +179,14 @@ class RtspHandler(socketserver.StreamRequestHandler):
                 answer += f"{kind}Content-Length: {len(body)}\r\n\r\n{body}"
                 self.wfile.write(answer.encode())
                 if method == "PLAY":
-                    return self.server.camera.film(RtpWriter(self.wfile))
+                    sink = self.writer(self.wfile)
+                    return self.server.camera.film(sink, format=self.format)
+
+
+class H264Handler(RtspHandler):
+    """Sends H.264 itself, as cameras do."""
+
+    sdp, writer, format = H264, PacketWriter, "rtp"
 
 
 class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
@@ -174,23 +203,46 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         pass
 
 
+# Kinds of live video: the address, and what answers there; FFmpeg sends the others by itself.
+KINDS: dict[str, tuple[str, Any]] = {
+    "http": ("http://{}/live.ts", HttpHandler),
+    "flv": ("http://{}/live.flv", HttpHandler),
+    "mjpeg": ("http://{}/live.mjpg", HttpHandler),
+    "hls": ("http://{}/live.m3u8", None),
+    "rtsp": ("rtsp://{}/live", RtspHandler),
+    "h264": ("rtsp://{}/live", H264Handler),
+    "udp": ("udp://{}", None),
+    "rtp": ("rtp://{}", None),
+}
+
+
+def free_port(kind: int = socket.SOCK_STREAM) -> int:
+    with socket.socket(socket.AF_INET, kind) as taken:
+        taken.bind(("127.0.0.1", 0))
+        return taken.getsockname()[1]
+
+
 @contextmanager
 def serving(kind: str, folder: Path) -> Iterator[tuple[str, Camera, Server]]:
-    """Gives the address of live video of a kind, `http`, `hls` or `rtsp`, and what is behind it."""
-    camera = Camera()
-    handler: Any = {"http": HttpHandler, "rtsp": RtspHandler}.get(kind)
+    """Gives the address of live video of one of `KINDS`, and what makes it."""
+    camera, (address, handler) = Camera(), KINDS[kind]
     server = Server(handler or partial(QuietFiles, directory=folder), camera)
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    if kind == "hls":
-        settings = dict(format="hls", options=HLS)
-        film = partial(camera.film, str(folder / "live.m3u8"), **settings)
-        threading.Thread(target=film, daemon=True).start()
-        while not (folder / "live.m3u8").exists():
-            time.sleep(0.05)
-    name = {"http": "live.ts", "hls": "live.m3u8", "rtsp": "live"}[kind]
-    scheme = "rtsp" if kind == "rtsp" else "http"
+    is_datagram = kind in ("udp", "rtp")
+    port = free_port(socket.SOCK_DGRAM) if is_datagram else server.server_address[1]
+    source = address.format(f"127.0.0.1:{port}")
+    sent: dict[str, tuple[str, dict[str, Any]]] = {
+        "hls": (f"{folder}/live.m3u8", dict(format="hls", options=HLS)),
+        "udp": (f"{source}?pkt_size=1316", {}),
+        "rtp": (source, dict(format="rtp_mpegts")),
+    }
+    if kind in sent:
+        sink, muxer = sent[kind]
+        threading.Thread(target=partial(camera.film, sink, **muxer), daemon=True).start()
+    while kind == "hls" and not (folder / "live.m3u8").exists():
+        time.sleep(0.05)
     try:
-        yield f"{scheme}://127.0.0.1:{server.server_address[1]}/{name}", camera, server
+        yield source, camera, server
     finally:
         camera.generation += 1
         server.shutdown()
@@ -220,19 +272,38 @@ print(f"rtsp://127.0.0.1:{server.get_bound_port()}/live", flush=True)
 GLib.MainLoop().run()
 """
 FFMPEG = "ffmpeg -v error -re -f lavfi -i testsrc=size=320x180:rate=25 -c:v libx264 -g 25"
+LISTENING = {  # the words that have FFmpeg wait for a client at an address
+    "ffmpeg http": "-f mpegts -listen 1 http://127.0.0.1:{port}/live.ts",
+    "ffmpeg rtmp": "-f flv -listen 1 rtmp://127.0.0.1:{port}/live/cam",
+    "ffmpeg tcp": "-f mpegts tcp://127.0.0.1:{port}?listen=1",
+}
+OTHER_KINDS = ("gstreamer", *LISTENING)
 
 
 @contextmanager
 def other_server(kind: str) -> Iterator[str]:
-    """Gives the address of a server that others wrote: `gstreamer` or `ffmpeg`, from Debian."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    address = f"http://127.0.0.1:{port}/live.ts"
-    command = ["/usr/bin/python3", "-c", GST]
-    if kind == "ffmpeg":
-        command = [*FFMPEG.split(), "-tune", "zerolatency", "-f", "mpegts", "-listen", "1", address]
+    """Gives the address of a server that others wrote, from Debian: of `OTHER_KINDS`."""
+    command, address = ["/usr/bin/python3", "-c", GST], ""
+    if kind != "gstreamer":
+        words = LISTENING[kind].format(port=free_port()).split()
+        command = [*FFMPEG.split(), "-tune", "zerolatency", *words]
+        address = words[-1].removesuffix("?listen=1")
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
-            yield process.stdout.readline().strip() if kind == "gstreamer" else address
+            yield address or process.stdout.readline().strip()
         finally:
             process.kill()
+
+
+def main() -> None:
+    """Serves until standard input ends: `python tests/support/live_servers.py rtsp`."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        serving(sys.argv[1], Path(folder)) as (source, *_),
+    ):
+        print(source, flush=True)
+        sys.stdin.read()
+
+
+if __name__ == "__main__":
+    main()
