@@ -146,15 +146,19 @@ def render(report: Mapping[str, Any], frames: Mapping[str, Any], *, json_name: s
         columns.append("epoch_loss")
     logged = dict.fromkeys(key for row in val for key in row if key not in ("low", "high"))
     template = "report.html.j2" if len(runs) == 1 else "comparison.html.j2"
-    return _templates().get_template(template).render(
-        **report,
-        run=runs[0],
-        plots={name: Markup(svg) for name, svg in plot(runs).items()},
-        columns={"train": columns, "val": list(logged)},
-        environment=environment_rows(runs[0]),
-        json_name=json_name,
-        frames=frames,
-        parts=PARTS,
+    return (
+        _templates()
+        .get_template(template)
+        .render(
+            **report,
+            run=runs[0],
+            plots={name: Markup(svg) for name, svg in plot(runs).items()},
+            columns={"train": columns, "val": list(logged)},
+            environment=environment_rows(runs[0]),
+            json_name=json_name,
+            frames=frames,
+            parts=PARTS,
+        )
     )
 
 
