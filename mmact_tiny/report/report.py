@@ -146,25 +146,21 @@ def render(report: Mapping[str, Any], frames: Mapping[str, Any], *, json_name: s
         columns.append("epoch_loss")
     logged = dict.fromkeys(key for row in val for key in row if key not in ("low", "high"))
     template = "report.html.j2" if len(runs) == 1 else "comparison.html.j2"
-    return (
-        _templates()
-        .get_template(template)
-        .render(
-            **report,
-            run=runs[0],
-            plots={name: Markup(svg) for name, svg in plot(runs).items()},
-            columns={"train": columns, "val": list(logged)},
-            environment=environment_rows(runs[0]),
-            json_name=json_name,
-            frames=frames,
-            parts=PARTS,
-        )
+    return _template(template).render(
+        **report,
+        run=runs[0],
+        plots={name: Markup(svg) for name, svg in plot(runs).items()},
+        columns={"train": columns, "val": list(logged)},
+        environment=environment_rows(runs[0]),
+        json_name=json_name,
+        frames=frames,
+        parts=PARTS,
     )
 
 
 @functools.cache
-def _templates() -> "jinja2.Environment":
-    """Returns the templates of the pages, each compiled once for all the reports of a process."""
+def _template(name: str) -> "jinja2.Template":
+    """Returns the template of a page, compiled once for all the reports of a process."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -175,7 +171,7 @@ def _templates() -> "jinja2.Environment":
         undefined=jinja2.StrictUndefined,
     )
     environment.filters.update({one.__name__: one for one in (percent, interval, number, seconds)})
-    return environment
+    return environment.get_template(name)
 
 
 def environment_rows(run: Run) -> list[list[str]]:
