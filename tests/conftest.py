@@ -25,10 +25,13 @@ OPTIONAL_ROOMS = (
     *("prepare", "report", "scale", "serve", "view"),
 )
 
-# By minutes; started last, one of them would keep a core busy while the other has nothing left.
+# By time; started last, one of them would keep a core busy while the other has nothing left.
 LONGEST_FILES = tuple(
     f"test_{name}.py"
-    for name in ("zoo_families", "documents", "end_to_end", "resume", "terminal", "server")
+    for name in (
+        *("zoo_families", "several_processes", "families", "documents", "openvino", "resume"),
+        *("end_to_end", "odd_videos", "describe", "terminal", "server"),
+    )
 )
 
 
