@@ -15,6 +15,8 @@ EPOCHS = 3
 IMPORTED = [
     *("mmact_tiny.train", "mmact_tiny.config", "mmact_tiny.video.frames", "mmact_tiny.scale.score"),
     *("mmaction.models", "mmaction.datasets", "torch._dynamo", "matplotlib.pyplot"),
+    *(f"mmact_tiny.overrides.{name}" for name in ("recipe", "cache", "runtime", "testing")),
+    *("mmaction.engine", "mmaction.visualization", "torchvision", "benchmarks.told_once"),
 ]  # by the processes of a job, before they start
 PIPELINE_END = """
     dict(type="Resize", scale=(32, 32), keep_ratio=False),

@@ -1,7 +1,7 @@
 """Where the tests find data, and what every test starts from."""
 
-import functools
 import gc
+import importlib
 import multiprocessing
 import os
 from collections.abc import Iterator
@@ -25,10 +25,13 @@ OPTIONAL_ROOMS = (
     *("prepare", "report", "scale", "serve", "view"),
 )
 
-# By minutes; started last, one of them would keep a core busy while the other has nothing left.
+# By time; started last, one of them would keep a core busy while the other has nothing left.
 LONGEST_FILES = tuple(
     f"test_{name}.py"
-    for name in ("zoo_families", "documents", "end_to_end", "resume", "terminal", "server")
+    for name in (
+        *("zoo_families", "several_processes", "families", "documents", "openvino", "resume"),
+        *("end_to_end", "odd_videos", "describe", "terminal", "server"),
+    )
 )
 
 
@@ -40,6 +43,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_collection_finish() -> None:
     """Spares the collector what was imported: MMEngine has it run for every dataset."""
+    importlib.import_module("benchmarks.told_once")
     gc.freeze()
 
 
@@ -47,16 +51,6 @@ def pytest_unconfigure() -> None:
     """Ends the processes that failed tests left: Python would wait for them."""
     for process in multiprocessing.active_children():
         process.kill()
-
-
-@pytest.fixture(autouse=True, scope="session")
-def _formatted_once() -> None:
-    """Keeps the text of a config: a short job has yapf format the same one fifteen times."""
-    from mmengine.config import config
-
-    stock = config.FormatCode
-    kept = functools.lru_cache(64)(lambda text, style: stock(text, style_config=dict(style)))
-    config.FormatCode = lambda text, style_config: kept(text, tuple(style_config.items()))
 
 
 @pytest.fixture(autouse=True)

@@ -6,6 +6,7 @@ from config_changes import changes, leaves
 from conftest import ROOT, STOCK
 from mmengine.config import Config
 
+from benchmarks import told_once
 from mmact_tiny.checkpoints.config_text import resolve_path, stock_bases
 from mmact_tiny.config import check_sizes, load_config
 from mmact_tiny.errors import UserError
@@ -253,3 +254,10 @@ def test_all_of_them_are_named_and_good_ones_pass():
         check_sizes(Config(dict(model=dict.fromkeys(names, 0), test_dataloader=loader)))
     assert str(caught.value).count("expected 1 or more") == 5
     assert "test_dataloader.persistent_workers=True" in str(caught.value)
+
+
+def test_the_tests_format_a_config_as_mmengine_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    cfg = load_config(ROOT / "configs/tsn_tiny.py")
+    quick = cfg.pretty_text
+    monkeypatch.setattr(told_once.config, "FormatCode", told_once.stock)
+    assert quick == cfg.pretty_text != Config(cfg.to_dict(), format_python_code=False).pretty_text

@@ -1,10 +1,11 @@
 """Writes the report of a run, or of several side by side: one HTML page, and its data as JSON."""
 
+import functools
 import logging
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import hardware
 from ..errors import UserError, as_typed
@@ -15,6 +16,9 @@ from .frames import read_frames
 from .plots import plot
 from .records import newest_folder, read_run
 from .types import Run, Test
+
+if TYPE_CHECKING:
+    import jinja2
 
 logger = logging.getLogger("mmact_tiny")
 FILE = "report.html"
@@ -133,17 +137,8 @@ def render(report: Mapping[str, Any], frames: Mapping[str, Any], *, json_name: s
         frames: From `frames.read_frames`.
         json_name: The name of that file.
     """
-    import jinja2
     from markupsafe import Markup
 
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("mmact_tiny.report", "templates"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters.update({one.__name__: one for one in (percent, interval, number, seconds)})
     runs = report["runs"]
     train, val = runs[0]["log"]["train"], runs[0]["log"]["val"]
     columns = [key for key in COLUMNS if any(key in row for row in train)]
@@ -151,7 +146,7 @@ def render(report: Mapping[str, Any], frames: Mapping[str, Any], *, json_name: s
         columns.append("epoch_loss")
     logged = dict.fromkeys(key for row in val for key in row if key not in ("low", "high"))
     template = "report.html.j2" if len(runs) == 1 else "comparison.html.j2"
-    return environment.get_template(template).render(
+    return _template(template).render(
         **report,
         run=runs[0],
         plots={name: Markup(svg) for name, svg in plot(runs).items()},
@@ -161,6 +156,22 @@ def render(report: Mapping[str, Any], frames: Mapping[str, Any], *, json_name: s
         frames=frames,
         parts=PARTS,
     )
+
+
+@functools.cache
+def _template(name: str) -> "jinja2.Template":
+    """Returns the template of a page, compiled once for all the reports of a process."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("mmact_tiny.report", "templates"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters.update({one.__name__: one for one in (percent, interval, number, seconds)})
+    return environment.get_template(name)
 
 
 def environment_rows(run: Run) -> list[list[str]]:

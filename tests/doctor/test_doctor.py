@@ -12,6 +12,7 @@ from broken_environments import BROKEN, GOOD, GOOD_VERSIONS, GPU, Broken
 
 from mmact_tiny import hardware
 from mmact_tiny.doctor import diagnosis
+from tools import check_env as check_env_tool
 
 ROOT = Path(__file__).parents[2]
 MACHINE = hardware.Machine(platform="Linux", cpu="a CPU", cores=2, usable_cores=2, memory_gib=16.0)
@@ -123,10 +124,8 @@ def test_without_psutil_the_rest_is_told(monkeypatch: pytest.MonkeyPatch) -> Non
     assert found.found["mmaction2"] == "1.2.0, imports with the repairs"
 
 
-def check_env(
-    tmp_path: Path, *flags: str, packages: Path | None = None
-) -> subprocess.CompletedProcess:
-    env = {**os.environ, "PYTHONPATH": f"{packages or tmp_path}{os.pathsep}{ROOT}"}
+def check_env(tmp_path: Path, *flags: str) -> subprocess.CompletedProcess:
+    env = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
     command = [sys.executable, str(ROOT / "tools" / "check_env.py"), *flags]
     return subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True)
 
@@ -155,16 +154,19 @@ def test_tool_tells_of_a_broken_pytorch_and_opencv(tmp_path: Path) -> None:
     assert wrong.startswith("what is wrong (2):")
 
 
-def test_tool_tells_what_pip_check_finds(tmp_path: Path) -> None:
+def test_tool_tells_what_pip_check_finds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     info = tmp_path / "packages" / "torchcodec-9.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text(
         "Metadata-Version: 2.1\nName: torchcodec\nVersion: 9\n"
         "Requires-Dist: numpy>=99\nRequires-Dist: nothing-like-this\n"
     )
-    done = check_env(tmp_path, packages=info.parent)  # pip leaves out the current folder
-    assert done.returncode == 2, done.stderr
-    wrong = done.stdout[done.stdout.index("what is wrong") :].splitlines()
+    monkeypatch.setenv("PYTHONPATH", str(info.parent))
+    assert check_env_tool.main([]) == 2
+    printed = capsys.readouterr().out
+    wrong = printed[printed.index("what is wrong") :].splitlines()
     assert wrong[:3] == [
         "what is wrong (2):",
         "- nothing-like-this is not installed, which torchcodec requires",

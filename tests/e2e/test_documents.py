@@ -1,7 +1,7 @@
 """The commands that the documents show, run as they stand there, on a few of the bundled clips.
 
 The folder that they run in has what they name: a dataset, videos, FOLDER. Training is cut short,
-one epoch of a ResNet-18, and in the default run testing too, `--protocol val`.
+one epoch of a small model, and in the default run testing too, `--protocol val`.
 """
 
 import re
@@ -15,13 +15,13 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from jobs import SMALL
 
 from mmact_tiny.errors import EXIT_OK
 
 # Each with its translation, which shows the same commands.
 DOCUMENTS = ("README.md", "README_zh-CN.md", "docs/tutorial.md", "docs/tutorial_zh-CN.md")
 STARTS = ("python ", "python3 ", "make", "pip ", "torchrun ", ". ", "curl ", "$ ")
-SMALL = ["model.backbone.depth=18", "model.cls_head.in_channels=512"]
 # What another test runs for real, or what needs a network.
 LEFT_OUT = {
     "download.py": "fetches; its code is tested against a server on loopback",

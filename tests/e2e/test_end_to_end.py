@@ -10,14 +10,12 @@ import numpy as np
 import pytest
 import warm
 from conftest import ROOT, STOCK
-from jobs import run_python
+from jobs import SMALL, run_python
 
 from mmact_tiny.errors import EXIT_OK, EXIT_PARTIAL
 from tools import infer, test, train
 
 TINY = ROOT / "data" / "tiny"
-# A ResNet-18 in the place of the config's ResNet-50.
-SMALL = ["--cfg-options", "model.backbone.depth=18", "model.cls_head.in_channels=512"]
 LABELS = (TINY / "label_map.txt").read_text().split("\n")[:-1]
 
 
@@ -26,7 +24,8 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A work directory of one short training on the bundled clips."""
     os.chdir(ROOT)
     work_dir = tmp_path_factory.mktemp("work_dirs") / "tsn_tiny"
-    arguments = ["configs/tsn_tiny.py", "--epochs", "1", "--pretrained", "none", *SMALL]
+    arguments = ["configs/tsn_tiny.py", "--epochs", "1", "--pretrained", "none"]
+    arguments += ["--cfg-options", *SMALL]
     assert train.main([*arguments, "--work-dir", str(work_dir), "--device", "cpu"]) == EXIT_OK
     return work_dir
 
@@ -158,7 +157,8 @@ def test_two_processes_train_with_gloo(tmp_path):
     work_dir = tmp_path / "two"
     command = ["-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]
     arguments = ["tools/train.py", "configs/tsn_tiny.py", "--launcher", "pytorch", "--epochs", "1"]
-    options = ["--device", "cpu", "--pretrained", "none", "--work-dir", str(work_dir), *SMALL]
+    options = ["--device", "cpu", "--pretrained", "none", "--work-dir", str(work_dir)]
+    options += ["--cfg-options", *SMALL]
     few = [f"+{split}_dataloader.dataset.indices=16" for split in ("train", "val")]
     environ = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = run_python(*command, *arguments, *options, *few, env=environ)

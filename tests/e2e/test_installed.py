@@ -15,10 +15,10 @@ from zipfile import ZipFile
 
 import pytest
 from conftest import ROOT
+from jobs import SMALL
 from packaging.requirements import Requirement
 
 SOURCES = ("pyproject.toml", "setup.py", "README.md", "LICENSE", "mmact_tiny", "tools", "configs")
-SMALL = ["model.backbone.depth=18", "model.cls_head.in_channels=512"]
 BUILD = "import sys; from setuptools import build_meta as b; b.build_{}(sys.argv[1])"
 PLATFORMS = ("x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu", "aarch64-apple-darwin")
 

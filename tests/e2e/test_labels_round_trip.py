@@ -45,16 +45,17 @@ def test_labels_go_in_and_come_out_again(tmp_path, tool, write, check, suffix, c
     config = tmp_path / "job.py"
     config.write_text(small_job.CONFIG.replace("DATA", repr(data)))
     run = [str(config), "--work-dir", str(tmp_path / "run"), "--device", "cpu"]
+    one_view = ["--protocol", "val"]
     assert train.main([*run, "--epochs", "1"]) in (None, 0)
     scores = tmp_path / "scores.json"
-    assert test.main([*run, "--out", str(scores)]) in (None, 0)
+    assert test.main([*run, *one_view, "--out", str(scores)]) in (None, 0)
     rows = json.loads(scores.read_text())["videos"]
     assert len(rows) == 2 and all(row["video"].endswith(" s]") for row in rows)
 
     checkpoint = str(next((tmp_path / "run").glob("best*.pth")))
     out = tmp_path / "answers" / f"p{suffix}"
     asked = [f"{videos[1]}/{name}.mp4" for name in "ab"]
-    words = [*asked, "--checkpoint", checkpoint, "--window", "1", "--for", tool]
+    words = [*asked, "--checkpoint", checkpoint, "--window", "1", "--for", tool, *one_view]
     assert infer.main([*words, "--out", str(out), "--device", "cpu", "--engine", "torch"]) == 0
     said = capsys.readouterr().out
     files = sorted(out.parent.iterdir())

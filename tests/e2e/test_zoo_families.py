@@ -9,6 +9,7 @@ from conftest import ROOT
 from families import FAMILIES
 
 from benchmarks import zoo, zoo_job
+from mmact_tiny.compat import MODELS
 from mmact_tiny.config import load_config
 from mmact_tiny.errors import EXIT_ERROR, EXIT_OK
 from tools import infer, test, train
@@ -33,8 +34,11 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(folder)
 
 
-def small(name: str, data: str) -> list[str]:
-    """Returns the flags that make a config's input and its model small."""
+def small(name: str, data: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Returns the flags that make a config's input and its model small.
+
+    An architecture that the config has by its name is made small under that name.
+    """
     family = FAMILIES[name]
     cfg = load_config(
         f"mmaction::{family.config.stem}",
@@ -44,10 +48,12 @@ def small(name: str, data: str) -> list[str]:
     values = {
         f"{'' if key in node else '+'}model.backbone.{key}": value
         for key, value in family.backbone.items()
-        if key not in (*zoo_job.SIDE_KEYS, *zoo_job.FRAME_KEYS) and key != "arch"
+        if key not in (*zoo_job.SIDE_KEYS, *zoo_job.FRAME_KEYS, "arch")
     }
-    if "arch" not in family.backbone:
-        values["model.cls_head.in_channels"] = family.channels
+    if "arch" in family.backbone:
+        known = MODELS.get(node.type).arch_zoo
+        monkeypatch.setitem(known, node.arch, family.backbone["arch"])
+    values["model.cls_head.in_channels"] = family.channels
     for key in ("in_channels", "out_channels", "spatial_modulation_cfg", "level_fusion_cfg"):
         if family.neck:
             values[f"model.neck.{key}"] = family.neck[key]
@@ -58,11 +64,13 @@ def small(name: str, data: str) -> list[str]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_family_trains_tests_and_infers_by_its_name(name: str, data: str, tmp_path: Path) -> None:
+def test_a_family_trains_tests_and_infers_by_its_name(
+    name: str, data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stem = FAMILIES[name].config.stem
     run, cpu = ["--work-dir", str(tmp_path / "run")], ["--device", "cpu"]
     flags = ["--data", data, "--pretrained", "none", "--epochs", "1", "--batch-size", "1"]
-    flags += [*run, *cpu, "--precision", "fp32", "--cfg-options", *small(name, data)]
+    flags += [*run, *cpu, "--precision", "fp32", "--cfg-options", *small(name, data, monkeypatch)]
     assert train.main([f"mmaction::{stem}", *flags]) == EXIT_OK
     (checkpoint,) = (tmp_path / "run").glob("epoch_1.pth")
     assert test.main([*run, *cpu, "--protocol", "val"]) == EXIT_OK

@@ -196,8 +196,8 @@ def test_what_collating_raises_is_raised(tmp_path):
 def test_testing_leaves_bad_videos_out(tmp_path):
     """Of a batch that crashes one video after the other takes its worker down, and none twice."""
     mixed = ["good0", "bad1", "good2", "bad3", "bad4", "bad5", "crash6"]
-    crashing = [*(f"crash{number}" for number in range(6)), "good6"]
-    for names, size in ((mixed, 3), (crashing, 7)):
+    crashing = ["crash0", "crash1", "crash2", "good3"]
+    for names, size in ((mixed, 3), (crashing, 4)):
         loader = loader_of(names, tmp_path, split="test", batch_size=size, fraction=None)
         read = [name for batch in epoch_of(loader) for name, _ in batch]
         assert read == [name for name in names if "good" in name]

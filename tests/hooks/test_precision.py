@@ -34,7 +34,8 @@ def test_weights_are_channels_last_and_scores_float32() -> None:
 def test_residual_blocks_begin_as_the_identity_unless_weights_were_loaded(
     depth: int, last: str
 ) -> None:
-    model = ResNet(depth=depth, pretrained=None)
+    one_stage = dict(num_stages=1, strides=(1,), dilations=(1,), out_indices=(0,))
+    model = ResNet(depth=depth, pretrained=None, **one_stage)
     weight = getattr(model.layer1[0], last).bn.weight
     for loaded, value in ((True, 1.0), (False, 0.0)):
         runner: Any = SimpleNamespace(model=model, _has_loaded=loaded)

@@ -1,5 +1,7 @@
 """One small recognizer of random weights for each family of MMAction2's recognition configs."""
 
+import copy
+import functools
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +19,7 @@ from mmact_tiny.checkpoints.config_text import stock_configs
 R18 = dict(depth=18)
 TWO_STAGES = dict(num_stages=2, strides=(1, 2), dilations=(1, 1), out_indices=(1,))
 R18_3D = dict(depth=18, base_channels=16)
+NARROW_PATHWAYS = {"slow_pathway.base_channels": 16, "channel_ratio": 2}  # the fast one has 8
 TPN = dict(
     in_channels=(256, 512),
     out_channels=64,
@@ -61,7 +64,7 @@ FAMILIES = {
     "TSM, MobileNetV2": Family(
         "tsm_imagenet-pretrained-mobilenetv2", dict(widen_factor=0.5), 1280, frames=8
     ),
-    "TIN": Family("tin_imagenet-pretrained-r50_8xb6-1x1x8-40e_sthv1", {}, 2048, frames=8),
+    "TIN": Family("tin_imagenet-pretrained-r50_8xb6-1x1x8-40e_sthv1", R18, 512, frames=8),
     "TANet": Family("tanet_imagenet-pretrained-r50_8xb8-1x1x8", TWO_STAGES, 512, frames=8),
     "TPN, TSM": Family("tpn-tsm", R18, 2048, frames=8, size=64, neck=TPN),
     "TPN, SlowOnly": Family("tpn-slowonly_r50", dict(depth=18), 2048, size=64, neck=TPN),
@@ -74,7 +77,7 @@ FAMILIES = {
         "i3d_imagenet-pretrained-r50-nl-embedded", dict(base_channels=8), 256, frames=8, size=64
     ),
     "SlowOnly": Family("slowonly_r50_8xb16-4x16x1", R18_3D, 128),
-    "SlowFast": Family("slowfast_r50_8xb8-4x16x1", {}, 2304, frames=16),
+    "SlowFast": Family("slowfast_r50_8xb8-4x16x1", NARROW_PATHWAYS, 768, frames=16),
     "R(2+1)D": Family("r2plus1d_r34_8xb8-8x8x1", R18_3D, 128, frames=8),
     "CSN, ir": Family(
         "ircsn_ig65m-pretrained-r50-bnfrozen", dict(base_channels=8), 256, frames=8, size=64
@@ -162,13 +165,20 @@ def build_family(name: str) -> Any:
     Its scores vary with what it sees: BatchNorm's statistics are those of its inputs; the last
     layer takes away what the scores of all inputs have in common, and gives the rest a spread.
     """
+    return copy.deepcopy(_built(name))
+
+
+@functools.lru_cache(1)  # a test needs the same one several times, and some have 200 MB
+def _built(name: str) -> Any:
     family = FAMILIES[name]
     node = Config.fromfile(family.config).model
     node.pop("init_cfg", None)
     node.backbone.pop("init_cfg", None)
     if "pretrained" in node.backbone:
         node.backbone.pretrained = None
-    node.backbone.update(family.backbone)
+    for key, value in family.backbone.items():
+        *path, last = key.split(".")
+        functools.reduce(dict.__getitem__, path, node.backbone)[last] = value
     node.cls_head.update(num_classes=7, in_channels=family.channels)
     if family.neck:
         node.neck.update(family.neck)

@@ -145,7 +145,9 @@ HOSTILE = {
     "legacy tar": (tarred(), "not a PyTorch checkpoint"),
     "TorchScript": (script(), "TorchScript"),
     "zip bomb": (
-        rezipped(GOOD, lambda n, b: bytes(10**8), compression=zipfile.ZIP_DEFLATED),
+        rezipped(
+            GOOD, lambda n, b: bytes(10**8), compression=zipfile.ZIP_DEFLATED, compresslevel=1
+        ),
         "truncated or damaged",
     ),
     "declared size": (

@@ -24,6 +24,13 @@ PIPELINE = [
     dict(type="PackActionInputs"),
 ]
 
+# A ResNet-18 of one stage in the place of a config's ResNet-50.
+SMALL = [
+    *("model.backbone.depth=18", "+model.backbone.num_stages=1", "+model.backbone.strides=[1]"),
+    *("+model.backbone.dilations=[1]", "+model.backbone.out_indices=[0]"),
+    "model.cls_head.in_channels=64",
+]
+
 
 def wait_for(condition: Any, process: Any, seconds: float = 300) -> None:
     end = time.monotonic() + seconds

@@ -24,7 +24,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 OTHERS = (  # that are imported late
     *("av", "jinja2", "matplotlib.backends.backend_agg", "matplotlib.figure", "pebble"),
-    *("torch._dynamo", "torchvision"),
+    *("torch._dynamo", "torchvision", "benchmarks.told_once"),
 )
 
 
