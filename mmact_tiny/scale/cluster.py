@@ -16,6 +16,7 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -110,8 +111,9 @@ def connected(address: str) -> Iterator[dict[str, float]]:
             reason = " ".join(str(error).split())[:300]
             raise UserError(f"--ray {address}: no cluster to work with: {reason}") from None
         _check_versions(address)
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
-        ray.data.DataContext.get_current().enable_progress_bars = False
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # errors come as exceptions
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars, context.raise_original_map_exception = False, True
         yield ray.cluster_resources()
 
 
@@ -222,6 +224,7 @@ def read_batch(batch: dict[str, Any], *, steps: list, seconds: float) -> dict[st
 @functools.cache
 def _reader(steps: bytes, seconds: float) -> GuardedReader:
     init_default_scope("mmaction")
+    import_module("mmact_tiny.video.frames")  # a worker that only reads has not registered them
     return GuardedReader(Compose(pickle.loads(steps)), seconds)
 
 
