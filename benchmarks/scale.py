@@ -1,6 +1,7 @@
 """Measures jobs over many videos, and kills them: what docs/scale.md reports.
 
 python benchmarks/scale.py --kills 20          killed at random moments, in 1 to 3 processes
+python benchmarks/scale.py --kills 60 --ray    workers, machines and the caller of a Ray cluster
 python benchmarks/scale.py --overhead          what parts and manifest cost
 python benchmarks/scale.py --paths 1000000 [--list]   memory, and seconds to the first answer
 python benchmarks/scale.py --ray               Ray beside the plain way
@@ -12,11 +13,14 @@ import json
 import os
 import random
 import resource
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +31,9 @@ from benchmarks.small_job import fork_ranks  # noqa: E402
 
 MOST_PROCESSES, MOST_KILLS = 3, 4
 SETTINGS = dict(engine="torch", precision="fp32")
+# Of a machine of a test cluster: a core, and bytes for what its processes hand over.
+SIZE = dict(num_cpus=1, object_store_memory=100_000_000)
+WORKERS = dict(reader="ray::Map(read_batch)", actor="ray::MapWorker")  # what they call themselves
 
 
 def write_videos(folder: Path, count: int, data: Path | None = None) -> Path:
@@ -46,13 +53,17 @@ def write_videos(folder: Path, count: int, data: Path | None = None) -> Path:
     return videos
 
 
-def score(videos: Path, out: Path, checkpoint: Path) -> None:
+def score(videos: Path, out: Path, checkpoint: Path, ray: str = "") -> None:
     """Scores what is missing of a job, as tools/infer.py does; the rank says which share."""
     import torch
 
+    from mmact_tiny.scale import cluster
     from mmact_tiny.scale.score import score_job, share_of
 
     torch.set_num_threads(1)
+    if ray:
+        cluster.score_job([str(videos)], str(out), ray=ray, checkpoint=checkpoint, **SETTINGS)
+        return
     share = share_of("pytorch" if "RANK" in os.environ else "none")
     score_job([str(videos)], str(out), share=share, checkpoint=checkpoint, **SETTINGS)
 
@@ -91,20 +102,110 @@ def disturb(
     return kills
 
 
-def kill_and_compare(folder: Path, num_kills: int, count: int, seed: int) -> dict[str, Any]:
+class Cluster:
+    """Two machines of a Ray cluster with a core each: raylets of this one, with workers.
+
+    The first one's stays; the second one's can be killed, and another is put in its place.
+    """
+
+    def __init__(self) -> None:
+        from ray.cluster_utils import Cluster as Raylets
+
+        path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+        os.environ.update(RAY_USAGE_STATS_ENABLED="0", PYTHONPATH=path)  # workers inherit both
+        # A machine that is silent counts as lost after 5 s, not 30, so that a job is short.
+        noticed = dict(health_check_period_ms=1000, health_check_initial_delay_ms=1000)
+        head = dict(SIZE, include_dashboard=False, _system_config=noticed)
+        self._cluster = Raylets(initialize_head=True, head_node_args=head)
+        self.address = self._cluster.address
+        self._second = self._cluster.add_node(**SIZE)
+
+    def start_again(self) -> None:
+        """Puts a machine in the place of a second one that was killed."""
+        if not self.find("node"):
+            self._cluster.remove_node(self._second, allow_graceful=False)
+            self._second = self._cluster.add_node(**SIZE)
+
+    def find(self, what: str) -> list[Any]:
+        """Returns the processes: the second raylet, or workers that decode or have a model."""
+        import psutil
+
+        raylets = [
+            psutil.Process(each.process.pid)
+            for node in self._cluster.list_all_nodes()
+            for each in node.all_processes["raylet"]
+            if each.process.poll() is None
+        ]
+        if what == "node":
+            second = self._second.all_processes["raylet"][0].process.pid
+            return [raylet for raylet in raylets if raylet.pid == second]
+        found = []
+        for worker in [worker for raylet in raylets for worker in raylet.children()]:
+            with suppress(psutil.Error):
+                if " ".join(worker.cmdline()).startswith(WORKERS[what]):
+                    found.append(worker)
+        return found
+
+    def close(self) -> None:
+        """Ends all of it."""
+        self._cluster.shutdown()
+
+
+def disturb_ray(
+    cluster: Cluster,
+    videos: Path,
+    out: Path,
+    checkpoint: Path,
+    seconds: float,
+    moments: random.Random,
+) -> list[str]:
+    """Does what `disturb` does on a cluster: kills a worker, a machine, and the calling process.
+
+    The job goes on after the first two, and is started again after the third.
+    """
+    kills: list[str] = []
+    waiting, log = [moments.choice(["reader", "actor"]), "node", "caller"], out.parent / "log"
+    while True:
+        (caller,) = fork_ranks(score, (videos, out, checkpoint, cluster.address), log, 1)
+        began, due = time.monotonic(), {what: moments.uniform(0.2, seconds) for what in waiting}
+        while caller.is_alive():
+            at = time.monotonic() - began
+            for what in [what for what in waiting if at > due[what]]:
+                for victim in [caller] if what == "caller" else cluster.find(what)[:1]:
+                    victim.kill()
+                    kills.append(f"{what} {at:.1f} s")
+                    waiting.remove(what)
+            time.sleep(0.01)
+        caller.join()
+        cluster.start_again()
+        if caller.exitcode != -signal.SIGKILL:
+            break
+    assert caller.exitcode == 0, (log / "output.txt").read_text()[-2000:]
+    return kills
+
+
+def kill_and_compare(
+    folder: Path, num_kills: int, count: int, seed: int, cluster: Cluster | None = None
+) -> dict[str, Any]:
     """Returns how many kills there were, and how many jobs ended otherwise than undisturbed."""
     from small_recognizer import small_recognizer
 
     checkpoint, videos = small_recognizer().checkpoint, write_videos(folder, count)
-    began = time.monotonic()
-    (process,) = fork_ranks(score, (videos, folder / "whole", checkpoint), folder / "log", 1)
-    process.join()
-    seconds, expected = time.monotonic() - began, parts_of(folder / "whole")
+    seconds = 0.0
+    for name, address in [("whole", "")] + ([("ray", cluster.address)] if cluster else []):
+        began = time.monotonic()
+        some = (videos, folder / name, checkpoint, address)
+        (process,) = fork_ranks(score, some, folder / "log", 1)
+        process.join()
+        seconds = time.monotonic() - began
+    expected = parts_of(folder / "whole")
     moments, kills, jobs, others = random.Random(seed), [], 0, 0
+    run = partial(disturb_ray, cluster) if cluster else disturb
     while len(kills) < num_kills:
         out = folder / f"job{jobs}"
-        kills += disturb(videos, out, checkpoint, seconds, moments)
+        kills += run(videos, out, checkpoint, seconds, moments)
         jobs, others = jobs + 1, others + (parts_of(out) != expected)
+        print(f"{len(kills)} kills, {others} of {jobs} jobs otherwise", file=sys.stderr)
     return dict(kills=len(kills), jobs=jobs, other_jobs=others, parts=len(expected), moments=kills)
 
 
@@ -311,13 +412,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     done = []
     with tempfile.TemporaryDirectory(prefix="scale-") as name:
         folder = Path(name)
-        if args.kills:
+        if args.kills and args.ray:
+            with closing(Cluster()) as cluster:
+                done.append(kill_and_compare(folder, args.kills, 240, args.seed, cluster))
+        elif args.kills:
             done.append(kill_and_compare(folder, args.kills, 48, args.seed))
         if args.overhead:
             done.append(measure_overhead(folder, args.videos, args.data))
         if args.paths:
             done.append(measure_paths(folder, args.paths, args.list))
-        if args.ray:
+        if args.ray and not args.kills:
             done.append(measure_ray(folder, args.videos, args.data))
         if args.simulate:
             some = (args.simulate, 1_000_000, args.seconds, args.seed)
