@@ -114,6 +114,8 @@ def connected(address: str) -> Iterator[dict[str, float]]:
         logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # errors come as exceptions
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars, context.raise_original_map_exception = False, True
+        # An actor ends where it has nothing to do, not little: another loads for seconds.
+        context.autoscaling_config.actor_pool_util_downscaling_threshold = 0.0
         yield ray.cluster_resources()
 
 
@@ -181,6 +183,9 @@ def spread(
         scorer: A class whose object is called with that in an actor; adds its `rows`, as JSON.
         arguments: Of the class.
         resources: Of the cluster.
+
+    Raises:
+        UserError: Ray ended without all rows.
     """
     import ray.data
 
@@ -207,6 +212,8 @@ def spread(
             in_order = [each for start in sorted(found) for each in found[start]]
             yield Part(job.name_of(row["part"]), []), in_order
             del waiting[row["part"]]
+    if waiting:
+        raise UserError(f"Ray ended with {len(waiting)} parts cut short; run it again to go on")
 
 
 def read_batch(batch: dict[str, Any], *, steps: list, seconds: float) -> dict[str, Any]:
