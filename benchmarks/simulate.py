@@ -22,7 +22,7 @@ from benchmarks.ray_cluster import Cluster
 DECODE = (0.03, 0.05, 0.07, 0.09, 0.10, 0.12, 0.16, 0.21, 0.27, 0.32, 0.44)
 MODEL = 3 / 45
 TOGETHER = 16  # videos of a batch, as in a job of less than 1,024; larger ones are easier on Ray
-PLAIN, RAY = (1, 2, 5, 10, 20, 50, 100, 200, 500), (3, 5, 10, 20, 40)
+PLAIN, RAY = (1, 2, 5, 10, 20, 50, 100, 200, 500), (3, 10, 20, 40)
 
 
 def simulate(folder: Path, num_workers: int, count: int, seconds: float, seed: int) -> dict:
@@ -96,11 +96,11 @@ def _found(
 
 @dataclass(frozen=True)
 class Service:
-    """How long a worker of Ray waits for a batch, and whether it dies at it, once."""
+    """How long a worker of Ray waits for a batch, and at which it dies, once."""
 
     folder: Path
     seed: int
-    deaths: float  # of all batches
+    deaths: frozenset[tuple[str, int, int]]  # step, part and start of a batch
 
     def seconds(self, step: str, part: int, start: int, videos: Sequence[str]) -> float:
         """Returns what a step takes on a core: `read` or `score`."""
@@ -110,10 +110,9 @@ class Service:
     def wait(self, step: str, part: int, start: int, videos: bytes) -> None:
         """Waits that long, or dies before."""
         seconds = self.seconds(step, part, start, pickle.loads(videos))
-        draw = random.Random(f"{self.seed} death {step} {part} {start}")
         died = self.folder / f"died-{step}-{part}-{start}"
-        if draw.random() < self.deaths / 2 and not died.exists():
-            time.sleep(draw.random() * seconds)
+        if (step, part, start) in self.deaths and not died.exists():
+            time.sleep(seconds / 2)
             died.touch()
             os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(seconds)
@@ -153,12 +152,19 @@ def simulate_ray(folder: Path, num_workers: int, seconds: float, seed: int) -> d
     readers = 2 * round(num_workers * mean[0] / sum(mean) / 2)  # two have a core
     actors = num_workers - readers
     batches = round(seconds / max(mean[0] / readers, mean[1] / actors))
-    service = Service(folder, seed, (num_workers // 10) / batches)
     cores = readers // 2 + actors  # Ray Data gives an actor with a GPU a core, too
     own = Cluster(num_cpus=cores, num_gpus=actors, object_store_memory=2_000_000_000)
     with closing(own), cluster.connected(own.address) as resources:
         job = _begin(begin, folder, batches * TOGETHER)
         numbers, ends, start = job.missing(), [], time.monotonic()
+        each = [
+            (step, number, at)
+            for step in ("read", "score")
+            for number in numbers
+            for at in range(0, job.size_of(number), TOGETHER)
+        ]
+        deaths = frozenset(random.Random(seed).sample(each, num_workers // 10))
+        service = Service(folder, seed, deaths)
         some = (partial(read, service=service), Scorer, dict(service=service), resources)
 
         def scored() -> Iterator[Any]:
@@ -169,17 +175,15 @@ def simulate_ray(folder: Path, num_workers: int, seconds: float, seed: int) -> d
         write_parts(job, scored(), numbers)
         took = time.monotonic() - start
     assert job.missing() == []
-    total = dict(read=0.0, score=0.0)
-    for number, part in zip(numbers, job.parts(numbers), strict=True):
+    total, parts = dict(read=0.0, score=0.0), list(job.parts(numbers))
+    for part in parts:
         job.read(part)  # each video once, or it raises
-        for at in range(0, len(part.videos), TOGETHER):
-            for step in total:
-                videos = part.videos[at : at + TOGETHER]
-                total[step] += service.seconds(step, number, at, videos)
+    for step, number, at in each:
+        total[step] += service.seconds(step, number, at, parts[number].videos[at : at + TOGETHER])
     ideal, third = max(total["read"] / readers, total["score"] / actors), len(ends) // 3
     rest = ideal * (1 - (third + 1) / len(ends))
     found = _found("ray", num_workers, job, len(list(folder.glob("died-*"))), ideal, took)
-    found |= dict(readers=readers, actors=actors, batches=batches)
+    found |= dict(readers=readers, actors=actors, batches=len(each) // 2)
     return found | dict(after_start=rest / (took - ends[third]))
 
 
