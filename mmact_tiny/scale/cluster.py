@@ -36,9 +36,11 @@ from .job import Job, Part, begin
 from .score import identity_of, to_do, videos_together, write_parts
 
 MOST_BLOCKS = 4096  # tasks that Ray keeps in mind; a task has a batch of videos, or several
-# Shares of a core, for a reader and for an actor without a GPU: a core has one of each, and the
-# reader stands back (hardware.reader_niceness). Ray runs steps of equal shares in one process.
-READER, ACTOR = 0.5, 0.49
+# Shares of a core, for a reader and for an actor without a GPU: the reader stands back
+# (hardware.reader_niceness). Where half of the machines are lost, all actors fit on the others and
+# leave room for readers, without which both would wait for ever. Ray runs steps of equal shares in
+# one process.
+READER, ACTOR = 0.5, 0.24
 SECONDS_TO_CONNECT = 10
 SECONDS_TO_ANSWER = 120  # of a machine that has to import mmact_tiny
 SECONDS_TO_END = 30  # of the processes of a Ray of our own
