@@ -134,18 +134,18 @@ def _end(is_ours: bool) -> None:
 def _check_versions(address: str) -> None:
     """Raises a UserError for a machine that has no mmact_tiny, or another one."""
     import ray
-    from ray.exceptions import NodeDiedError, TaskUnschedulableError
+    from ray.exceptions import NodeDiedError, TaskUnschedulableError, WorkerCrashedError
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    ask = ray.remote(num_cpus=0)(_version)
+    ask = ray.remote(num_cpus=0, max_retries=0)(_version)
     for node in [node for node in ray.nodes() if node["Alive"]]:
         there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
         name, reason = node["NodeManagerAddress"], f"this machine has mmact_tiny {__version__}"
         try:
             asked = ask.options(scheduling_strategy=there).remote()
             version = ray.get(asked, timeout=SECONDS_TO_ANSWER)
-        except (NodeDiedError, TaskUnschedulableError):  # lost since
-            continue
+        except (NodeDiedError, TaskUnschedulableError, WorkerCrashedError):
+            continue  # lost since, and Ray's to make good
         except Exception as error:
             version, reason = "that cannot be imported", str(error).strip().splitlines()[-1]
         if version != __version__:
