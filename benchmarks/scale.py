@@ -1,10 +1,13 @@
 """Measures jobs over many videos, and kills them: what docs/scale.md reports.
 
 python benchmarks/scale.py --kills 20          killed at random moments, in 1 to 3 processes
+python benchmarks/scale.py --kills 60 --ray    workers, machines and the caller of a Ray cluster
 python benchmarks/scale.py --overhead          what parts and manifest cost
 python benchmarks/scale.py --paths 1000000 [--list]   memory, and seconds to the first answer
 python benchmarks/scale.py --ray               Ray beside the plain way
 python benchmarks/scale.py --simulate 500      shares and parts, with workers that only wait
+python benchmarks/scale.py --simulate 20 --ray Ray's readers and actors on 20 cores, that only wait
+python benchmarks/scale.py --curve docs/scale.png   both over 1 to 500
 """
 
 import argparse
@@ -12,17 +15,22 @@ import json
 import os
 import random
 import resource
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests/support")]  # as a script, too
 
+from benchmarks.ray_cluster import Cluster  # noqa: E402
+from benchmarks.simulate import draw_curve, simulate, simulate_ray  # noqa: E402
 from benchmarks.small_job import fork_ranks  # noqa: E402
 
 MOST_PROCESSES, MOST_KILLS = 3, 4
@@ -33,7 +41,7 @@ def write_videos(folder: Path, count: int, data: Path | None = None) -> Path:
     """Writes a folder of videos, by links to 4 small clips or to those in `data`; one is none."""
     from h264_videos import write_video
 
-    clips = sorted(path.resolve() for path in data.glob("*.mp4")) if data else []
+    clips = sorted(path.resolve() for path in data.rglob("*.mp4")) if data else []
     if not data:
         clips = [write_video(folder / f"clip{n}.mp4", num_frames=9, seed=n) for n in range(4)]
     videos = folder / "videos"
@@ -46,13 +54,17 @@ def write_videos(folder: Path, count: int, data: Path | None = None) -> Path:
     return videos
 
 
-def score(videos: Path, out: Path, checkpoint: Path) -> None:
+def score(videos: Path, out: Path, checkpoint: Path, ray: str = "") -> None:
     """Scores what is missing of a job, as tools/infer.py does; the rank says which share."""
     import torch
 
+    from mmact_tiny.scale import cluster
     from mmact_tiny.scale.score import score_job, share_of
 
     torch.set_num_threads(1)
+    if ray:
+        cluster.score_job([str(videos)], str(out), ray=ray, checkpoint=checkpoint, **SETTINGS)
+        return
     share = share_of("pytorch" if "RANK" in os.environ else "none")
     score_job([str(videos)], str(out), share=share, checkpoint=checkpoint, **SETTINGS)
 
@@ -91,20 +103,61 @@ def disturb(
     return kills
 
 
-def kill_and_compare(folder: Path, num_kills: int, count: int, seed: int) -> dict[str, Any]:
+def disturb_ray(
+    cluster: Cluster,
+    videos: Path,
+    out: Path,
+    checkpoint: Path,
+    seconds: float,
+    moments: random.Random,
+) -> list[str]:
+    """Does what `disturb` does on a cluster: kills a worker, a machine, and the calling process.
+
+    The job goes on after the first two, and is started again after the third.
+    """
+    kills: list[str] = []
+    waiting, log = [moments.choice(["reader", "actor"]), "node", "caller"], out.parent / "log"
+    while True:
+        (caller,) = fork_ranks(score, (videos, out, checkpoint, cluster.address), log, 1)
+        began, due = time.monotonic(), {what: moments.uniform(0.2, seconds) for what in waiting}
+        while caller.is_alive():
+            at = time.monotonic() - began
+            for what in [what for what in waiting if at > due[what]]:
+                for victim in [caller] if what == "caller" else cluster.find(what)[:1]:
+                    victim.kill()
+                    kills.append(f"{what} {at:.1f} s")
+                    waiting.remove(what)
+            time.sleep(0.01)
+        caller.join()
+        cluster.start_again()
+        if caller.exitcode != -signal.SIGKILL:
+            break
+    assert caller.exitcode == 0, (log / "output.txt").read_text()[-2000:]
+    return kills
+
+
+def kill_and_compare(
+    folder: Path, num_kills: int, count: int, seed: int, cluster: Cluster | None = None
+) -> dict[str, Any]:
     """Returns how many kills there were, and how many jobs ended otherwise than undisturbed."""
     from small_recognizer import small_recognizer
 
     checkpoint, videos = small_recognizer().checkpoint, write_videos(folder, count)
-    began = time.monotonic()
-    (process,) = fork_ranks(score, (videos, folder / "whole", checkpoint), folder / "log", 1)
-    process.join()
-    seconds, expected = time.monotonic() - began, parts_of(folder / "whole")
+    seconds = 0.0
+    for name, address in [("whole", "")] + ([("ray", cluster.address)] if cluster else []):
+        began = time.monotonic()
+        some = (videos, folder / name, checkpoint, address)
+        (process,) = fork_ranks(score, some, folder / "log", 1)
+        process.join()
+        seconds = time.monotonic() - began
+    expected = parts_of(folder / "whole")
     moments, kills, jobs, others = random.Random(seed), [], 0, 0
+    run = partial(disturb_ray, cluster) if cluster else disturb
     while len(kills) < num_kills:
         out = folder / f"job{jobs}"
-        kills += disturb(videos, out, checkpoint, seconds, moments)
+        kills += run(videos, out, checkpoint, seconds, moments)
         jobs, others = jobs + 1, others + (parts_of(out) != expected)
+        print(f"{len(kills)} kills, {others} of {jobs} jobs otherwise", file=sys.stderr)
     return dict(kills=len(kills), jobs=jobs, other_jobs=others, parts=len(expected), moments=kills)
 
 
@@ -210,87 +263,39 @@ def measure_paths(folder: Path, count: int, as_list: bool) -> dict[str, Any]:
 
 
 def measure_ray(folder: Path, count: int, data: Path | None) -> dict[str, Any]:
-    """Returns the videos a second of a job with and without Ray, from its list to its last part.
+    """Returns the videos a second of a job with and without Ray, by the commands of a user.
 
-    The commands are those of a user. Ray's own start is apart, that of its actors is not.
+    Plain is one process as it comes, and a share on each core. `start` is what comes before the
+    job's list, with Ray its own start; `first` the seconds from there to the first part, with Ray
+    those in which actors start; `rate` counts from the list on, `after_first` from that part on.
     """
     from small_recognizer import write_checkpoint
 
-    videos = write_videos(folder, count, data)
+    videos, cores = write_videos(folder, count, data), len(os.sched_getaffinity(0))
     checkpoint = write_checkpoint(folder / "tiny.pth")
-    found: dict[str, Any] = dict(videos=count)
-    for name, flags in (("plain", []), ("ray", ["--ray"])):
-        flags += ["--checkpoint", str(checkpoint), "--protocol", "val", "--engine", "torch"]
-        start, out = time.time(), folder / name
-        command = [sys.executable, "tools/infer.py", str(videos), "--out", str(out), *flags]
-        subprocess.run(command, cwd=ROOT, check=False)
-        ends = sorted(path.stat().st_mtime for path in out.glob("part-*"))
-        begun = (out / "job.json").stat().st_mtime
-        found[name] = dict(start=begun - start, rate=count / (ends[-1] - begun))
-    found["ratio"] = found["ray"]["rate"] / found["plain"]["rate"]
-    found["same"] = parts_of(folder / "ray") == parts_of(folder / "plain")
+    own = ["--checkpoint", str(checkpoint), "--protocol", "val", "--engine", "torch"]
+    shares = [["--part", f"{number}/{cores}"] for number in range(1, cores + 1)]
+    found: dict[str, Any] = dict(videos=count, data=str(data or "small clips"))
+    for way, processes in dict(one=[[]], shares=shares, ray=[["--ray"]]).items():
+        out, environ = folder / way, {**os.environ, "OMP_NUM_THREADS": "1"}
+        if way == "one":
+            del environ["OMP_NUM_THREADS"]
+        start = time.time()
+        command = [sys.executable, "tools/infer.py", str(videos), "--out", str(out), *own]
+        running = [
+            subprocess.Popen([*command, *flags], cwd=ROOT, env=environ) for flags in processes
+        ]
+        for process in running:
+            process.wait()
+        ends = sorted((path.stat().st_mtime, path) for path in out.glob("part-*"))
+        begun, (first, path), last = (out / "job.json").stat().st_mtime, ends[0], ends[-1][0]
+        rest = count - len(path.read_text().splitlines())
+        found[way] = dict(start=begun - start, first=first - begun)
+        found[way] |= dict(rate=count / (last - begun), after_first=rest / (last - first))
+        assert parts_of(out) == parts_of(folder / "one")
+    for name in ("rate", "after_first"):
+        found[f"ratio_{name}"] = found["ray"][name] / max(found[w][name] for w in ("one", "shares"))
     return found
-
-
-def simulate(folder: Path, num_workers: int, count: int, seconds: float, seed: int) -> dict:
-    """Returns how near a job of many processes comes to the ideal time; a tenth of them die.
-
-    Each worker is a thread with the real list, shares and parts; it waits in the place of decoding
-    and scoring, a time drawn for each part. One that dies, at a random moment, loses its part and
-    is started again after a second, as a job array does.
-
-    Args:
-        folder: Where the job goes.
-        num_workers: How many there are.
-        count: Videos.
-        seconds: The ideal time: what all parts take, over the workers.
-        seed: Of the times and deaths.
-    """
-    from threading import Thread
-
-    from mmact_tiny.scale.job import Job, begin
-
-    draw = random.Random(seed)
-    (folder / "list.txt").write_text("".join(f"{number}.mp4\n" for number in range(count)))
-    job = begin(folder / "answers", [str(folder / "list.txt")], dict(protocol="none: waits"))
-    mean = seconds * num_workers / job.num_parts
-    takes = [draw.gauss(mean, 0.1 * mean) for _ in range(job.num_parts)]
-    ideal = sum(takes) / num_workers
-    deaths = {draw.randrange(num_workers) for _ in range(num_workers // 10)}
-    moments = {worker: draw.uniform(0, seconds) for worker in deaths}
-    lost, written = [], []
-    parts = list(job.parts(range(job.num_parts)))  # a worker reads the list in half a second
-
-    def work(worker: int) -> None:
-        again = Job(folder / "answers")
-        began = time.monotonic()
-        for number in again.missing(worker, num_workers):
-            part = parts[number]
-            if worker in moments and time.monotonic() - began + takes[number] > moments[worker]:
-                time.sleep(max(0.0, moments.pop(worker) - (time.monotonic() - began)))
-                lost.append(number)
-                time.sleep(1)
-                return work(worker)
-            time.sleep(takes[number])
-            again.write(part, [dict(video=video) for video in part.videos])
-            written.append(number)
-
-    threads = [Thread(target=work, args=(worker,)) for worker in range(num_workers)]
-    start = time.monotonic()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    took = time.monotonic() - start
-    assert sorted(written) == list(range(job.num_parts)) and job.missing() == []
-    return dict(
-        workers=num_workers,
-        parts=job.num_parts,
-        died=len(lost),
-        ideal=ideal,
-        took=took,
-        share_of_ideal=ideal / took,
-    )
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -306,22 +311,29 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--ray", action="store_true")
     parser.add_argument("--data", type=Path, help="a folder of videos, in the place of small clips")
     parser.add_argument("--simulate", type=int, metavar="WORKERS")
+    parser.add_argument("--curve", type=Path, metavar="PNG")
     parser.add_argument("--seconds", type=float, default=100.0, help="ideal time of a simulation")
     args = parser.parse_args(argv)
     done = []
     with tempfile.TemporaryDirectory(prefix="scale-") as name:
         folder = Path(name)
-        if args.kills:
+        if args.kills and args.ray:
+            with closing(Cluster()) as cluster:
+                done.append(kill_and_compare(folder, args.kills, 240, args.seed, cluster))
+        elif args.kills:
             done.append(kill_and_compare(folder, args.kills, 48, args.seed))
         if args.overhead:
             done.append(measure_overhead(folder, args.videos, args.data))
         if args.paths:
             done.append(measure_paths(folder, args.paths, args.list))
-        if args.ray:
+        if args.ray and not args.kills and not args.simulate:
             done.append(measure_ray(folder, args.videos, args.data))
-        if args.simulate:
-            some = (args.simulate, 1_000_000, args.seconds, args.seed)
-            done.append(simulate(folder, *some))
+        if args.simulate and args.ray:
+            done.append(simulate_ray(folder, args.simulate, args.seconds, args.seed))
+        elif args.simulate:
+            done.append(simulate(folder, args.simulate, 1_000_000, args.seconds, args.seed))
+        if args.curve:
+            done += draw_curve(folder, args.seconds, args.seed, args.curve)
     for row in done:
         print(json.dumps(row, indent=1))
 

@@ -16,6 +16,7 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -35,9 +36,11 @@ from .job import Job, Part, begin
 from .score import identity_of, to_do, videos_together, write_parts
 
 MOST_BLOCKS = 4096  # tasks that Ray keeps in mind; a task has a batch of videos, or several
-# Shares of a core, for a reader and for an actor without a GPU: a core has one of each, and the
-# reader stands back (hardware.reader_niceness). Ray runs steps of equal shares in one process.
-READER, ACTOR = 0.5, 0.49
+# Shares of a core, for a reader and for an actor without a GPU: the reader stands back
+# (hardware.reader_niceness). Where half of the machines are lost, all actors fit on the others and
+# leave room for readers, without which both would wait for ever. Ray runs steps of equal shares in
+# one process.
+READER, ACTOR = 0.5, 0.24
 SECONDS_TO_CONNECT = 10
 SECONDS_TO_ANSWER = 120  # of a machine that has to import mmact_tiny
 SECONDS_TO_END = 30  # of the processes of a Ray of our own
@@ -110,8 +113,11 @@ def connected(address: str) -> Iterator[dict[str, float]]:
             reason = " ".join(str(error).split())[:300]
             raise UserError(f"--ray {address}: no cluster to work with: {reason}") from None
         _check_versions(address)
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
-        ray.data.DataContext.get_current().enable_progress_bars = False
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # errors come as exceptions
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars, context.raise_original_map_exception = False, True
+        # An actor ends where it has nothing to do, not little: another loads for seconds.
+        context.autoscaling_config.actor_pool_util_downscaling_threshold = 0.0
         yield ray.cluster_resources()
 
 
@@ -128,6 +134,7 @@ def _end(is_ours: bool) -> None:
 def _check_versions(address: str) -> None:
     """Raises a UserError for a machine that has no mmact_tiny, or another one."""
     import ray
+    from ray.exceptions import NodeDiedError, TaskUnschedulableError, WorkerCrashedError
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     ask = ray.remote(num_cpus=0, max_retries=0)(_version)
@@ -137,6 +144,8 @@ def _check_versions(address: str) -> None:
         try:
             asked = ask.options(scheduling_strategy=there).remote()
             version = ray.get(asked, timeout=SECONDS_TO_ANSWER)
+        except (NodeDiedError, TaskUnschedulableError, WorkerCrashedError):
+            continue  # lost since, and Ray's to make good
         except Exception as error:
             version, reason = "that cannot be imported", str(error).strip().splitlines()[-1]
         if version != __version__:
@@ -176,6 +185,9 @@ def spread(
         scorer: A class whose object is called with that in an actor; adds its `rows`, as JSON.
         arguments: Of the class.
         resources: Of the cluster.
+
+    Raises:
+        UserError: Ray ended without all rows.
     """
     import ray.data
 
@@ -202,6 +214,8 @@ def spread(
             in_order = [each for start in sorted(found) for each in found[start]]
             yield Part(job.name_of(row["part"]), []), in_order
             del waiting[row["part"]]
+    if waiting:
+        raise UserError(f"Ray ended with {len(waiting)} parts cut short; run it again to go on")
 
 
 def read_batch(batch: dict[str, Any], *, steps: list, seconds: float) -> dict[str, Any]:
@@ -222,6 +236,7 @@ def read_batch(batch: dict[str, Any], *, steps: list, seconds: float) -> dict[st
 @functools.cache
 def _reader(steps: bytes, seconds: float) -> GuardedReader:
     init_default_scope("mmaction")
+    import_module("mmact_tiny.video.frames")  # a worker that only reads has not registered them
     return GuardedReader(Compose(pickle.loads(steps)), seconds)
 
 

@@ -5,15 +5,17 @@ import re
 import signal
 import subprocess
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 from conftest import ROOT
-from jobs import command
+from jobs import command, wait_for
 from small_recognizer import small_recognizer
 
+from benchmarks.ray_cluster import Cluster
 from benchmarks.scale import parts_of, write_videos
 from mmact_tiny.errors import EXIT_ERROR, EXIT_PARTIAL
 from tools import infer
@@ -76,6 +78,30 @@ def test_a_lost_worker_changes_nothing_and_all_processes_end(videos, whole, tmp_
     assert "1 of 40 videos could not be read" in said and "Traceback" not in said
     assert parts_of(tmp_path / "a") == parts_of(whole)
     assert left_of([*family.values()]) == []
+
+
+@pytest.mark.slow
+def test_a_lost_machine_changes_nothing(tmp_path):
+    """The raylet of one of two is killed while a worker of it is at a batch."""
+    pytest.importorskip("ray")
+    videos, out = write_videos(tmp_path, 160), tmp_path / "a"
+    with closing(Cluster()) as cluster:
+        family = psutil.Process().children(recursive=True)
+        process = start(words(videos, out, "--ray", cluster.address))
+        try:
+            (second,) = cluster.find("node")
+            wait_for(lambda: cluster.at_work(second), process)
+            family += [psutil.Process(process.pid), *psutil.Process().children(recursive=True)]
+            second.kill()
+            done = len(parts_of(out))
+            said, _ = process.communicate(timeout=300)
+        finally:
+            process.kill()
+    assert process.returncode == EXIT_PARTIAL and done < 10, said
+    assert "1 of 160 videos could not be read" in said and "Traceback" not in said
+    assert left_of(family) == []
+    assert subprocess.run(words(videos, tmp_path / "b"), cwd=ROOT).returncode == EXIT_PARTIAL
+    assert len(parts_of(out)) == 10 and parts_of(out) == parts_of(tmp_path / "b")
 
 
 WRONG = {
