@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -91,12 +92,12 @@ class OnnxEngine:
         names = [[value.name for value in values] for values in (inputs, outputs)]
         if names != [[INPUT], [SCORES, VIEW_SCORES]] or inputs[0].type != "tensor(uint8)":
             raise UserError(f"it takes {names[0]} and gives {names[1]}, unlike what was exported")
-        self._check_classes()
         counts = {shapes[name][-1] for name in (SCORES, VIEW_SCORES)}
         if counts != {len(self.classes)}:
             raise UserError(
                 f"its metadata names {len(self.classes)} classes, the network scores {counts}"
             )
+        self._check_classes()
         if not self.protocols or self._group < 1:
             raise ValueError("no protocol" if self._group > 0 else f"group={self._group}")
         for name, steps in self.protocols.items():
@@ -116,7 +117,7 @@ class OnnxEngine:
         names, thresholds = self.classes, self.thresholds
         if type(names) is not list or not all(type(name) is str for name in names):
             raise UserError(f"classes={str(names)[:100]} of its metadata: expected a list of names")
-        bad = [name for name in names if not name.strip() or names.count(name) > 1]
+        bad = [name for name, count in Counter(names).items() if count > 1 or not name.strip()]
         if bad:
             raise UserError(f"classes of its metadata: {bad[0]!r} is empty or twice there")
         if thresholds is None:

@@ -125,10 +125,10 @@ def test_int8_and_openvino(
     (clips / "a.mp4").write_text("no video")
     words = [str(resnet), "--format", target, "--out", str(out), "--videos", str(clips), *flags]
     assert export.main(words) == EXIT_OK
-    said = capsys.readouterr()
-    assert said.err.count(f"left out: {clips / 'a.mp4'}: ") == len(flags)
-    told = float(said.out.split("on 3 videos: ")[1].split()[0])
-    assert told < (0.02 if flags else 1e-4)
+    said = capsys.readouterr().out
+    assert said.count(f"left out: {clips / 'a.mp4'}: ") == len(flags)
+    told = float(said.split("on 3 videos: ")[1].split()[0])
+    assert told < (0.1 if flags else 1e-4)
     if target == "openvino":
         import openvino
 
