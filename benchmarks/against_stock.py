@@ -54,7 +54,7 @@ class Bench:
     @cache  # noqa: B019  there is one bench
     def onnx_file(self, *flags: str) -> str:
         """Returns what `tools/export.py` makes of the checkpoint, from training videos."""
-        out = str(Path(self.checkpoint).with_suffix(f"{''.join(flags)}.onnx"))
+        out = str(Path(self.checkpoint).with_name(f"weights{''.join(flags)}.onnx"))
         videos = ["--videos", str(self.data / "train"), "--out", out]
         self.run(["tools/export.py", self.checkpoint, "--format", "onnx", *videos, *flags])
         return out

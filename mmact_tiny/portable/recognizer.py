@@ -77,7 +77,7 @@ class OnnxEngine:
             self._check()
         except UserError as error:
             raise UserError(f"{path}: {error}") from None
-        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
             what = f"{type(error).__name__}: {error}"
             raise UserError(f"{path}: its metadata is broken ({what}): export it again") from None
 

@@ -62,7 +62,10 @@ ALLOWED: dict[str, Allowed] = {
     "twice_sample": _one_of(True, False),
     "test_mode": _one_of(True, False),
     "keep_ratio": _one_of(True, False),
-    "target_fps": (lambda v: v is None or _is_number(v, MAX_COUNT), "frames a second"),
+    "target_fps": (
+        lambda v: v is None or (type(v) in (int, float) and 0 < v <= MAX_COUNT),
+        "frames a second",
+    ),
     "out_of_bound_opt": _one_of("loop", "repeat_last"),
     "scale": (_is_scale, f"a factor, or two sides of at most {MAX_SIDE} pixels, one of them -1"),
     "interpolation": _one_of(*INTERPOLATIONS),

@@ -267,6 +267,16 @@ def network(weights: str = "", *, frames: int = 1, breaks: bool = False) -> onnx
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
 
 
+def scalars() -> onnx.ModelProto:
+    """Returns a network of our names whose values are single numbers."""
+    names = ["frames", "scores", "view_scores"]
+    kinds = [TensorProto.UINT8, TensorProto.FLOAT, TensorProto.FLOAT]
+    given, *outputs = map(helper.make_tensor_value_info, names, kinds, [[]] * 3)
+    nodes = [helper.make_node("Cast", names[:1], [out], to=TensorProto.FLOAT) for out in names[1:]]
+    graph = helper.make_graph(nodes, "scalars", [given], outputs)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+
+
 def known_of(path: Path) -> dict[str, str]:
     return {each.key: each.value for each in onnx.load(path).metadata_props}
 
@@ -320,6 +330,7 @@ BAD: dict[str, tuple[Any, str]] = {
         lambda f: lie(f, protocols=known_of(f)["protocols"].replace("110", "-5")),
         "Resize of its test pipeline has scale=[-1, -5]: expected a factor, or two sides",
     ),
+    "a network without sizes": (lambda f: lie(f, scalars()), "metadata is broken (IndexError"),
     "metadata of no text": (
         lambda f: lie(f, mmact_tiny="MARK").replace(b"MARK", b"\xff\xfe\xff\xfe"),
         "its metadata has mmact_tiny=None",

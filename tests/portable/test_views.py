@@ -20,7 +20,7 @@ SAMPLERS = [
     dict(type="SampleFrames", clip_len=8, frame_interval=8, num_clips=1, **TEST),
     dict(type="SampleFrames", clip_len=32, frame_interval=2, num_clips=10, **TEST),
     dict(type="SampleFrames", clip_len=4, frame_interval=3, num_clips=2, twice_sample=True, **TEST),
-    dict(type="SampleFrames", clip_len=16, frame_interval=4, num_clips=5, target_fps=30, **TEST),
+    dict(type="SampleFrames", clip_len=16, frame_interval=4, num_clips=5, target_fps=29.97, **TEST),
     dict(type="SampleFrames", clip_len=8, num_clips=3, out_of_bound_opt="repeat_last", **TEST),
     dict(type="UniformSample", clip_len=16, num_clips=4, **TEST),
     dict(type="UniformSample", clip_len=8, **TEST),
