@@ -15,7 +15,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable
-from functools import cached_property
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -51,14 +51,13 @@ class Bench:
         self.run(["tools/quantize.py", str(self.data / "train"), "--checkpoint", self.checkpoint])
         return "int8"
 
-    @cached_property
-    def onnx_file(self) -> str:
-        """What `tools/export.py` makes of the checkpoint: int8 where that is the precision."""
-        flags = ["--format", "onnx", "--videos", str(self.data / "train")]
-        self.run(
-            ["tools/export.py", self.checkpoint, *flags, *["--int8"] * (self.precision == "int8")]
-        )
-        return str(Path(self.checkpoint).with_suffix(".onnx"))
+    @cache  # noqa: B019  there is one bench
+    def onnx_file(self, *flags: str) -> str:
+        """Returns what `tools/export.py` makes of the checkpoint, from training videos."""
+        out = str(Path(self.checkpoint).with_name(f"weights{''.join(flags)}.onnx"))
+        videos = ["--videos", str(self.data / "train"), "--out", out]
+        self.run(["tools/export.py", self.checkpoint, "--format", "onnx", *videos, *flags])
+        return out
 
     def run(self, command: list[str]) -> Measured:
         log = self.folder / "last.log"
@@ -183,7 +182,11 @@ def infer_one(bench: Bench) -> tuple[Side, Side]:
 
 
 def infer_one_onnx(bench: Bench) -> tuple[Side, Side]:
-    return _infer(bench, bench.videos[:1], bench.onnx_file)
+    return _infer(bench, bench.videos[:1], bench.onnx_file())
+
+
+def infer_one_onnx_int8(bench: Bench) -> tuple[Side, Side]:
+    return _infer(bench, bench.videos[:1], bench.onnx_file("--int8"))
 
 
 def infer_many(bench: Bench, checkpoint: str = "") -> tuple[Side, Side]:
@@ -193,7 +196,11 @@ def infer_many(bench: Bench, checkpoint: str = "") -> tuple[Side, Side]:
 
 
 def infer_many_onnx(bench: Bench) -> tuple[Side, Side]:
-    return infer_many(bench, bench.onnx_file)
+    return infer_many(bench, bench.onnx_file())
+
+
+def infer_many_onnx_int8(bench: Bench) -> tuple[Side, Side]:
+    return infer_many(bench, bench.onnx_file("--int8"))
 
 
 ROWS: dict[str, tuple[Callable[[Bench], tuple[Side | None, Side]], str]] = {
@@ -206,7 +213,9 @@ ROWS: dict[str, tuple[Callable[[Bench], tuple[Side | None, Side]], str]] = {
     "infer_one": (infer_one, "s"),
     "infer_many": (infer_many, "videos/s"),
     "infer_one_onnx": (infer_one_onnx, "s"),
+    "infer_one_onnx_int8": (infer_one_onnx_int8, "s"),
     "infer_many_onnx": (infer_many_onnx, "videos/s"),
+    "infer_many_onnx_int8": (infer_many_onnx_int8, "videos/s"),
 }
 
 

@@ -120,7 +120,7 @@ def main(argv: Sequence[str] | None = None) -> int | None:
         cli.need_room("view", "--render and --cam")
         from mmact_tiny.view import pictures
 
-        pictures.check_pictures(args.videos, render=args.render, cam=args.cam)
+        pictures.check_pictures(args.videos, args.checkpoint, render=args.render, cam=args.cam)
     if jobs:
         return jobs.score_job(args, answers, cli.recognizer_settings(args))
     result = infer(

@@ -38,7 +38,15 @@ OTHER_KINDS = {
     b"\x80": "a plain pickle, not written by torch.save: its content cannot be loaded safely",
     b"\x1f\x8b": "a gzip archive: unpack it first",
     b"version https://git-lfs": "a git-lfs pointer: fetch the file itself with `git lfs pull`",
+    b'<?xml version="1.0"?>\n<net ': (
+        "OpenVINO's file, which its own runtime runs: expected the checkpoint that it was made "
+        "of, or what `python tools/export.py --format onnx` makes of that"
+    ),
     b"<": "a web page, perhaps of a failed download: fetch it again",
+    **dict.fromkeys(
+        (bytes([8, version]) for version in range(1, 20)),  # its first field, the IR's version
+        "an ONNX file, it seems: expected a name that ends in .onnx, so rename it",
+    ),
     b"\x89HDF": "an HDF5 file, not a PyTorch checkpoint",
 }
 BACKBONE = "backbone."
@@ -134,7 +142,7 @@ def open_regular(path: Path) -> IO[bytes]:
     if not stat.S_ISREG(mode):
         os.close(descriptor)
         kind = "a folder" if stat.S_ISDIR(mode) else "a pipe or device"
-        raise UserError(f"checkpoint {shown(path)} is {kind}, expected a .pth file")
+        raise UserError(f"checkpoint {shown(path)} is {kind}, expected a file")
     return os.fdopen(descriptor, "rb")
 
 

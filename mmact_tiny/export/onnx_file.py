@@ -286,11 +286,15 @@ def quantize(graph: Any, steps: Sequence[Step], videos: Sequence[Path]) -> Any:
     chosen = choose_videos(videos)
     logger.info("int8: calibrating on %d videos, %s and so on", len(chosen), chosen[0])
     reader = GuardedReader(Views(steps))
-    try:
-        read = progress.track((reader(sample_of(one)) for one in chosen), "reading", len(chosen))
-        items = [{INPUT: stack([sample["inputs"]])} for sample in read]
-    finally:
-        reader.close()
+    items = []
+    for video in progress.track(chosen, "reading", len(chosen)):
+        try:
+            items.append({INPUT: stack([reader(sample_of(video))["inputs"]])})
+        except UserError as error:
+            logger.warning("left out: %s: %s", video, error)
+    reader.close()
+    if not items:
+        raise UserError("no video to quantize with can be read: name some, --videos DIR")
     with quiet():
         return calibrate(graph, items)
 

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from .. import hardware
-from ..checkpoints.load import labels_of
+from ..checkpoints.load import labels_of, open_regular
 from ..errors import UserError
 from ..pipeline import describe_protocol
 from ..recognizer import Recognizer
@@ -52,13 +53,15 @@ class OnnxEngine:
     """
 
     name = "onnx"
-    frames_together = None  # see `engine.frames_together`; Grad-CAM asks
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.before_chunk: Callable[[], None] = lambda: None  # may raise, to give a video up
         self._session = open_session(path)
-        known = self._session.get_modelmeta().custom_metadata_map
+        try:
+            known = self._session.get_modelmeta().custom_metadata_map
+        except UnicodeDecodeError:
+            known = {}
         if known.get("mmact_tiny") != FORMAT:
             wrote = "python tools/export.py --format onnx"
             raise UserError(
@@ -74,7 +77,7 @@ class OnnxEngine:
             self._check()
         except UserError as error:
             raise UserError(f"{path}: {error}") from None
-        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
             what = f"{type(error).__name__}: {error}"
             raise UserError(f"{path}: its metadata is broken ({what}): export it again") from None
 
@@ -89,15 +92,14 @@ class OnnxEngine:
         names = [[value.name for value in values] for values in (inputs, outputs)]
         if names != [[INPUT], [SCORES, VIEW_SCORES]] or inputs[0].type != "tensor(uint8)":
             raise UserError(f"it takes {names[0]} and gives {names[1]}, unlike what was exported")
-        if not all(type(name) is str for name in self.classes) or self._group < 1:
-            raise TypeError("classes or group")
         counts = {shapes[name][-1] for name in (SCORES, VIEW_SCORES)}
         if counts != {len(self.classes)}:
             raise UserError(
                 f"its metadata names {len(self.classes)} classes, the network scores {counts}"
             )
-        if self.thresholds is not None and len(self.thresholds) != len(self.classes):
-            raise UserError(f"{len(self.thresholds)} thresholds of {len(self.classes)} classes")
+        self._check_classes()
+        if not self.protocols or self._group < 1:
+            raise ValueError("no protocol" if self._group > 0 else f"group={self._group}")
         for name, steps in self.protocols.items():
             views, *shape = views_shape(steps)
             takes = shapes[INPUT][2:]
@@ -109,6 +111,24 @@ class OnnxEngine:
                     f"protocol {name} of its metadata makes {views} views of {shape} (frames, "
                     f"height, width), the network takes {takes}, {self._group} views together"
                 )
+
+    def _check_classes(self) -> None:
+        """Raises a UserError where these are no names, or no scores that labels can reach."""
+        names, thresholds = self.classes, self.thresholds
+        if type(names) is not list or not all(type(name) is str for name in names):
+            raise UserError(f"classes={str(names)[:100]} of its metadata: expected a list of names")
+        bad = [name for name, count in Counter(names).items() if count > 1 or not name.strip()]
+        if bad:
+            raise UserError(f"classes of its metadata: {bad[0]!r} is empty or twice there")
+        if thresholds is None:
+            return
+        if type(thresholds) is not list or len(thresholds) != len(names):
+            raise UserError(
+                f"thresholds={str(thresholds)[:100]}: expected {len(names)}, one a class"
+            )
+        wrong = [one for one in thresholds if type(one) not in (int, float) or not 0 <= one <= 1]
+        if wrong:
+            raise UserError(f"threshold {wrong[0]} of its metadata: expected a score, 0 to 1")
 
     def has_room(self, views: np.ndarray, num_videos: int) -> bool:
         """Returns whether one more video with as many views fits in one run."""
@@ -154,8 +174,9 @@ def open_session(path: Path) -> Any:
         UserError: it is not installed, or cannot run the file: no such one, too large, none of
             ONNX, or one whose weights lie outside of its folder.
     """
-    if not path.is_file() or path.stat().st_size > MAX_BYTES:
-        raise UserError(f"{path}: expected a regular file of at most 2 GiB")
+    with open_regular(path) as file:
+        if os.fstat(file.fileno()).st_size > MAX_BYTES:
+            raise UserError(f"{path} is larger than the 2 GiB that one ONNX file can have")
     if importlib.util.find_spec("onnxruntime") is None:
         raise UserError(f"{path} needs ONNX Runtime: pip install 'mmact-tiny[onnx]'")
     import onnxruntime
@@ -163,6 +184,8 @@ def open_session(path: Path) -> Any:
     onnxruntime.set_default_logger_severity(4)  # what fails is raised, too
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = num_threads()
+    # A thread that waits by turning takes the core from the process that decodes the next video.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     chosen = providers(onnxruntime.get_available_providers())
     if chosen[0] != "CPUExecutionProvider":
         onnxruntime.preload_dlls()  # CUDA's, of NVIDIA's packages
@@ -196,17 +219,10 @@ def _reason(error: Exception) -> str:
 
 
 class OnnxRecognizer(Recognizer):
-    """What `Recognizer` is, of an `.onnx` file.
+    """What `Recognizer` is, of an `.onnx` file, whose arguments these are.
 
-    Args:
-        checkpoint: The file.
-        config: None: the file has all.
-        label_map: File whose line i names class i, instead of the names in the file.
-        protocol: `full` or `val`, as the file has them.
-        precision: `auto`, or the file's own.
-        engine: `auto`.
-        decoder: `packets`.
-        video_seconds: Time limit for reading one video.
+    The file has its config, and one precision, engine and decoder: they are `auto`, `packets` or
+    its own.
 
     Raises:
         UserError: the file cannot be used (see `OnnxEngine`), or does not have what is asked for.

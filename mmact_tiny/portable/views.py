@@ -19,7 +19,8 @@ from ..video.files import split_name
 from ..video.packets import DecodedReader, TooLarge, UnclearPackets, open_video, read_frames
 
 MAX_FRAMES = 10_000  # of all views of a video; 250 are usual
-MAX_SIDE = 4096  # pixels of a view
+MAX_SIDE = 4096  # pixels of a view, and of what it is cut from
+MAX_COUNT = 1_000_000  # of frames, of clips
 INTERPOLATIONS = {
     "nearest": cv2.INTER_NEAREST,
     "bilinear": cv2.INTER_LINEAR,
@@ -28,6 +29,52 @@ INTERPOLATIONS = {
     "lanczos": cv2.INTER_LANCZOS4,
 }
 Sample = dict[str, Any]
+Allowed = tuple[Callable[[Any], bool], str]  # whether a value of an argument is, and what is
+
+
+def _is_number(value: Any, most: int) -> bool:
+    return type(value) is int and 1 <= value <= most
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, list | tuple) and len(value) == 2
+
+
+def _one_of(*allowed: Any) -> Allowed:
+    return lambda value: value in list(allowed), " or ".join(map(str, allowed))
+
+
+def _is_scale(value: Any) -> bool:
+    """Returns whether it is a factor, or two sides; one of them may be -1, which is any."""
+    if not _is_pair(value):
+        return type(value) is float and 0 < value <= MAX_SIDE
+    sides = [side for side in value if side != -1]
+    return bool(sides) and all(_is_number(side, MAX_SIDE) for side in sides)
+
+
+COUNT: Allowed = (lambda v: _is_number(v, MAX_COUNT), f"a whole number, 1 to {MAX_COUNT}")
+ALLOWED: dict[str, Allowed] = {
+    "clip_len": COUNT,
+    "frame_interval": COUNT,
+    "num_clips": COUNT,
+    "sample_range": COUNT,
+    "num_sample_positions": COUNT,
+    "twice_sample": _one_of(True, False),
+    "test_mode": _one_of(True, False),
+    "keep_ratio": _one_of(True, False),
+    "target_fps": (
+        lambda v: v is None or (type(v) in (int, float) and 0 < v <= MAX_COUNT),
+        "frames a second",
+    ),
+    "out_of_bound_opt": _one_of("loop", "repeat_last"),
+    "scale": (_is_scale, f"a factor, or two sides of at most {MAX_SIDE} pixels, one of them -1"),
+    "interpolation": _one_of(*INTERPOLATIONS),
+    "crop_size": (
+        lambda v: all(_is_number(side, MAX_SIDE) for side in (v if _is_pair(v) else [v])),
+        f"one or two sides, 1 to {MAX_SIDE} pixels",
+    ),
+    "input_format": _one_of("NCHW", "NCTHW"),
+}
 
 
 class Views:
@@ -61,6 +108,11 @@ def check_step(step: dict[str, Any]) -> None:
         known.bind({}, **_settings(step))
     except TypeError as error:  # as "got an unexpected keyword argument 'lazy'"
         raise UserError(f"{kind} of its test pipeline {error}") from None
+    for name, value in _settings(step).items():
+        is_allowed, expected = ALLOWED[name]
+        if not is_allowed(value):
+            got = f"{name}={value!r}"[:100]
+            raise UserError(f"{kind} of its test pipeline has {got}: expected {expected}")
     if "test_mode" in known.parameters and not step.get("test_mode"):
         raise UserError(f"{kind} of its test pipeline draws at random: expected test_mode=True")
 
@@ -84,14 +136,25 @@ def views_shape(steps: Sequence[dict[str, Any]]) -> tuple[int, int, int, int]:
     clips, crops = num_views(steps)
     frames = sampling_step(steps)["clip_len"]
     width, height = _pair(steps[where[3]]["crop_size"])
-    sizes = (clips, crops, frames, width, height)
-    if not all(type(size) is int and size > 0 for size in sizes):
-        raise UserError(f"its test pipeline: {sizes} are no numbers of views and pixels")
-    if clips * crops * frames > MAX_FRAMES or max(width, height) > MAX_SIDE:
+    if clips * crops * frames > MAX_FRAMES:
         raise UserError(f"its test pipeline makes {clips * crops} views of {frames} frames")
+    for step in steps[: where[3]]:
+        if step["type"] == "Resize":
+            _check_room(step, width, height)
     if steps[where[4]]["input_format"] == "NCHW":
         clips, frames = clips * frames, 1
     return clips * crops, frames, height, width
+
+
+def _check_room(resize: dict[str, Any], width: int, height: int) -> None:
+    """Raises a UserError where no frame is as large after a `Resize` as what is cut from it."""
+    scale, short, long = resize["scale"], MAX_SIDE, MAX_SIDE  # of a factor: any
+    has_both = _is_pair(scale) and -1 not in scale
+    if _is_pair(scale):
+        short, long = sorted(scale) if has_both else (max(scale), MAX_SIDE)
+    fits = max(width, height) <= long and min(width, height) <= short
+    if not fits or not (has_both or resize.get("keep_ratio", True)):
+        raise UserError(f"its test pipeline cuts {width} x {height} pixels, resized to {scale}")
 
 
 def _open(sample: Sample) -> Sample:

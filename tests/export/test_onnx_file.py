@@ -1,6 +1,7 @@
 """What is exported has stock's scores, for every family of recognizers; or it is said why not."""
 
 import copy
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -120,9 +121,12 @@ def test_int8_and_openvino(
     for package in ("openvino", "nncf"):
         pytest.importorskip(package, reason="the extra int8 is not installed")
     out = tmp_path / f"model{onnx_file.SUFFIXES[target]}"
-    words = [str(resnet), "--format", target, "--out", str(out), "--videos", str(CLIPS), *flags]
+    clips = shutil.copytree(CLIPS, tmp_path / "clips")
+    (clips / "a.mp4").write_text("no video")
+    words = [str(resnet), "--format", target, "--out", str(out), "--videos", str(clips), *flags]
     assert export.main(words) == EXIT_OK
     said = capsys.readouterr().out
+    assert said.count(f"left out: {clips / 'a.mp4'}: ") == len(flags)
     told = float(said.split("on 3 videos: ")[1].split()[0])
     assert told < (0.1 if flags else 1e-4)
     if target == "openvino":

@@ -50,15 +50,16 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return [*odd, *real, *bundled][:20]
 
 
-@pytest.mark.parametrize("protocol", ["full", "val"])
-def test_the_scores_are_the_checkpoints(protocol, exported, tiny_checkpoint, videos):
+@pytest.mark.parametrize(
+    ("protocol", "count"),
+    [("val", 20), ("full", 4), pytest.param("full", 20, marks=pytest.mark.slow)],
+)
+def test_the_scores_are_the_checkpoints(protocol, count, exported, tiny_checkpoint, videos):
     """Of all 250 views too, which are computed in parts."""
+    videos = random.Random(3).sample(videos, count)
     mine = Recognizer(exported, protocol=protocol)
     theirs = Recognizer(tiny_checkpoint, protocol=protocol, engine="torch")
     assert (mine.protocol, mine.labels) == (theirs.protocol, theirs.labels)
-    assert len(videos) == 20
-    if protocol == "full":
-        videos = videos[:3] + videos[14:16]
     got, wanted = (list(each.score_videos(videos)) for each in (mine, theirs))
     check_scores(got, wanted, within=1e-4)
 
@@ -94,7 +95,7 @@ def test_frames_of_a_stream_are_resized_as_the_checkpoints(exported, tiny_checkp
 
 
 def test_what_is_in_the_file(exported, tiny_checkpoint):
-    known = {each.key: each.value for each in onnx.load(exported).metadata_props}
+    known = known_of(exported)
     protocols = json.loads(known.pop("protocols"))
     assert protocols["val"] == [
         {"type": "PacketInit"},
@@ -130,6 +131,35 @@ assert infer.main([{video!r}, *{flags!r}, "--protocol", "val"]) == 0
 found = [name for name in {heavy!r} if name in sys.modules]
 print(*found, re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 """
+
+
+def test_pictures_need_no_pytorch(exported, tmp_path):
+    assert answer("--checkpoint", str(exported), "--render", str(tmp_path / "a.mp4"))[0] == [
+        "matplotlib"
+    ]
+
+
+def test_regions_need_the_checkpoint(exported, capsys):
+    flags = ["--checkpoint", str(exported), "--cam", "why.png"]
+    assert infer.main([str(VIDEO), *flags]) == EXIT_ERROR
+    told = f"error: --cam why.png: {exported} gives scores alone; expected the .pth file\n"
+    assert capsys.readouterr().err == told
+
+
+@pytest.mark.parametrize(
+    ("start", "message"),
+    [
+        (b"\x08\x0a\x12\x07pytorch", "an ONNX file, it seems: expected a name that ends in .onnx"),
+        (b'<?xml version="1.0"?>\n<net name="Model0" version="11">', "OpenVINO's file, which its"),
+        (b'<?xml version="1.0" encoding="UTF-8"?><Error>', "a web page"),
+    ],
+)
+def test_networks_by_another_name(start, message, tmp_path, capsys):
+    path = tmp_path / "model.xml"
+    path.write_bytes(start)
+    assert infer.main([str(VIDEO), "--checkpoint", str(path)]) == EXIT_ERROR
+    error = capsys.readouterr().err
+    assert f"{path} is refused: it is {message}" in error and error.count("\n") == 1
 
 
 def answer(*flags: str) -> tuple[list[str], int]:
@@ -237,11 +267,24 @@ def network(weights: str = "", *, frames: int = 1, breaks: bool = False) -> onnx
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
 
 
+def scalars() -> onnx.ModelProto:
+    """Returns a network of our names whose values are single numbers."""
+    names = ["frames", "scores", "view_scores"]
+    kinds = [TensorProto.UINT8, TensorProto.FLOAT, TensorProto.FLOAT]
+    given, *outputs = map(helper.make_tensor_value_info, names, kinds, [[]] * 3)
+    nodes = [helper.make_node("Cast", names[:1], [out], to=TensorProto.FLOAT) for out in names[1:]]
+    graph = helper.make_graph(nodes, "scalars", [given], outputs)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+
+
+def known_of(path: Path) -> dict[str, str]:
+    return {each.key: each.value for each in onnx.load(path).metadata_props}
+
+
 def lie(exported: Path, model: onnx.ModelProto | None = None, **metadata: str | None) -> bytes:
     """Returns the file, or another network with its metadata, and some of them changed."""
-    ours = onnx.load(exported)
-    known = {each.key: each.value for each in ours.metadata_props} | metadata
-    model = ours if model is None else model
+    known = known_of(exported) | metadata
+    model = onnx.load(exported) if model is None else model
     del model.metadata_props[:]
     helper.set_model_props(model, {k: v for k, v in known.items() if v is not None})
     return model.SerializeToString()
@@ -259,12 +302,44 @@ BAD: dict[str, tuple[Any, str]] = {
     "without classes": (lambda f: lie(f, classes=None), "metadata is broken (KeyError: 'classes')"),
     "of no JSON": (lambda f: lie(f, protocols="{"), "its metadata is broken (JSONDecodeError"),
     "a finish of its own": (lambda f: lie(f, after="os"), "its metadata is broken (KeyError: 'os'"),
-    "no group": (lambda f: lie(f, group="0"), "its metadata is broken (TypeError"),
+    "no group": (lambda f: lie(f, group="0"), "its metadata is broken (ValueError: group=0)"),
+    "no protocol": (lambda f: lie(f, protocols="{}"), "is broken (ValueError: no protocol)"),
+    "a text as protocols": (lambda f: lie(f, protocols='"val"'), "is broken (AttributeError"),
+    "a text as classes": (
+        lambda f: lie(f, classes='"abcd"'),
+        "classes=abcd of its metadata: expected a list of names",
+    ),
+    "a class twice": (
+        lambda f: lie(f, classes='["a", "b", "c", "a"]'),
+        "classes of its metadata: 'a' is empty or twice there",
+    ),
+    "a class without a name": (
+        lambda f: lie(f, classes='["a", "b", "c", " "]'),
+        "classes of its metadata: ' ' is empty or twice there",
+    ),
+    "a threshold above 1": (
+        lambda f: lie(f, thresholds="[0.5, 0, 1, 1.5]"),
+        "threshold 1.5 of its metadata: expected a score, 0 to 1",
+    ),
+    "a threshold that is no number": (
+        lambda f: lie(f, thresholds="[0.5, NaN, 1, 0]"),
+        "threshold nan of its metadata: expected a score, 0 to 1",
+    ),
+    "a text as thresholds": (lambda f: lie(f, thresholds='"half"'), "thresholds=half: expected 4"),
+    "a size of its own": (
+        lambda f: lie(f, protocols=known_of(f)["protocols"].replace("110", "-5")),
+        "Resize of its test pipeline has scale=[-1, -5]: expected a factor, or two sides",
+    ),
+    "a network without sizes": (lambda f: lie(f, scalars()), "metadata is broken (IndexError"),
+    "metadata of no text": (
+        lambda f: lie(f, mmact_tiny="MARK").replace(b"MARK", b"\xff\xfe\xff\xfe"),
+        "its metadata has mmact_tiny=None",
+    ),
     "fewer classes": (
         lambda f: lie(f, classes=THREE),
         "its metadata names 3 classes, the network scores {4}",
     ),
-    "fewer thresholds": (lambda f: lie(f, thresholds="[0.5]"), "1 thresholds of 4 classes"),
+    "fewer thresholds": (lambda f: lie(f, thresholds="[0.5]"), "thresholds=[0.5]: expected 4"),
     "more frames": (
         lambda f: lie(f, network(frames=8)),
         "makes 250 views of [1, 96, 96] (frames, height, width), the network takes",
@@ -321,8 +396,13 @@ def test_a_missing_file_and_one_that_is_too_large(tmp_path):
     large = tmp_path / "large.onnx"
     with large.open("wb") as file:
         file.truncate((2 << 30) + 1)
-    for path in (large, tmp_path / "none.onnx", tmp_path):
-        with pytest.raises(UserError, match="expected a regular file of at most 2 GiB"):
+    none = tmp_path / "none.onnx"
+    for path, message in (
+        (large, f"{large} is larger than the 2 GiB that one ONNX file can have"),
+        (none, f"no checkpoint at {none}: check the path"),
+        (tmp_path, f"checkpoint {tmp_path} is a folder, expected a file"),
+    ):
+        with pytest.raises(UserError, match=message):
             OnnxRecognizer(path)
 
 

@@ -20,7 +20,7 @@ SAMPLERS = [
     dict(type="SampleFrames", clip_len=8, frame_interval=8, num_clips=1, **TEST),
     dict(type="SampleFrames", clip_len=32, frame_interval=2, num_clips=10, **TEST),
     dict(type="SampleFrames", clip_len=4, frame_interval=3, num_clips=2, twice_sample=True, **TEST),
-    dict(type="SampleFrames", clip_len=16, frame_interval=4, num_clips=5, target_fps=30, **TEST),
+    dict(type="SampleFrames", clip_len=16, frame_interval=4, num_clips=5, target_fps=29.97, **TEST),
     dict(type="SampleFrames", clip_len=8, num_clips=3, out_of_bound_opt="repeat_last", **TEST),
     dict(type="UniformSample", clip_len=16, num_clips=4, **TEST),
     dict(type="UniformSample", clip_len=8, **TEST),
@@ -112,7 +112,13 @@ def changed(number: int, **settings: object) -> list[dict]:
     return [step | settings if i == number else step for i, step in enumerate(FULL)]
 
 
+def resized(**settings: object) -> list[dict]:
+    return [*FULL[:3], dict(type="Resize", **settings), *FULL[3:]]
+
+
 def test_the_shape_of_the_views():
+    for settings in (dict(scale=[-1, 20]), dict(scale=[30, 20], keep_ratio=False), dict(scale=0.5)):
+        assert views_shape(resized(**settings)) == (6, 4, 30, 20)
     assert views_shape(FULL) == (6, 4, 30, 20)
     assert views_shape(changed(4, input_format="NCHW")) == (24, 1, 30, 20)
 
@@ -123,9 +129,23 @@ def test_the_shape_of_the_views():
         (changed(0, type="os.system"), "the step os.system of its test pipeline is none of"),
         (changed(1, jitter=1), "SampleFrames of its test pipeline got an unexpected keyword"),
         (changed(1, test_mode=False), "draws at random: expected test_mode=True"),
-        (changed(1, num_clips=10**9), "makes 3000000000 views of 4 frames"),
-        (changed(1, num_clips="3"), "are no numbers of views and pixels"),
-        (changed(3, crop_size=5000), "makes 6 views of 4 frames"),
+        (changed(1, num_clips=10**6), "makes 3000000 views of 4 frames"),
+        (changed(1, num_clips="3"), "has num_clips='3': expected a whole number, 1 to 1000000"),
+        (changed(1, num_clips=-1), "SampleFrames of its test pipeline has num_clips=-1: expected"),
+        (changed(1, num_clips=True), "has num_clips=True: expected a whole number"),
+        (changed(1, clip_len=0), "has clip_len=0: expected a whole number"),
+        (changed(1, frame_interval=0), "has frame_interval=0: expected a whole number"),
+        (changed(1, target_fps=0), "has target_fps=0: expected frames a second"),
+        (changed(1, out_of_bound_opt="none"), "'none': expected loop or repeat_last"),
+        (changed(3, crop_size=5000), "has crop_size=5000: expected one or two sides, 1 to 4096"),
+        (changed(3, crop_size=[20, 0]), r"has crop_size=\[20, 0\]: expected one or two sides"),
+        (changed(4, input_format="NHWC"), "has input_format='NHWC': expected NCHW or NCTHW"),
+        (resized(scale=-5), "Resize of its test pipeline has scale=-5: expected a factor, or two"),
+        (resized(scale=[-1, -1]), r"has scale=\[-1, -1\]: expected a factor, or two sides"),
+        (resized(scale=[-1, 40], interpolation="best"), "'best': expected nearest or bilinear or"),
+        (resized(scale=[-1, 16]), r"cuts 20 x 30 pixels, resized to \[-1, 16\]"),
+        (resized(scale=[28, 28]), r"cuts 20 x 30 pixels, resized to \[28, 28\]"),
+        (resized(scale=[-1, 40], keep_ratio=False), r"cuts .*, resized to \[-1, 40\]"),
         ([dict(type="PacketInit"), dict(type="SampleFrames", **TEST)], "missing a required"),
         (FULL[1:], "expected PacketInit, Sample, PacketDecode, Crop, FormatShape"),
         (FULL[:3] + FULL[4:], "expected PacketInit"),

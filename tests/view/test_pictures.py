@@ -10,7 +10,7 @@ from models import build, images
 from PIL import Image
 
 from mmact_tiny.errors import EXIT_ERROR, EXIT_OK, UserError
-from mmact_tiny.view.pictures import class_activations, draw_cam
+from mmact_tiny.view.cam import class_activations, draw_cam
 from tools import infer as infer_tool
 
 needs_grad_cam = pytest.mark.skipif(
