@@ -13,7 +13,6 @@ import os
 import pickle
 import socket
 import tempfile
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from importlib import import_module
@@ -206,7 +205,7 @@ def spread(
         .map(scorer, fn_constructor_kwargs=arguments, compute=pool, **_share(resources))
         .iter_rows()
     )
-    waiting: dict[int, dict[int, list[Row]]] = defaultdict(dict)
+    waiting: dict[int, dict[int, list[Row]]] = {number: {} for number in numbers}
     for row in rows:
         found = waiting[row["part"]]
         found[row["start"]] = json.loads(row["rows"])
@@ -215,7 +214,7 @@ def spread(
             yield Part(job.name_of(row["part"]), []), in_order
             del waiting[row["part"]]
     if waiting:
-        raise UserError(f"Ray ended with {len(waiting)} parts cut short; run it again to go on")
+        raise UserError(f"Ray ended without {len(waiting)} parts; run it again to go on")
 
 
 def read_batch(batch: dict[str, Any], *, steps: list, seconds: float) -> dict[str, Any]:
