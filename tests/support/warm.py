@@ -12,6 +12,7 @@ import json
 import os
 import runpy
 import select
+import signal
 import subprocess
 import sys
 import tempfile
@@ -141,6 +142,7 @@ def import_packages() -> None:
 def become(words: list[str], streams: list[str], cwd: str, environ: dict[str, str]) -> None:
     """Runs a program in this process, as `python WORDS` does."""
     os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     for number, name in enumerate(streams):
         flags = os.O_RDWR if number == 0 else os.O_RDWR | os.O_CREAT | os.O_APPEND
         file = os.open(name, flags, 0o644)
