@@ -191,9 +191,9 @@ def choose_precision(precision: str = "auto", cuda: bool | None = None) -> tuple
 
 
 def choose_num_workers() -> tuple[int, str]:
-    """Returns `(num_workers, reason)` for one process's data loader."""
+    """Returns `(num_workers, reason)` for what reads a process's videos."""
     share = max(1, num_usable_cores() // local_world_size())
-    if has_cuda():
+    if "torch" in sys.modules and has_cuda():
         return min(MAX_WORKERS, share), f"{share} CPU core(s) for this GPU"
     return min(2, share), f"{share} CPU core(s), which the model needs too"
 

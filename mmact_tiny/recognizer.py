@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import compat, log, runs
+from . import compat, hardware, log, runs
 from .build import build_model
 from .checkpoints.load import (
     checkpoint_thresholds,
@@ -145,8 +145,10 @@ class Recognizer:
 
     def read_videos(self, videos: Iterable[Source]) -> Iterable[dict | UserError]:
         """Gives the views of each video as the pipeline packs them, or why there are none."""
+        if not isinstance(videos, Sequence) or len(videos) != 1:
+            self._pipeline.num_processes = hardware.choose_num_workers()[0]
         self._pipeline.start()  # in this thread, and before the model, of which it has no need
-        return ReadAhead(self._read, videos)
+        return ReadAhead(self._read, videos, self._pipeline.num_processes)
 
     def score_samples(
         self, samples: Iterable[dict | UserError]

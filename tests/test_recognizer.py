@@ -7,6 +7,7 @@ from typing import Any
 
 import models
 import numpy as np
+import psutil
 import pytest
 import torch
 from h264_videos import mirror, write_video
@@ -15,6 +16,7 @@ from mmengine.dataset import Compose
 from models import check_scores
 from small_recognizer import PIPELINE, small_recognizer
 
+from mmact_tiny import hardware
 from mmact_tiny.checkpoints.load import k400_labels, labels_of
 from mmact_tiny.engine import engine
 from mmact_tiny.errors import UserError
@@ -59,6 +61,16 @@ def test_scores_are_stocks_in_any_batch(recognizer, videos):
     recognizer.engine._chunk_pixels = 6 * 48 * 48
     check_scores(list(recognizer.score_videos(videos)), expected)
     assert len(passes) == 9, "two videos of three views in each"
+
+
+@pytest.mark.parametrize("count, num_processes", [(1, 1), (5, 3)])
+def test_many_videos_have_many_readers(count, num_processes, videos, monkeypatch):
+    monkeypatch.setattr(hardware, "choose_num_workers", lambda: (3, ""))
+    recognizer, before = small_recognizer(), {*psutil.Process().children()}
+    samples = recognizer.read_videos(videos[:count])
+    assert len({*psutil.Process().children()} - before) == num_processes
+    scores = np.stack(list(recognizer.score_samples(samples)))
+    assert scores == pytest.approx(np.stack(by_stock(videos[:count])), abs=1e-5)
 
 
 def test_no_more_videos_wait_than_fit_in_a_pass(recognizer, videos):

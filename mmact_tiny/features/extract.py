@@ -67,7 +67,11 @@ class Extractor:
         self.steps = with_decoder(pipeline_of(cfg, "val"), "packets")
         self.steps[-1] = dict(self.steps[-1], meta_keys=META_KEYS)
         self._pipelines = Compose(self.steps), Compose([_drawn(step) for step in self.steps])
-        self._reader = GuardedReader(self._read, video_seconds or VIDEO_SECONDS)
+        self._reader = GuardedReader(
+            self._read,
+            video_seconds or VIDEO_SECONDS,
+            num_processes=hardware.choose_num_workers()[0],
+        )
         self._mirrors = _mirrors(next(split_datasets(cfg))[1].get("pipeline") or [])
         head = {key: value for key, value in cfg.model.cls_head.items() if key != "num_classes"}
         model = dict(cfg.model.to_dict(), cls_head=head, steps=self.steps, version=VERSION)
@@ -97,7 +101,7 @@ class Extractor:
         if jobs:
             self._reader.start()  # in this thread
             with Bar("features", len(jobs), keep=True) as bar:
-                samples = ReadAhead(lambda job: self._reader(job[0], job[1][0][0]), jobs)
+                samples = self._ahead(jobs)
                 for job, sample in zip(jobs, samples, strict=True):
                     if isinstance(sample, UserError):
                         errors[job[0]] = str(sample)
@@ -114,7 +118,7 @@ class Extractor:
         """
         self._reader.start()
         looks = [(0, False)]
-        for sample in ReadAhead(lambda video: self._reader(video, 0), videos):
+        for sample in self._ahead((video, looks) for video in videos):
             if isinstance(sample, UserError):
                 yield sample
             else:
@@ -168,6 +172,12 @@ class Extractor:
             job = video, list(looks)
             if not all(self._path(video, look).is_file() for look in job[1]):
                 yield job
+
+    def _ahead(self, jobs: Iterable[Job]) -> ReadAhead[Job, dict]:
+        def read(job: Job) -> dict:
+            return self._reader(job[0], job[1][0][0])
+
+        return ReadAhead(read, jobs, self._reader.num_processes)
 
     def _read(self, video: Path, draw: int) -> dict:
         """Returns the views of a video as the pipeline packs them, in a process for reading."""

@@ -314,25 +314,33 @@ def _call_here(function: Callable[..., Any], arguments: tuple[Any, ...]) -> byte
 
 
 class ReadAhead(Generic[Item, Result]):
-    """What `read` returns for each item, in order, a few of them read ahead in a thread.
+    """What `read` returns for each item, in order, a few of them read ahead in threads.
 
     Of an item that it raises a UserError for, that is the result. Reading begins at once, before
     the first result is asked for.
+
+    Args:
+        read: What reads an item.
+        items: All of them; as many are taken as are read ahead.
+        at_once: How many may be read at a time.
     """
 
-    def __init__(self, read: Callable[[Item], Result], items: Iterable[Item]) -> None:
+    def __init__(
+        self, read: Callable[[Item], Result], items: Iterable[Item], at_once: int = 1
+    ) -> None:
         self._read = read
         self._items = iter(items)
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="read")
+        self._most = VIDEOS_AHEAD + at_once
+        self._threads = ThreadPoolExecutor(at_once, thread_name_prefix="read")
         self._ahead: deque[Future[Result]] = deque()
         # What is not being read yet is given up when the caller wants no more.
-        weakref.finalize(self, self._thread.shutdown, wait=False, cancel_futures=True)
+        weakref.finalize(self, self._threads.shutdown, wait=False, cancel_futures=True)
         self._fill()
 
     def _fill(self) -> None:
         for item in self._items:
-            self._ahead.append(self._thread.submit(self._read, item))
-            if len(self._ahead) > VIDEOS_AHEAD:
+            self._ahead.append(self._threads.submit(self._read, item))
+            if len(self._ahead) >= self._most:
                 return
 
     def __iter__(self) -> Iterator[Result | UserError]:

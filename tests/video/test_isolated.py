@@ -189,20 +189,22 @@ def test_a_process_frees_nothing_that_it_inherits():
     reader.close()
 
 
-def test_the_next_item_is_read_while_the_caller_works():
-    read = {number: threading.Event() for number in range(6)}
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_the_next_items_are_read_while_the_caller_works(at_once):
+    read, together = {number: threading.Event() for number in range(6)}, threading.Barrier(at_once)
 
     def note(number: int) -> int:
+        together.wait(timeout=PATIENCE)
         read[number].set()
         return number * 10
 
-    ahead = ReadAhead(note, range(6))
+    ahead = ReadAhead(note, range(6), at_once)
     assert read[0].wait(timeout=PATIENCE)  # before the first result is asked for
     results = iter(ahead)
     assert next(results) == 0
-    for number in range(1, VIDEOS_AHEAD + 1):
+    for number in range(1, at_once):
         assert read[number].wait(timeout=PATIENCE)
-    assert not read[VIDEOS_AHEAD + 1].is_set()  # memory is bounded
+    assert not read[VIDEOS_AHEAD + at_once].is_set()  # memory is bounded
     assert list(results) == [10, 20, 30, 40, 50]
 
 
@@ -230,10 +232,10 @@ def test_what_nobody_waits_for_is_not_read():
 
     ahead = ReadAhead(note, range(6))
     assert started.wait(timeout=PATIENCE)
-    thread = ahead._thread
+    threads = ahead._threads
     del ahead
     go_on.set()
-    thread.shutdown(wait=True)
+    threads.shutdown(wait=True)
     assert read == [0]
 
 
