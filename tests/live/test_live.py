@@ -52,7 +52,7 @@ KINDS = {
     "http": ("http", 0.0, 0.0),
     "rtsp": ("rtsp", 0.0, 0.0),
     "rtsp, H.264": ("h264", 0.0, 0.0),
-    "hls": ("hls", 0.0, 1.5),
+    "hls": ("hls", 0.0, 2.5),
     "MJPEG, without time stamps": ("mjpeg", 0.0, 0.0),
     "udp": ("udp", 0.0, 0.0),
     "rtp": ("rtp", 0.0, 0.2),
