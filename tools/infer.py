@@ -89,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     if jobs and args.collect is not None:
         return jobs.collect_job(args.collect, args.out, write_windows=write_windows)
     if not args.videos:
-        parser.error("expected VIDEO_OR_DIR")
+        parser.error("expected VIDEO_OR_DIR" + ", before --ray" * bool(args.ray))
     if not jobs and any(name.lower().endswith((".txt", ".csv")) for name in args.videos):
         args.videos = import_module("mmact_tiny.annotations").expand_lists(args.videos)
 

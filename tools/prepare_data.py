@@ -99,7 +99,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         if args.src is None:
             return
     if args.src is None or args.out is None:
-        parser.error("name the videos, SRC, and where the dataset goes, --out DIR")
+        before = ", before --ray" * bool(args.ray)
+        parser.error(f"name the videos, SRC{before}, and where the dataset goes, --out DIR")
 
     from mmact_tiny.prepare.prepare import prepare_data
 

@@ -122,6 +122,8 @@ def expand_lists(paths: Iterable[str | Path]) -> list[str | Path]:
 
 def videos_of(path: str | Path) -> Iterator[str]:
     """Yields the videos, or stretches, that a list on this machine names; see `videos_in`."""
+    if "://" in str(path):
+        raise UserError(f"{path}: what has an address is read by a job: name a folder as --out")
     try:
         with Path(path).open("r", -1, *ENCODING) as lines:
             yield from videos_in(lines, str(path))

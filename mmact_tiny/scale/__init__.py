@@ -21,6 +21,17 @@ from .store import is_address, names_a_folder
 
 __all__ = ["calls_on", "check_flags", "collect_job", "fill_job", "score_job"]
 
+OF_ANSWERS = (
+    "checkpoint",
+    "config",
+    "label_map",
+    "stride",
+    "time_limit",
+    "tool",
+    "top_k",
+    "window",
+)
+
 
 def check_flags(args: argparse.Namespace, flags: Sequence[str]) -> bool:
     """Returns whether `--out` or `--collect` names the folder of a job; gives the job a device.
@@ -34,6 +45,10 @@ def check_flags(args: argparse.Namespace, flags: Sequence[str]) -> bool:
     others = [flag for flag in flags if flag != "--collect"]
     if others and (not is_folder or args.collect is not None):
         raise UserError(f"{others[0]}: expected --out FOLDER, without --collect")
+    given = [name for name in OF_ANSWERS if own(name) is not None]
+    if args.collect is not None and given:
+        flag = {"tool": "for"}.get(given[0], given[0].replace("_", "-"))
+        raise UserError(f"--{flag}: expected without --collect, which joins what is there")
     if is_job and (own("render") or own("cam")):
         raise UserError("--render and --cam: expected --out FILE, not a folder")
     if args.collect is not None and args.videos:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from ..errors import EXIT_ERROR, EXIT_OK, EXIT_PARTIAL, UserError
 from ..files import Row, printable
-from .job import Answers, Format, Job
+from . import parquet
+from .job import Answers, Format, Job, is_own
 from .store import Store
 
 SHOWN = 20  # failed videos; all of them are in the file
@@ -31,11 +32,18 @@ def collect(
         kind: Of the rows.
 
     Raises:
-        UserError: parts are missing or have other rows than their videos'; nothing is written.
+        UserError: parts are missing or have other rows than their videos'; `out` is a file of the
+            job; nothing is written.
     """
     if out is None or Path(out).suffix not in kind.suffixes:
         raise UserError(f"--collect needs --out, a name that ends in {', '.join(kind.suffixes)}")
+    if Path(out).suffix == ".parquet":
+        parquet.need()
     job = Job(folder, kind)
+    place, _, name = out.rpartition("/")
+    target = Store(place or ".")
+    if target.address == job.store.address and is_own(name):
+        raise UserError(f"--out {out}: that is a file of the job; name another")
     if missing := job.missing():
         count = sum(map(job.size_of, missing))
         raise UserError(
@@ -56,8 +64,7 @@ def collect(
 
     windows = job.facts.get("window") is not None
     write = write_windows if windows and write_windows else job.format.write
-    place, _, name = out.rpartition("/")
-    Store(place or ".").write(name, lambda path: write(path, rows()))
+    target.write(name, lambda path: write(path, rows()))
     logger.info("written: %s, %s videos, each once", out, f"{job.num_videos:,}")
     if failed:
         more = f" ({failed - SHOWN:,} more than these)" if failed > SHOWN else ""

@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 import logging
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -200,16 +201,18 @@ def begin(
     if suffix == "parquet":
         parquet.need()
     store = Store(folder)
-    sources = [each if is_address(each) else str(Path(each).absolute()) for each in sources]
+    if store.is_local and Path(store.address).is_file():
+        raise UserError(f"--out {folder} is a file; expected a folder, new or of this job")
+    sources = [one if is_address(one) else os.path.abspath(one) for one in sources]  # noqa: PTH100
     identity = {**identity, "source": sources, "format": suffix}
+    names = store.names()
+    if FACTS not in names and (others := sorted(names - {LIST})):
+        raise UserError(
+            f"{store} has files, as {printable(others[0])}, but no {FACTS}: "
+            "name an empty folder for the job"
+        )
     with store.lock():
-        names = store.names()
-        if FACTS not in names:
-            if others := sorted(names - {LIST}):
-                raise UserError(
-                    f"{store} has files, as {printable(others[0])}, but no {FACTS}: "
-                    "name an empty folder for the job"
-                )
+        if FACTS not in store.names():
             count = store.write(LIST, lambda path: _write_list(path, sources))
             facts = dict(num_videos=count, part_size=part_size(count))
             store.write_json(FACTS, {**identity, **facts})
@@ -225,6 +228,11 @@ def begin(
             "with what that one was begun with"
         )
     return job
+
+
+def is_own(name: str) -> bool:
+    """Returns whether a file of that name in a job's folder may be the job's."""
+    return name in (LIST, FACTS) or name.startswith("part-")
 
 
 def part_size(num_videos: int) -> int:
@@ -246,8 +254,9 @@ def _write_list(path: Path, sources: Sequence[str]) -> int:
     seen: set[bytes] = set()  # 12 bytes of each name: a million take 100 MB
     with open_atomically(path) as file:
         for source in sources:
-            before = len(seen)
+            has_any = False
             for video in _listed(source):
+                has_any = True
                 line = video.encode(*ENCODING)
                 if b"\n" in line:
                     raise UserError(f"{printable(video)}: a name with a line break; rename it")
@@ -255,8 +264,8 @@ def _write_list(path: Path, sources: Sequence[str]) -> int:
                 if digest not in seen:
                     seen.add(digest)
                     file.write(line + b"\n")
-            if len(seen) == before:
-                raise UserError(f"no video in {source} that is in no source before it")
+            if not has_any:
+                raise UserError(f"no video in {source}")
     return len(seen)
 
 

@@ -22,6 +22,7 @@ BROKEN = 5
 
 def words_of(*arguments: str | Path) -> list[str]:
     flags = ("--checkpoint", small_recognizer().checkpoint, "--device", "cpu")
+    flags = flags[2 * ("--collect" in arguments) :]
     return [str(argument) for argument in (*arguments, *flags)]
 
 

@@ -138,6 +138,23 @@ def test_collected_in_each_format(whole, videos, tmp_path, capsys):
     assert [row["video"] for row in table[::5]][:2] == [rows[0]["video"], rows[1]["video"]]
 
 
+NOT_JOINED = {
+    "job.json": ([], "that is a file of the job"),
+    "part-00001.jsonl": ([], "that is a file of the job"),
+    "../a.jsonl": (["--for", "label-studio"], "--for: expected without --collect"),
+    "../a.csv": (["--label-map", "x.txt"], "--label-map: expected without --collect"),
+}
+
+
+@pytest.mark.parametrize("name", NOT_JOINED)
+def test_what_cannot_be_joined_is_a_line_and_the_job_stays(name, whole, capsys):
+    (flags, message), before = NOT_JOINED[name], parts_of(whole)
+    assert run("--collect", whole, "--out", f"{whole}/{name}", *flags) == EXIT_ERROR
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+    assert parts_of(whole) == before and (whole / "job.json").exists()
+
+
 def test_a_part_with_another_row_is_not_collected(whole, tmp_path, capsys):
     shutil.copytree(whole, tmp_path / "a")
     lines = (tmp_path / "a" / "part-00002.jsonl").read_text().splitlines(keepends=True)
@@ -163,7 +180,7 @@ def test_lists_folders_and_names(tmp_path):
     for path in ("f/b.mp4", "f/deep/a.mp4", f"f/{name}", "f/note.pdf", "f/.hidden.mp4"):
         (tmp_path / path).touch()
     (tmp_path / "list.txt").write_bytes(b"f/b.mp4\r\n\n/y/2.mp4\ns3://z/3.mp4\nf/b.mp4\n")
-    sources = [str(tmp_path / "list.txt"), str(tmp_path / "f")]
+    sources = [str(tmp_path / "list.txt"), str(tmp_path / "f"), f"{tmp_path}/a/../f/deep"]
     job = begin(tmp_path / "a", sources, dict(top_k=1))
     (part,) = job.parts([0])
     root = str(tmp_path)
@@ -198,6 +215,10 @@ def other_files(folder: Path) -> None:
     (folder / "thesis.doc").touch()
 
 
+def a_file(path: Path) -> None:
+    path.touch()
+
+
 def no_facts(folder: Path) -> None:
     folder.mkdir()
     (folder / "job.json").write_text('{"part')
@@ -205,6 +226,7 @@ def no_facts(folder: Path) -> None:
 
 WRONG: dict[str, tuple[Any, list[str], str]] = {
     "files of others": (other_files, [], "has files, as thesis.doc, but no job.json"),
+    "a file": (a_file, [], "is a file; expected a folder"),
     "half a manifest": (no_facts, [], "job.json: "),
     "a part of none": (None, ["--part", "0/2"], "--part 0/2: expected I/N, from 1/N to N/N"),
     "part and launcher": (None, ["--part", "1/2", "--launcher", "slurm"], "without --launcher"),
@@ -224,6 +246,7 @@ def test_a_wrong_job_is_a_line(case, checkpoint, videos, tmp_path, capsys, monke
     assert run(*arguments) == EXIT_ERROR
     error = capsys.readouterr().err
     assert message in error and error.count("\n") <= 2 and error.startswith("error: ")
+    assert make is not other_files or [*(tmp_path / "a").iterdir()] == [tmp_path / "a/thesis.doc"]
 
 
 def test_another_job_in_the_folder_is_refused(whole, videos, checkpoint, tmp_path, capsys):

@@ -65,8 +65,9 @@ def bucket(server: Any, videos: Path) -> Any:
 
 
 def run(*arguments: str | Path) -> int:
-    flags = ["--engine", "torch", "--precision", "fp32", "--device", "cpu", "--checkpoint"]
-    flags.append(str(small_recognizer().checkpoint))
+    flags = ["--engine", "torch", "--precision", "fp32", "--device", "cpu"]
+    if "--collect" not in arguments:
+        flags += ["--checkpoint", str(small_recognizer().checkpoint)]
     return infer.main([*map(str, arguments), *flags])
 
 
