@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from contextlib import closing, nullcontext
 
 from mmact_tiny import cli
+from mmact_tiny.errors import UserError
 
 
 @cli.tool
@@ -26,16 +27,22 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--examples", metavar="DIR", help="videos to click; default: one of each class"
     )
     parser.add_argument("--live", metavar="STREAM", help="shown with its labels: docs/live.md")
-    parser.add_argument("--window", type=float, default=2, help="of --live, seconds (default: 2)")
-    parser.add_argument("--stride", type=float, default=0.5, help="of --live (default: 0.5)")
+    parser.add_argument("--window", type=float, help="of --live, seconds (default: 2)")
+    parser.add_argument("--stride", type=float, help="of --live (default: 0.5)")
     cli.add_device(parser)
     args = parser.parse_args(argv)
     reader, watch = None, None
+    if args.live is None and (args.window is not None or args.stride is not None):
+        raise UserError("--window and --stride: expected --live STREAM too")
     if args.live is not None:
         cli.need_room("live", "--live")
         from mmact_tiny import live
 
-        how, reader = live.Settings(args.window, args.stride), live.open_reader(args.live)
+        window, stride = (
+            default if given is None else given
+            for given, default in ((args.window, 2.0), (args.stride, 0.5))
+        )
+        how, reader = live.Settings(window, stride), live.open_reader(args.live)
     with closing(reader) if reader else nullcontext():
         cli.start(args, trains=False)
 

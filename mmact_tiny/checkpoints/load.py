@@ -45,7 +45,8 @@ OTHER_KINDS = {
     b"<": "a web page, perhaps of a failed download: fetch it again",
     **dict.fromkeys(
         (bytes([8, version]) for version in range(1, 20)),  # its first field, the IR's version
-        "an ONNX file, it seems: expected a name that ends in .onnx, so rename it",
+        "an ONNX file, it seems, for inference alone, where its name ends in .onnx: expected the "
+        "checkpoint that it was made of",
     ),
     b"\x89HDF": "an HDF5 file, not a PyTorch checkpoint",
 }

@@ -149,7 +149,10 @@ def test_regions_need_the_checkpoint(exported, capsys):
 @pytest.mark.parametrize(
     ("start", "message"),
     [
-        (b"\x08\x0a\x12\x07pytorch", "an ONNX file, it seems: expected a name that ends in .onnx"),
+        (
+            b"\x08\x0a\x12\x07pytorch",
+            "an ONNX file, it seems, for inference alone, where its name ends in .onnx",
+        ),
         (b'<?xml version="1.0"?>\n<net name="Model0" version="11">', "OpenVINO's file, which its"),
         (b'<?xml version="1.0" encoding="UTF-8"?><Error>', "a web page"),
     ],
@@ -302,6 +305,7 @@ BAD: dict[str, tuple[Any, str]] = {
     "without classes": (lambda f: lie(f, classes=None), "metadata is broken (KeyError: 'classes')"),
     "of no JSON": (lambda f: lie(f, protocols="{"), "its metadata is broken (JSONDecodeError"),
     "a finish of its own": (lambda f: lie(f, after="os"), "its metadata is broken (KeyError: 'os'"),
+    "another finish": (lambda f: lie(f, after="sigmoid"), "makes other scores than its network"),
     "no group": (lambda f: lie(f, group="0"), "its metadata is broken (ValueError: group=0)"),
     "no protocol": (lambda f: lie(f, protocols="{}"), "is broken (ValueError: no protocol)"),
     "a text as protocols": (lambda f: lie(f, protocols='"val"'), "is broken (AttributeError"),

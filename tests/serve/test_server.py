@@ -120,6 +120,7 @@ def test_a_host_beyond_loopback_is_said_and_keeps_to_its_names(
         (["--max-mb", "0"], "--max-mb 0: expected a number above 0"),
         (["--max-seconds", "nan"], "--max-seconds nan: expected a number above 0"),
         (["--checkpoint", "gone.pth"], "gone.pth"),
+        (["--stride", "2"], "--window and --stride: expected --live STREAM too"),
         (["--examples", "gone"], "error: no video file gone"),
         (["--port", "TAKEN"], "TAKEN of 127.0.0.1 is taken: another program serves there"),
         (["--port", "TAKEN"], "choose another: --port NEXT, or a free one"),
