@@ -11,6 +11,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from typing import Any, NoReturn
 
 from . import compat, hardware, log, progress
@@ -21,8 +22,8 @@ from .errors import (
     EXIT_OK,
     UserError,
     as_typed,
-    has_room,  # noqa: F401  for the tools
-    need_room,  # noqa: F401
+    has_room,
+    need_room,
     runs_as_mmact,
 )
 from .files import near, printable_lines
@@ -146,6 +147,19 @@ def key_value(item: str) -> tuple[str, Any]:
         return key, ast.literal_eval(text)
     except (ValueError, SyntaxError):
         return key, {"true": True, "false": False, "none": None}.get(text.lower(), text)
+
+
+def room_of_jobs(args: argparse.Namespace) -> Any:
+    """Returns the room that runs jobs in a folder, None where a flag or `--out` asks for none."""
+    own, out = vars(args), args.out or ".json"
+    flags = [f"--{name}" for name in ("collect", "part", "parquet", "ray") if own.get(name)]
+    flags += ["--launcher"] * (args.launcher != "none")
+    if flags:
+        need_room("scale", flags[0])
+    elif not has_room("scale") or (out.endswith((".json", ".csv", ".jsonl")) and "://" not in out):
+        return None
+    jobs = import_module("mmact_tiny.scale")
+    return jobs if jobs.check_flags(args, flags) else None
 
 
 def add_cache(parser: argparse.ArgumentParser, what: str) -> None:

@@ -18,7 +18,7 @@ from mmact_tiny.errors import as_typed
 PACKAGE = ROOT / "mmact_tiny"
 ROOMS = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
 MOST_LINES_OF_A_FUNCTION = 50
-MOST_LINES = 26_343
+MOST_LINES = 26_351
 # Of pip, torchrun, docker, nvidia-smi, tensorboard and mlflow; names of colours in a style sheet.
 OTHER_FLAGS = {
     *("--backend-store-uri", "--c", "--force-reinstall", "--line", "--logdir"),

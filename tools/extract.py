@@ -11,10 +11,7 @@ those of a folder as --out in its parts alone. Of a list of stretches each one h
 Which weights it takes without --checkpoint: see `python tools/probe.py --help`.
 """
 
-import argparse
 from collections.abc import Sequence
-from importlib import import_module
-from typing import Any
 
 from mmact_tiny import cli, hardware
 from mmact_tiny.errors import EXIT_OK, EXIT_PARTIAL
@@ -36,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     cli.add_device(parser)
     cli.add_verbose(parser)
     args = parser.parse_args(argv)
-    jobs = room_of_jobs(args)
+    jobs = cli.room_of_jobs(args)
     cli.start(args, trains=False)
     if not args.videos and args.collect is None:
         parser.error("expected VIDEO_OR_DIR")
@@ -53,16 +50,6 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     for video, reason in errors.items():
         print(f"error: cannot read video {video}: {reason}")
     return EXIT_PARTIAL if errors else EXIT_OK
-
-
-def room_of_jobs(args: argparse.Namespace) -> Any:
-    """Returns the room that runs jobs in a folder, None where neither flags nor `--out` ask so."""
-    flags = [f"--{name}" for name in ("collect", "part", "parquet") if getattr(args, name)]
-    flags += ["--launcher"] * (args.launcher != "none")
-    if flags:
-        cli.need_room("scale", flags[0])
-    jobs = import_module("mmact_tiny.scale") if cli.has_room("scale") else None
-    return jobs if jobs and jobs.check_flags(args, flags) else None
 
 
 if __name__ == "__main__":

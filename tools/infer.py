@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     args = parser.parse_args(argv)
     if stream := stream_among(args):
         return watch(args, stream)
-    jobs = room_of_jobs(args)
+    jobs = cli.room_of_jobs(args)
     cli.start(args, trains=False)
     if jobs and args.collect is not None:
         return jobs.collect_job(args.collect, args.out, write_windows=write_windows)
@@ -147,7 +147,7 @@ def stream_among(args: argparse.Namespace) -> str | None:
     An address of http(s) is one with `--window`, unless `--out` or a flag asks for a job.
     """
     streams = [name for name in args.videos if name == "-" or name.startswith(STREAMS)]
-    if not streams and args.window is not None and room_of_jobs(args) is None:
+    if not streams and args.window is not None and cli.room_of_jobs(args) is None:
         streams = [name for name in args.videos if name.startswith(("http://", "https://"))]
     for name in LIVE_FLAGS:
         if not streams and getattr(args, name) is not None:
@@ -163,21 +163,6 @@ def watch(args: argparse.Namespace, stream: str) -> None:
     with closing(live.open_reader(stream)) as reader:
         cli.start(args, trains=False)
         live.watch_stream(reader, cli.recognizer_settings(args), settings)
-
-
-def room_of_jobs(args: argparse.Namespace) -> Any:
-    """Returns the room that runs jobs in a folder, None where a flag or `--out` asks for none."""
-    flags = [f"--{name}" for name in ("collect", "part", "parquet", "ray") if getattr(args, name)]
-    flags += ["--launcher"] * (args.launcher != "none")
-    out = args.out or ".json"
-    if not flags and out.endswith((".json", ".csv", ".jsonl")) and "://" not in out:
-        return None
-    if not cli.has_room("scale"):
-        if flags:
-            cli.need_room("scale", flags[0])
-        return None
-    jobs = import_module("mmact_tiny.scale")
-    return jobs if jobs.check_flags(args, flags) else None
 
 
 def write_windows(path: Path, rows: Any) -> None:

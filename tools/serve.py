@@ -32,17 +32,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     cli.add_device(parser)
     args = parser.parse_args(argv)
     reader, watch = None, None
-    if args.live is None and (args.window is not None or args.stride is not None):
+    windows = {name: vars(args)[name] for name in ("window", "stride")}
+    windows = {name: seconds for name, seconds in windows.items() if seconds is not None}
+    if args.live is None and windows:
         raise UserError("--window and --stride: expected --live STREAM too")
     if args.live is not None:
         cli.need_room("live", "--live")
         from mmact_tiny import live
 
-        window, stride = (
-            default if given is None else given
-            for given, default in ((args.window, 2.0), (args.stride, 0.5))
-        )
-        how, reader = live.Settings(window, stride), live.open_reader(args.live)
+        how = live.Settings(**dict(window=2.0, stride=0.5) | windows)
+        reader = live.open_reader(args.live)
     with closing(reader) if reader else nullcontext():
         cli.start(args, trains=False)
 

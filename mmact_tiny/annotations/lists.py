@@ -175,7 +175,7 @@ def video_dir(ann_file: Path, listed: Iterable[str]) -> Path:
     """
     split = next((name for name in ("train", "val", "test") if name in ann_file.stem), "")
     root, folder = ann_file.parent, ann_file.parent / split
-    is_there = any((root / path).exists() for path in listed)
+    is_there = any((root / path).exists() for path in islice(listed, LOOKED_AT))
     return root if is_there or not folder.is_dir() else folder
 
 

@@ -11,7 +11,7 @@ import logging
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from math import lcm
 from pathlib import Path
@@ -285,14 +285,13 @@ def quantize(graph: Any, steps: Sequence[Step], videos: Sequence[Path]) -> Any:
     """Returns a model, of either kind, in int8, with the ranges seen on videos."""
     chosen = choose_videos(videos)
     logger.info("int8: calibrating on %d videos, %s and so on", len(chosen), chosen[0])
-    reader = GuardedReader(Views(steps))
     items = []
-    for video in progress.track(chosen, "reading", len(chosen)):
-        try:
-            items.append({INPUT: stack([reader(sample_of(video))["inputs"]])})
-        except UserError as error:
-            logger.warning("left out: %s: %s", video, error)
-    reader.close()
+    with closing(GuardedReader(Views(steps))) as reader:
+        for video in progress.track(chosen, "reading", len(chosen)):
+            try:
+                items.append({INPUT: stack([reader(sample_of(video))["inputs"]])})
+            except UserError as error:
+                logger.warning("left out: %s: %s", video, error)
     if not items:
         raise UserError("no video to quantize with can be read: name some, --videos DIR")
     with quiet():

@@ -21,16 +21,12 @@ from .store import is_address, names_a_folder
 
 __all__ = ["calls_on", "check_flags", "collect_job", "fill_job", "score_job"]
 
-OF_ANSWERS = (
-    "checkpoint",
-    "config",
-    "label_map",
-    "stride",
-    "time_limit",
-    "tool",
-    "top_k",
-    "window",
-)
+# Flags of what computes rows, by the value that says nothing.
+OF_ROWS = {
+    **dict.fromkeys(("checkpoint", "config", "label_map", "stride", "time_limit", "tool")),
+    **dict.fromkeys(("top_k", "window")),
+    **dict(protocol="full", per="video"),
+}
 
 
 def check_flags(args: argparse.Namespace, flags: Sequence[str]) -> bool:
@@ -45,7 +41,7 @@ def check_flags(args: argparse.Namespace, flags: Sequence[str]) -> bool:
     others = [flag for flag in flags if flag != "--collect"]
     if others and (not is_folder or args.collect is not None):
         raise UserError(f"{others[0]}: expected --out FOLDER, without --collect")
-    given = [name for name in OF_ANSWERS if own(name) is not None]
+    given = [name for name, usual in OF_ROWS.items() if own(name, usual) != usual]
     if args.collect is not None and given:
         flag = {"tool": "for"}.get(given[0], given[0].replace("_", "-"))
         raise UserError(f"--{flag}: expected without --collect, which joins what is there")

@@ -21,9 +21,8 @@ BROKEN = 5
 
 
 def words_of(*arguments: str | Path) -> list[str]:
-    flags = ("--checkpoint", small_recognizer().checkpoint, "--device", "cpu")
-    flags = flags[2 * ("--collect" in arguments) :]
-    return [str(argument) for argument in (*arguments, *flags)]
+    own = ("--checkpoint", small_recognizer().checkpoint) if "--collect" not in arguments else ()
+    return [str(argument) for argument in (*arguments, *own, "--device", "cpu")]
 
 
 def run(*arguments: str | Path) -> int | None:
@@ -169,6 +168,7 @@ def test_flags_of_jobs_need_a_folder(videos, whole, tmp_path, capsys):
         ((videos, "--out", "a.npz", "--part", "1/2"), "--part: expected --out FOLDER"),
         (("--collect", whole, "--out", "a.csv"), "a name that ends in .npz, .parquet, .safeten"),
         (("--collect", tmp_path, "--out", "a.npz"), "is not the folder of a job"),
+        (("--collect", whole, "--out", "a.npz", "--per", "clip"), "--per: expected without --coll"),
         ((videos, "--out", "s3://a/b.npz"), "expected the address of a folder"),
     ):
         assert run(*words) == EXIT_ERROR

@@ -143,6 +143,7 @@ NOT_JOINED = {
     "part-00001.jsonl": ([], "that is a file of the job"),
     "../a.jsonl": (["--for", "label-studio"], "--for: expected without --collect"),
     "../a.csv": (["--label-map", "x.txt"], "--label-map: expected without --collect"),
+    "../a.json": (["--protocol", "val"], "--protocol: expected without --collect"),
 }
 
 
